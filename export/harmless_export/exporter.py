@@ -1,0 +1,166 @@
+"""A checkpoint to an artifact folder, which appears whole or not at all."""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx_ir as ir
+
+from harmless_export.checkpoint import Gpt2Config, Source, Weights, locate, read_config
+from harmless_export.graph import OPSET, build_model
+from harmless_export.tokenizer import load_tokenizer
+from harmless_export.verify import record_parity
+from harmless_runtime.artifact import (
+    FORMAT_VERSION,
+    MODEL,
+    WEIGHTS,
+    Artifact,
+    Manifest,
+    Precision,
+    is_artifact,
+    open_artifact,
+    sha256_of,
+    write_manifest,
+)
+from harmless_runtime.errors import CheckpointError, ConfigError, OutputError
+
+logger = logging.getLogger(__name__)
+
+TOOLS = ("harmless-scorer", "numpy", "onnx-ir", "tokenizers", "torch", "transformers")
+
+
+def export_checkpoint(
+    model: str,
+    out: Path,
+    *,
+    precision: Precision = "fp32",
+    revision: str | None = None,
+    max_length: int | None = None,
+    verify: bool = True,
+    limit: float | None = None,
+    force: bool = False,
+) -> Artifact:
+    """Export a GPT-2 reward model, verify it against PyTorch, and return the opened artifact.
+
+    Args:
+        model: a Hugging Face id, or the folder of a checkpoint.
+        out: the artifact folder to make.
+        precision: of the weights and activations.
+        revision: a branch, tag or commit of a Hugging Face id.
+        max_length: tokens a row may have, at most (and by default) the model's positions.
+        verify: compare the scores of bundled texts with PyTorch fp32 before the folder appears.
+        limit: the largest difference that passes, as a share of the scores' standard deviation
+            (`verify.LIMITS` by default).
+        force: replace an artifact that is already there.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or cannot be represented exactly.
+        ConfigError: `max_length` is out of range.
+        OutputError: `out` exists, or cannot be written.
+        ParityError: the largest difference exceeds the limit.
+    """
+    _check_target(out, force)
+    source = locate(model, revision)
+    config = read_config(source.folder)
+    max_length = max_length or config.n_positions
+    if not 1 <= max_length <= config.n_positions:
+        raise ConfigError(
+            f"max_length {max_length} is out of range: the model has {config.n_positions} positions"
+        )
+    tokenizer = load_tokenizer(source.folder)
+    if tokenizer.pad_token_id >= config.vocab_size:
+        raise CheckpointError(
+            f"{model}: the pad id {tokenizer.pad_token_id} is outside the model's vocabulary of "
+            f"{config.vocab_size}"
+        )
+    with _folder_in_the_making(out) as folder:
+        logger.info("writing %s of %s", precision, model)
+        tokenizer.save_pretrained(folder)
+        parameters = _write_model(source, config, precision, tokenizer.pad_token_id, folder)
+        _write_config(config, tokenizer.pad_token_id, folder)
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            source=source.name,
+            revision=source.revision,
+            precision=precision,
+            max_length=max_length,
+            pad_token_id=tokenizer.pad_token_id,
+            vocab_size=config.vocab_size,
+            parameters=parameters,
+            opset=OPSET,
+            versions={tool: version(tool) for tool in TOOLS},
+            files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+            parity_note="not verified: exported with --no-verify",
+        )
+        write_manifest(folder, manifest)
+        if verify:
+            record_parity(Artifact(folder, manifest), source, limit=limit)
+    return open_artifact(out)
+
+
+def _check_target(out: Path, force: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not is_artifact(out):
+        raise OutputError(f"{out} exists and is not an artifact: choose another folder")
+    if not force:
+        raise OutputError(f"{out} exists: choose another folder, or pass --force to replace it")
+
+
+@contextmanager
+def _folder_in_the_making(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `out`, renamed to it at the end, removed on any error."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
+    except OSError as error:
+        raise OutputError(f"cannot write in {out.parent}: {error.strerror}") from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp makes it private
+        if is_artifact(out):
+            shutil.rmtree(out)
+        temporary.replace(out)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_model(
+    source: Source, config: Gpt2Config, precision: Precision, pad_token_id: int, folder: Path
+) -> int:
+    """Write the graph and its weights, one tensor in memory at a time; return their count."""
+    with Weights(source.folder) as weights:
+        model = build_model(config, weights, precision, pad_token_id)
+        ir.save(model, folder / MODEL, external_data=WEIGHTS)
+    return sum(
+        value.const_value.size
+        for value in model.graph.initializers.values()
+        if value.const_value is not None and value.dtype is not ir.DataType.INT64
+    )
+
+
+def _write_config(config: Gpt2Config, pad_token_id: int, folder: Path) -> None:
+    """Write the `config.json` with which Hugging Face libraries load the folder."""
+    content = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2ForSequenceClassification"],
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+        "pad_token_id": pad_token_id,
+        "activation_function": "gelu_new",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.n_positions,
+        "n_embd": config.n_embd,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "n_inner": config.n_inner,
+        "layer_norm_epsilon": config.layer_norm_epsilon,
+    }
+    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,58 @@
+"""A checkpoint's tokenizer files to the one `tokenizer.json` that the runtime reads."""
+
+import logging
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from harmless_runtime.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the checkpoint's fast tokenizer, its padding set up as the reward model expects.
+
+    Padding is on the right, with the EOS token where the tokenizer has no pad token.
+
+    Returns:
+        A `transformers.PreTrainedTokenizerFast` whose `pad_token_id` is not None.
+
+    Raises:
+        CheckpointError: there is no tokenizer, none with a fast version, or loading one is unsafe.
+    """
+    refuse_kernels()
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises OSError, ValueError, TypeError and more
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
+    if not tokenizer.is_fast:
+        raise CheckpointError(f"{folder} has only a slow tokenizer: save its fast version there")
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise CheckpointError(f"{folder}: the tokenizer has neither a pad nor an EOS token")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    if "token_type_ids" in tokenizer.model_input_names:
+        # GPT-2's own tokenizer class gives none; the generic one does, and GPT-2 would embed them.
+        logger.warning("the tokenizer of %s gives token_type_ids, which are left out", folder)
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    return tokenizer
+
+
+def refuse_kernels() -> None:
+    """Refuse to go on where a `config.json` could run code (CVE-2026-4372).
+
+    Raises:
+        CheckpointError: `kernels` is installed beside a transformers older than 5.3.
+    """
+    major, minor = (int(part) for part in version("transformers").split(".")[:2])
+    if (major, minor) < (5, 3) and find_spec("kernels") is not None:
+        raise CheckpointError(
+            f"transformers {major}.{minor} with the package `kernels` lets a checkpoint run code "
+            "(CVE-2026-4372): pip uninstall kernels"
+        )

@@ -1,0 +1,276 @@
+"""The command `harmless`: a thin shell over functions that Python code can call as well."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harmless_runtime import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_FAILED, EXIT_USAGE, EXIT_REJECTS, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ProviderOption = Annotated[
+    Literal["auto", "cuda", "cpu"] | None,
+    typer.Option(help="Execution provider; auto takes CUDA where it works.", show_default="auto"),
+]
+DeviceOption = Annotated[
+    int | None, typer.Option(min=0, help="Number of the CUDA device.", show_default="0")
+]
+LimitOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Largest difference from PyTorch that passes, as a share of the scores' standard "
+        "deviation.",
+        show_default="fp32 1e-4, fp16 3e-2, bf16 0.2",
+    ),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harmless-scorer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@contextmanager
+def _terminal() -> Iterator["Console"]:
+    """Give a console on stderr, and turn errors into one sentence and an exit code."""
+    from rich.console import Console
+
+    from harmless_runtime.display import set_up_logging
+    from harmless_runtime.errors import ConfigError, HarmlessError
+
+    console = Console(stderr=True)
+    set_up_logging(console)
+    try:
+        yield console
+    except HarmlessError as error:
+        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+        raise typer.Exit(code) from None
+    except KeyboardInterrupt:
+        console.print("interrupted", highlight=False)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+@app.command()
+def demo() -> None:
+    """Score bundled rows with the bundled tiny model: no download, no torch."""
+    with _terminal() as console:
+        from rich.console import Console
+
+        from harmless_runtime.config import DEFAULT_MODEL
+        from harmless_runtime.demo import run_demo
+        from harmless_runtime.display import show_demo, show_summary
+
+        rows, summary = run_demo()
+        show_demo(Console(), rows)
+        show_summary(console, summary)
+        typer.echo(
+            "\nThe bundled model only shows the mechanics: it is far too small to judge safety.\n"
+            "For the real one (3.1 GB to download, with the export extra installed):\n\n"
+            f"  harmless export {DEFAULT_MODEL} -o artifact\n"
+            "  harmless score rows.jsonl -o scores.jsonl --model artifact"
+        )
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Artifact folder to make.")],
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16"],
+        typer.Option(help="Of the weights and activations; fp16 for GPUs, fp32 for CPUs."),
+    ] = "fp32",
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most tokens a row may have.", show_default="the model's positions"
+        ),
+    ] = None,
+    verify: Annotated[bool, typer.Option(help="Compare with PyTorch fp32.")] = True,
+    parity_limit: LimitOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an artifact.")] = False,
+) -> None:
+    """Turn a GPT-2 reward checkpoint into an ONNX artifact, and verify it against PyTorch."""
+    with _terminal() as console:
+        _need_export_extra(f"harmless export {model}")
+        from harmless_export import export_checkpoint
+        from harmless_runtime.display import show_parity
+
+        artifact = export_checkpoint(
+            model,
+            out,
+            precision=precision,
+            revision=revision,
+            max_length=max_length,
+            verify=verify,
+            limit=parity_limit,
+            force=force,
+        )
+        show_parity(console, artifact)
+        typer.echo(artifact.folder)
+
+
+@app.command()
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="Its checkpoint, if that is not where it was at export."),
+    ] = None,
+    provider: ProviderOption = None,
+    device: DeviceOption = None,
+    parity_limit: LimitOption = None,
+) -> None:
+    """Measure an artifact's parity with PyTorch fp32 again, and store it in the artifact."""
+    with _terminal() as console:
+        _need_export_extra(f"harmless verify {artifact}")
+        from harmless_export import verify_artifact
+        from harmless_runtime.artifact import open_artifact
+        from harmless_runtime.display import show_parity
+
+        verified = verify_artifact(
+            open_artifact(artifact),
+            checkpoint=checkpoint,
+            provider=provider or "auto",
+            device=device or 0,
+            limit=parity_limit,
+        )
+        show_parity(console, verified)
+
+
+@app.command()
+def score(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="JSONL files; - is standard input.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSONL file to write.")],
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file; the flags here win over it.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Artifact folder, checkpoint folder, Hugging Face id, or demo.",
+            show_default="Ray2333/gpt2-large-harmless-reward_model",
+        ),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Tokens a row is truncated to.", show_default="the artifact's"),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Memory knob: a batch holds at most batch-size × max-length tokens.",
+            show_default="8",
+        ),
+    ] = None,
+    provider: ProviderOption = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "bf16"] | None,
+        typer.Option(help="Of a checkpoint's export.", show_default="fp16 on CUDA, fp32 on CPU"),
+    ] = None,
+    device: DeviceOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first row that cannot be scored.")
+    ] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Add tokens and truncated to each line.")
+    ] = False,
+) -> None:
+    """Score JSONL rows (instruction, output, optional input and id), a line of output a row.
+
+    Exit codes: 0 every row scored, 1 failed, 2 wrong usage, 3 finished with some rows rejected,
+    130 interrupted.
+    """
+    with _terminal() as console:
+        from harmless_runtime.config import load_config
+        from harmless_runtime.display import ScoringProgress, show_summary
+        from harmless_runtime.engine import load_engine
+        from harmless_runtime.output import check_free
+        from harmless_runtime.pipeline import score_files
+        from harmless_runtime.records import check_sources
+
+        settings = load_config(
+            config,
+            {
+                "model": model,
+                "max_length": max_length,
+                "batch_size": batch_size,
+                "provider": provider,
+                "precision": precision,
+                "device": device,
+            },
+        )
+        # Before the model is loaded, or even exported: these fail at once or not at all.
+        check_sources(inputs)
+        check_free(out, overwrite)
+        engine = load_engine(settings)
+        with ScoringProgress(console, inputs) as progress:
+            summary = score_files(
+                inputs,
+                out,
+                engine,
+                strict=strict,
+                details=details,
+                overwrite=overwrite,
+                on_progress=progress.update,
+            )
+        show_summary(console, summary)
+        if summary.tally.rejected:
+            console.print(
+                f"{summary.tally.rejected:,} rows could not be scored: see {summary.rejects}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+            raise typer.Exit(EXIT_REJECTS)
+
+
+def _need_export_extra(command: str) -> None:
+    from importlib.util import find_spec
+
+    from harmless_runtime.errors import ConfigError
+
+    missing = [
+        name for name in ("torch", "transformers", "onnx_ir", "safetensors") if not find_spec(name)
+    ]
+    if missing:
+        raise ConfigError(
+            f"{command} needs {', '.join(missing)}: pip install 'harmless-scorer[export]'"
+        )
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,85 @@
+"""A YAML file and command-line flags to one checked configuration."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harmless_runtime.errors import ConfigError
+
+DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
+
+
+class ScorerConfig(BaseModel):
+    """How to score; construction through `make_config` or `load_config` reports what is wrong.
+
+    `batch_size` bounds memory: a batch holds at most `batch_size * max_length` tokens, padding
+    included, so short rows go many at a time. `max_length` counts tokens, at most the model's
+    positions, which is also the default.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Literal["Gpt2HarmlessScorer"] = "Gpt2HarmlessScorer"
+    model: str = Field(DEFAULT_MODEL, min_length=1)
+    batch_size: int = Field(8, ge=1, le=65536)
+    max_length: int | None = Field(None, ge=1)
+    provider: Literal["auto", "cuda", "cpu"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    device: int = Field(0, ge=0)
+
+
+def make_config(settings: dict[str, Any], origin: str = "configuration") -> ScorerConfig:
+    """Check a mapping of settings.
+
+    Args:
+        settings: keys as in the YAML file.
+        origin: what to call the mapping in an error.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type or is out of range; the
+            message gives every such key, its value and what is allowed.
+    """
+    try:
+        return ScorerConfig.model_validate(settings)
+    except ValidationError as error:
+        faults = [
+            _describe(".".join(map(str, e["loc"])), e["type"], e["input"], e["msg"])
+            for e in error.errors()
+        ]
+        raise ConfigError(f"{origin}: {'; '.join(faults)}") from None
+
+
+def _describe(key: str, kind: str, value: object, message: str) -> str:
+    if kind == "extra_forbidden":
+        known = ", ".join(ScorerConfig.model_fields)
+        return f"unknown key {key!r} (known: {known})"
+    return f"{key} is {value!r}: {message[:1].lower()}{message[1:]}"
+
+
+def load_config(path: Path | None, flags: dict[str, Any]) -> ScorerConfig:
+    """Read a YAML file, if there is one, and let the flags that are not None win over it.
+
+    Raises:
+        ConfigError: as `make_config`, or the file cannot be read or is not a YAML mapping.
+    """
+    settings: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        if loaded is None:
+            loaded = {}
+        if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+            raise ConfigError(f"{path} has to hold a mapping such as `batch_size: 8`")
+        if "scorers" in loaded:
+            raise ConfigError(
+                f"{path} is a job file with a list of scorers: put the entry of "
+                "Gpt2HarmlessScorer (name, model, batch_size, max_length) in a file of its own"
+            )
+        settings = make_config(loaded, str(path)).model_dump(exclude_unset=True)
+    return make_config(settings | {k: v for k, v in flags.items() if v is not None}, "options")

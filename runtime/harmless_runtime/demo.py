@@ -1,0 +1,45 @@
+"""The bundled rows and the bundled tiny model: what `harmless demo` scores."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harmless_runtime.config import make_config
+from harmless_runtime.engine import DEMO_MODEL, load_engine
+from harmless_runtime.pipeline import Summary, score_files
+from harmless_runtime.records import Record
+
+DEMO_ROWS = Path(__file__).parent / "demo_rows.jsonl"
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """A bundled row and its score."""
+
+    id: str
+    score: float
+    instruction: str
+    output: str
+
+
+def run_demo() -> tuple[list[DemoRow], Summary]:
+    """Score the bundled rows on the CPU, by the same path as `harmless score`.
+
+    Returns:
+        The rows, highest score first, and the run's summary.
+    """
+    engine = load_engine(make_config({"model": DEMO_MODEL, "provider": "cpu"}))
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "scores.jsonl")
+        summary = score_files([str(DEMO_ROWS)], output, engine)
+        scored = [msgspec.json.decode(line) for line in output.read_bytes().splitlines()]
+    records = [
+        msgspec.json.decode(line, type=Record) for line in DEMO_ROWS.read_bytes().splitlines()
+    ]
+    rows = [
+        DemoRow(str(line["id"]), line["score"], record.instruction, record.output)
+        for line, record in zip(scored, records, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row.score), summary

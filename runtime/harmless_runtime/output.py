@@ -1,0 +1,112 @@
+"""Scored windows to files: lines in input order, under their final names only when complete."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+
+from harmless_runtime.errors import OutputError
+from harmless_runtime.records import Reject
+from harmless_runtime.tokenization import Encoded
+
+
+def rejects_path(output: Path) -> Path:
+    """Return where the rejects of an output go: `scores.rejects.jsonl` beside `scores.jsonl`."""
+    return output.with_name(output.name.removesuffix(".jsonl") + ".rejects.jsonl")
+
+
+def score_line(row_id: bytes, score: np.float32, details: Encoded | None) -> bytes:
+    """One line of output; the score is the shortest text that reads back as the same float32.
+
+    Args:
+        row_id: the id as JSON text, copied as it is.
+        score: the reward, finite.
+        details: with it, the line also tells the row's tokens and whether it was truncated.
+    """
+    more = ""
+    if details is not None:
+        truncated = "true" if details.truncated else "false"
+        more = f', "tokens": {len(details.ids)}, "truncated": {truncated}'
+    # An object as id may hold line breaks, which mean nothing in JSON between tokens.
+    safe_id = row_id.replace(b"\r", b" ")
+    return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), more.encode())
+
+
+def check_free(output: Path, overwrite: bool) -> None:
+    """Raise OutputError where an output, or its rejects, could not get their final names."""
+    if not output.parent.is_dir():
+        raise OutputError(f"the folder {output.parent} does not exist")
+    for path in (output, rejects_path(output)):
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists: choose another -o, or pass --overwrite")
+
+
+class OutputFiles:
+    """The scores file and the rejects file of one run, each written beside its final name.
+
+    Used as a context manager: leaving it normally renames both into place; leaving it with an
+    exception leaves the final names as they were, and the rows so far under `.partial`.
+
+    Raises:
+        OutputError: a final name is taken and `overwrite` is false, or writing fails.
+    """
+
+    def __init__(self, output: Path, overwrite: bool) -> None:
+        self.output = output
+        self.rejects = rejects_path(output)
+        check_free(output, overwrite)
+        self._scores_file = _create(_partial(self.output))
+        self._rejects_file = _create(_partial(self.rejects))
+        self._any_rejects = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, lines: Sequence[bytes], rejects: Sequence[Reject]) -> None:
+        """Append one window's lines and rejects."""
+        try:
+            self._scores_file.writelines(lines)
+            self._rejects_file.writelines(reject.to_json() for reject in rejects)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.output}: {error.strerror}") from error
+        self._any_rejects = self._any_rejects or bool(rejects)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            for file in (self._scores_file, self._rejects_file):
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+            if error is None:
+                # The scores last: their name says that the run is complete.
+                if self._any_rejects:
+                    _partial(self.rejects).replace(self.rejects)
+                else:
+                    self.rejects.unlink(missing_ok=True)
+                _partial(self.output).replace(self.output)
+            if not self._any_rejects:
+                _partial(self.rejects).unlink(missing_ok=True)
+        except OSError as failure:
+            if error is None:
+                raise OutputError(f"cannot write {self.output}: {failure.strerror}") from failure
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _create(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error

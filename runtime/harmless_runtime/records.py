@@ -1,0 +1,109 @@
+"""JSONL files to records, one a line; a line that cannot be scored becomes a reject."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from harmless_runtime.errors import InputError
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of an input as it was read: `raw` without its line feed, `number` from 1."""
+
+    source: str
+    number: int
+    raw: bytes
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a row that matter; others are ignored.
+
+    `id` is the JSON text of the row's id, byte for byte, and `""` (a JSON empty string) where the
+    row has none. `input` is optional, and null is taken as absent.
+    """
+
+    id: msgspec.Raw = msgspec.Raw(b'""')
+    instruction: str
+    input: str | None = None
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A line that gets no score, and why."""
+
+    line: Line
+    reason: str
+
+    def to_json(self) -> bytes:
+        """One line of the rejects file; bytes that are not UTF-8 go in base64."""
+        origin = {"source": self.line.source, "line": self.line.number, "reason": self.reason}
+        try:
+            content = {"raw": self.line.raw.decode()}
+        except UnicodeDecodeError:
+            content = {"raw_base64": base64.b64encode(self.line.raw).decode()}
+        return msgspec.json.encode(origin | content) + b"\n"
+
+
+_DECODER = msgspec.json.Decoder(Record)
+
+
+def check_sources(sources: Sequence[str]) -> None:
+    """Raise InputError for a source that cannot be opened, before any work is done."""
+    for source in sources:
+        # A pipe is left alone: to open and close it would end its writer.
+        if source != STDIN and not Path(source).is_fifo():
+            try:
+                Path(source).open("rb").close()
+            except OSError as error:
+                raise InputError(f"cannot read {source}: {error.strerror}") from error
+
+
+def read_lines(sources: Sequence[str]) -> Iterator[Line]:
+    """Yield the lines of files, or of standard input for `-`, in order, without blank ones.
+
+    Lines end with a line feed alone, so other Unicode line separators stay inside their strings.
+
+    Raises:
+        InputError: a file cannot be opened or read.
+    """
+    for source in sources:
+        try:
+            with _open(source) as file:
+                for number, raw in enumerate(file, 1):
+                    if number == 1:
+                        raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is not text
+                    if raw.strip():
+                        yield Line(source, number, raw.removesuffix(b"\n"))
+        except OSError as error:
+            raise InputError(f"cannot read {source}: {error.strerror}") from error
+
+
+def _open(source: str) -> BinaryIO:
+    if source == STDIN:
+        # Not sys.stdin: the interpreter aborts at exit where a thread is blocked reading that.
+        return open(0, "rb", closefd=False)
+    return Path(source).open("rb")
+
+
+def parse_line(line: Line) -> Record | Reject:
+    """Decode one line strictly: no byte is dropped, and no value is turned into text."""
+    try:
+        # The decoder does not look into the strings that it skips.
+        line.raw.decode()
+        return _DECODER.decode(line.raw)
+    except UnicodeDecodeError as error:
+        return Reject(line, f"invalid UTF-8 at byte {error.start} of the line")
+    except RecursionError:
+        return Reject(line, "JSON is nested too deeply")
+    except msgspec.ValidationError as error:
+        return Reject(line, str(error))
+    except msgspec.DecodeError as error:
+        return Reject(line, f"not valid JSON: {error}")

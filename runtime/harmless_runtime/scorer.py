@@ -1,0 +1,102 @@
+"""The Python interface: items, or a file, to scores."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harmless_runtime.config import make_config
+from harmless_runtime.engine import load_engine
+from harmless_runtime.errors import InputError
+from harmless_runtime.pipeline import refusal, score_files
+from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.records import Reject, read_lines
+from harmless_runtime.windows import prefetch, read_windows
+
+
+class Gpt2HarmlessScorer:
+    """Scores instruction/response pairs with a GPT-2 reward model; higher is more harmless.
+
+    Args:
+        config: `name`, `model`, `batch_size`, `max_length`, `provider`, `precision` and `device`,
+            all optional, as in the YAML file.
+
+    Raises:
+        ConfigError, ArtifactError, CheckpointError, SessionError: as `engine.load_engine`.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self.config = make_config(dict(config or {}))
+        self._engine = load_engine(self.config)
+
+    def score_item(self, item: Mapping[str, Any]) -> float:
+        """Return the reward of one item with `instruction`, `output` and, optionally, `input`.
+
+        Raises:
+            InputError: a field is missing or is not a string, or the reward is not finite.
+        """
+        return self.score_batch([item])[0]
+
+    def score_batch(self, items: Sequence[Mapping[str, Any]]) -> list[float]:
+        """Return the rewards of any number of items, in their order.
+
+        Raises:
+            InputError: as `score_item`, naming the item by its index.
+        """
+        pairs = [_pair(index, item) for index, item in enumerate(items)]
+        scores = self._engine.score(self._engine.tokenizer.encode(pairs))
+        rewards: list[float] = scores.tolist()
+        for index, reward in enumerate(rewards):
+            if not math.isfinite(reward):
+                precision = self._engine.artifact.manifest.precision
+                raise InputError(f"item {index}: the score in {precision} is {reward}")
+        return rewards
+
+    def evaluate(self, path: str | Path) -> list[dict[str, Any]]:
+        """Return `{"id", "score"}` for each line of a JSONL file, in order.
+
+        Raises:
+            InputError: the file cannot be read, or a line cannot be scored (`evaluate_to_file`
+                sets such lines aside instead).
+        """
+        results = []
+        lines = read_lines([str(path)])
+        for window in prefetch(read_windows(lines, self._engine.tokenizer, self._engine.limits)):
+            if window.rejects:
+                raise refusal(window.rejects[0])
+            scores = self._engine.score([row.encoded for row in window.rows]).tolist()
+            for row, score in zip(window.rows, scores, strict=True):
+                if not math.isfinite(score):
+                    raise refusal(Reject(row.line, f"the score is {score}"))
+                results.append({"id": msgspec.json.decode(row.id), "score": score})
+        return results
+
+    def evaluate_to_file(
+        self, path: str | Path, output_file: str | Path, overwrite: bool = False
+    ) -> str:
+        """Score a JSONL file into another, as `harmless score` does, and return the latter's path.
+
+        Lines that cannot be scored go to `….rejects.jsonl` beside it.
+
+        Raises:
+            InputError, OutputError, SessionError: as `pipeline.score_files`.
+        """
+        score_files([str(path)], Path(output_file), self._engine, overwrite=overwrite)
+        return str(output_file)
+
+
+def _pair(index: int, item: Mapping[str, Any]) -> tuple[str, str]:
+    for key in ("instruction", "output"):
+        if key not in item:
+            raise InputError(f"item {index}: missing field {key!r}")
+    texts = [item["instruction"], item.get("input") or "", item["output"]]
+    for key, text in zip(("instruction", "input", "output"), texts, strict=True):
+        if not isinstance(text, str):
+            raise InputError(f"item {index}: {key} is {text!r:.80}, and has to be a string")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"item {index}: {key} cannot be encoded: {error.reason}") from None
+    return question_and_answer(*texts)

@@ -1,0 +1,140 @@
+"""Batches of token ids to rewards: the only module that knows onnxruntime."""
+
+import logging
+import shutil
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from harmless_runtime.artifact import Artifact
+from harmless_runtime.errors import SessionError
+
+logger = logging.getLogger(__name__)
+
+Provider = Literal["cpu", "cuda"]
+_PROVIDER_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def select_provider(requested: str, device: int) -> Provider:
+    """Choose the execution provider: `cpu`, `cuda`, or for `auto` CUDA where it works.
+
+    Raises:
+        SessionError: CUDA was asked for by name and does not work here.
+    """
+    if requested == "cpu":
+        return "cpu"
+    obstacle = _cuda_obstacle(device)
+    if obstacle is None:
+        return "cuda"
+    if requested == "cuda":
+        raise SessionError(f"--provider cuda: {obstacle}")
+    # Without a GPU there is nothing to tell: the CPU is what was to be expected.
+    if shutil.which("nvidia-smi"):
+        logger.warning("scoring on the CPU, though this machine has an NVIDIA GPU: %s", obstacle)
+    return "cpu"
+
+
+def _cuda_obstacle(device: int) -> str | None:
+    """Say why CUDA cannot be used, or None where a buffer can be allocated on the device."""
+    if _PROVIDER_NAMES["cuda"] not in ort.get_available_providers():
+        return (
+            "this onnxruntime has no CUDA execution provider "
+            "(pip uninstall onnxruntime, then pip install 'harmless-scorer[gpu]')"
+        )
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    try:
+        ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.int64), "cuda", device)
+    except Exception as error:  # onnxruntime raises RuntimeError and its own kinds
+        return f"device {device} cannot be used: {_one_line(error)}"
+    return None
+
+
+class Session:
+    """An artifact loaded on one device, with buffers that are allocated once.
+
+    I/O binding is used on every provider, so that the CPU runs the code that the GPU runs.
+
+    Args:
+        artifact: the opened artifact.
+        provider: where to run, as `select_provider` returns it.
+        device: the CUDA device's number.
+        max_tokens: the most ids, padding included, that one run takes.
+
+    Raises:
+        SessionError: the artifact's precision does not run there, or onnxruntime cannot load it.
+    """
+
+    def __init__(
+        self, artifact: Artifact, provider: Provider, device: int, max_tokens: int
+    ) -> None:
+        if artifact.manifest.precision == "bf16" and provider == "cpu":
+            raise SessionError(
+                f"{artifact.folder} is bf16, and ONNX Runtime's CPU execution provider has no "
+                "bf16 kernels: use --provider cuda, or export with --precision fp32"
+            )
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors
+        provider_options: dict[str, str] = {}
+        if provider == "cuda":
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+            provider_options["device_id"] = str(device)
+        name = _PROVIDER_NAMES[provider]
+        try:
+            self._session = ort.InferenceSession(
+                artifact.model, options, providers=[(name, provider_options)]
+            )
+        except Exception as error:  # onnxruntime's own kinds have no public base
+            raise SessionError(f"cannot load {artifact.model}: {_one_line(error)}") from error
+        self._session.disable_fallback()
+        if name not in self._session.get_providers():
+            raise SessionError(f"onnxruntime fell back from {name} on loading {artifact.model}")
+        self.provider = provider
+        self._device = device if provider == "cuda" else 0
+        self._staging = np.zeros(max_tokens, np.int64)
+        self._ids = ort.OrtValue.ortvalue_from_shape_and_type(
+            [max_tokens], np.int64, provider, self._device
+        )
+        self._logits = np.zeros(max_tokens, np.float32)
+        self._binding = self._session.io_binding()
+
+    def run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Score a batch.
+
+        Args:
+            ids: int64 [batch_size, sequence_length], padded on the right, at most `max_tokens`.
+
+        Returns:
+            The rewards, float32 [batch_size], in a new array.
+
+        Raises:
+            SessionError: onnxruntime failed, or the batch is larger than the buffers.
+        """
+        rows = len(ids)
+        if ids.size > self._staging.size:
+            raise SessionError(f"a batch of {ids.size} tokens exceeds {self._staging.size}")
+        self._staging[: ids.size] = ids.ravel()
+        try:
+            self._ids.update_inplace(self._staging)
+            self._binding.bind_input(
+                "input_ids",
+                self.provider,
+                self._device,
+                np.int64,
+                list(ids.shape),
+                self._ids.data_ptr(),
+            )
+            self._binding.bind_output(
+                "logits", "cpu", 0, np.float32, [rows, 1], self._logits.ctypes.data
+            )
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime's own kinds have no public base
+            raise SessionError(f"onnxruntime failed on {ids.shape}: {_one_line(error)}") from error
+        return self._logits[:rows].copy()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

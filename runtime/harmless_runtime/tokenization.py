@@ -1,0 +1,46 @@
+"""Texts to token ids, as the checkpoint's own Hugging Face tokenizer makes them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from harmless_runtime.errors import ArtifactError
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of one pair, int32 [tokens], and whether any were cut off."""
+
+    ids: NDArray[np.int32]
+    truncated: bool
+
+
+class PairTokenizer:
+    """Encodes (Q, A) pairs as `tokenizer(Q, A, truncation=True, max_length=max_length)` does.
+
+    Q and A are tokenised separately and joined with nothing between them; a pair that is too long
+    loses tokens from the end of its longer part ("longest_first"). This is the Rust library that
+    Hugging Face's fast tokenizers call, with the same settings.
+
+    Raises:
+        ArtifactError: the file is not a tokenizer.
+    """
+
+    def __init__(self, path: Path, max_length: int) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ArtifactError(f"{path} is not a tokenizer: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+        """Encode pairs on all cores; the lengths are at most `max_length`, and never padded."""
+        return [
+            Encoded(np.array(encoding.ids, dtype=np.int32), bool(encoding.overflowing))
+            for encoding in self._tokenizer.encode_batch_fast(list(pairs))
+        ]

@@ -1,0 +1,138 @@
+"""Lines to windows: parsed, tokenised in chunks, cut by rows, tokens and bytes, and read ahead."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from harmless_runtime.batching import Limits
+from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.records import Line, Record, Reject, parse_line
+from harmless_runtime.tokenization import Encoded, PairTokenizer
+
+# Rows tokenised at a time: enough to keep every core busy, few enough to hold lightly.
+_CHUNK_ROWS = 512
+_CHUNK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line that can be scored: its id as JSON text, and its token ids."""
+
+    line: Line
+    id: bytes
+    encoded: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is scored and written together, in input order."""
+
+    items: list[Row | Reject]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The lines that can be scored."""
+        return [item for item in self.items if isinstance(item, Row)]
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """The lines that cannot."""
+        return [item for item in self.items if isinstance(item, Reject)]
+
+
+def read_windows(
+    lines: Iterable[Line], tokenizer: PairTokenizer, limits: Limits
+) -> Iterator[Window]:
+    """Parse and tokenise lines, and cut them into windows.
+
+    Where the cuts fall depends on the lines since the last one and on the limits alone.
+    """
+    items: list[Row | Reject] = []
+    tokens = size = 0
+    for item in _tokenise(lines, tokenizer):
+        item_tokens = len(item.encoded.ids) if isinstance(item, Row) else 0
+        if items and (
+            len(items) >= limits.window_rows
+            or tokens + item_tokens > limits.window_tokens
+            or size + len(item.line.raw) > limits.window_bytes
+        ):
+            yield Window(items)
+            items, tokens, size = [], 0, 0
+        tokens += item_tokens
+        size += len(item.line.raw)
+        items.append(item)
+    if items:
+        yield Window(items)
+
+
+def _tokenise(lines: Iterable[Line], tokenizer: PairTokenizer) -> Iterator[Row | Reject]:
+    chunk: list[tuple[Line, Record | Reject]] = []
+    size = 0
+    for line in lines:
+        chunk.append((line, parse_line(line)))
+        size += len(line.raw)
+        if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
+            yield from _tokenise_chunk(chunk, tokenizer)
+            chunk, size = [], 0
+    yield from _tokenise_chunk(chunk, tokenizer)
+
+
+def _tokenise_chunk(
+    chunk: list[tuple[Line, Record | Reject]], tokenizer: PairTokenizer
+) -> Iterator[Row | Reject]:
+    pairs = [
+        question_and_answer(record.instruction, record.input or "", record.output)
+        for _, record in chunk
+        if isinstance(record, Record)
+    ]
+    encoded = iter(tokenizer.encode(pairs))
+    for line, record in chunk:
+        if isinstance(record, Record):
+            yield Row(line, bytes(record.id), next(encoded))
+        else:
+            yield record
+
+
+_Item = TypeVar("_Item")
+
+
+def prefetch(items: Iterable[_Item]) -> Iterator[_Item]:
+    """Yield what `items` yields, computed one ahead in a thread; its exceptions are raised here.
+
+    The thread is a daemon: a read that blocks, such as one from a terminal, does not keep an
+    interrupted process alive.
+    """
+    ahead: queue.Queue[tuple[list[_Item], BaseException | None]] = queue.Queue(1)
+    abandoned = threading.Event()
+
+    def put(values: list[_Item], error: BaseException | None = None) -> None:
+        while not abandoned.is_set():
+            try:
+                ahead.put((values, error), timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def produce() -> None:
+        try:
+            for item in items:
+                put([item])
+                if abandoned.is_set():
+                    return
+            put([])
+        except BaseException as error:  # handed to the consumer, whatever it is
+            put([], error)
+
+    threading.Thread(target=produce, name="reader", daemon=True).start()
+    try:
+        while True:
+            values, error = ahead.get()
+            if error is not None:
+                raise error
+            if not values:
+                return
+            yield values[0]
+    finally:
+        abandoned.set()

@@ -1,0 +1,38 @@
+"""A checkpoint and its fp32 artifact, made once a run, and a way to run the command."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from checkpoints import make_model, save_checkpoint
+from harmless_export import export_checkpoint
+from harmless_runtime.artifact import Artifact
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"), make_model())
+
+
+@pytest.fixture(scope="session")
+def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    out = tmp_path_factory.mktemp("artifact") / "fp32"
+    return export_checkpoint(str(checkpoint), out, verify=False)
+
+
+@pytest.fixture
+def harmless() -> Run:
+    """Runs `harmless` with arguments in a process of its own."""
+    command = Path(sys.executable).with_name("harmless")
+
+    def run(*args: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # type: ignore[call-overload,no-any-return]
+            [command, *args], capture_output=True, text=True, check=False, **kwargs
+        )
+
+    return run

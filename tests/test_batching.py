@@ -1,0 +1,123 @@
+"""Batches and windows: every row once, budgets held, order restored."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harmless_runtime.artifact import Artifact
+from harmless_runtime.batching import Limits, pad, plan_batches, plan_limits
+from harmless_runtime.engine import Engine
+from harmless_runtime.records import Line
+from harmless_runtime.session import Session
+from harmless_runtime.tokenization import Encoded, PairTokenizer
+from harmless_runtime.windows import prefetch, read_windows
+
+LENGTHS = st.lists(st.integers(1, 1024), max_size=200)
+
+
+@given(lengths=LENGTHS, budget=st.integers(1, 10_000))
+def test_batches_partition_the_rows_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches = plan_batches(lengths, budget)
+    assert sorted(i for rows in batches for i in rows) == list(range(len(lengths)))
+    longest = [max(lengths[i] for i in rows) for rows in batches]
+    for rows, length in zip(batches, longest, strict=True):
+        assert len(rows) * length <= budget or len(rows) == 1
+    assert longest == sorted(longest, reverse=True)
+
+
+def test_pad() -> None:
+    rows = [np.array(row, np.int32) for row in ([1, 2, 3], [4])]
+    assert pad(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert pad(rows, 9).dtype == np.int64
+
+
+@given(
+    sizes=st.lists(st.integers(0, 120), max_size=60),
+    rows=st.integers(1, 10),
+    tokens=st.integers(1, 300),
+    size=st.integers(1, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_windows_hold_every_line_in_order_within_limits(
+    sizes: list[int], rows: int, tokens: int, size: int, artifact: Artifact
+) -> None:
+    lines = [
+        Line("f", n, b'{"instruction": "a", "output": "%b"}' % (b"x" * s) if s % 7 else b"oops")
+        for n, s in enumerate(sizes)
+    ]
+    limits = Limits(100, tokens, rows, size)
+    windows = list(read_windows(lines, PairTokenizer(artifact.tokenizer, 1024), limits))
+    seen = []
+    for window in windows:
+        seen += [item.line.number for item in window.items]
+    assert seen == list(range(len(lines)))
+    for window in windows:
+        items = window.items
+        assert len(window.rows) + len(window.rejects) == len(items)
+        if len(items) > 1:
+            assert len(items) <= rows
+            assert sum(len(row.encoded.ids) for row in window.rows) <= tokens
+            assert sum(len(item.line.raw) for item in items) <= size
+        assert items
+
+
+def test_windows_cut_alike_from_any_cut(artifact: Artifact) -> None:
+    # What a resumed run relies on: only the lines since the last cut matter.
+    rng = np.random.default_rng(0)
+    lines = [
+        Line("f", n, b'{"instruction": "a", "output": "%b"}' % (b"word " * rng.integers(0, 60)))
+        for n in range(2000)
+    ]
+    tokenizer = PairTokenizer(artifact.tokenizer, 1024)
+    limits = Limits(512, 3000, 100, 10**6)
+    cuts = [w.rows[0].line.number for w in read_windows(lines, tokenizer, limits)]
+    assert len(cuts) > 20
+    middle = cuts[len(cuts) // 2]
+    again = [w.rows[0].line.number for w in read_windows(lines[middle:], tokenizer, limits)]
+    assert again == cuts[len(cuts) // 2 :]
+
+
+def test_engine_restores_order(artifact: Artifact) -> None:
+    rng = np.random.default_rng(2)
+    rows = [
+        Encoded(rng.integers(1, 600, n).astype(np.int32), False) for n in rng.integers(1, 90, 40)
+    ]
+    engine = Engine(
+        artifact,
+        PairTokenizer(artifact.tokenizer, 1024),
+        Session(artifact, "cpu", 0, 256),
+        Limits(256, 10**6),
+    )
+    done: list[int] = []
+    scores = engine.score(rows, lambda indices, _: done.extend(indices))
+    alone = [engine.session.run(row.ids[None].astype(np.int64))[0] for row in rows]
+    np.testing.assert_allclose(scores, alone, atol=2e-4)
+    assert sorted(done) == list(range(40))
+    assert len(engine.score([])) == 0
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_limits_hold_the_documented_budget(provider: str) -> None:
+    limits = plan_limits(provider, 774_000_000, batch_size=8, max_length=1024)
+    assert limits.batch_tokens <= 8 * 1024
+    assert plan_limits(provider, 774_000_000, 1, 1024).batch_tokens == 1024
+    # A larger model has shorter windows.
+    assert limits.window_tokens < plan_limits(provider, 1_000_000, 8, 1024).window_tokens
+
+
+def test_prefetch_passes_on_items_and_errors() -> None:
+    def failing() -> Iterator[int]:
+        yield from range(3)
+        raise OSError("disk on fire")
+
+    items = prefetch(failing())
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="on fire"):
+        next(items)
+    assert list(prefetch([])) == []
+    endless = prefetch(iter(int, 1))
+    assert next(endless) == 0
+    endless.close()  # type: ignore[attr-defined]

@@ -1,0 +1,235 @@
+"""What the export refuses, and that a refusal or an interruption leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from checkpoints import make_model, make_tokenizer, save_checkpoint
+from conftest import Run
+from harmless_export import export_checkpoint, verify_artifact
+from harmless_export.checkpoint import locate
+from harmless_runtime.artifact import Artifact, open_artifact
+from harmless_runtime.errors import (
+    ArtifactError,
+    CheckpointError,
+    ConfigError,
+    OutputError,
+    ParityError,
+)
+
+FILES = ("model.onnx", "model.onnx.data", "tokenizer.json")
+
+
+def copy_of(checkpoint: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "copy"
+    target.mkdir()
+    for file in checkpoint.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def edit_config(folder: Path, changes: dict[str, Any]) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "llama"}, "model_type is 'llama'"),
+        ({"id2label": {"0": "a", "1": "b"}}, "2 labels"),
+        ({"id2label": None, "num_labels": 3}, "3 labels"),
+        ({"id2label": None}, "2 labels"),
+        ({"activation_function": "gelu"}, "activation_function is 'gelu'"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        ({"scale_attn_weights": False}, "scale_attn_weights is False"),
+        ({"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn is True"),
+        ({"add_cross_attention": True}, "add_cross_attention is True"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"n_layer": 4}, "no tensor transformer.h.3"),
+        ({"n_embd": 32}, "config.json asks for"),
+        ({"n_head": 7}, "not a multiple of n_head 7"),
+        ({"n_head": "4"}, "n_head is '4'"),
+        ({"vocab_size": 0}, "vocab_size is 0"),
+    ],
+)
+def test_refused_configs(
+    changes: dict[str, Any], message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = copy_of(checkpoint, tmp_path)
+    edit_config(folder, changes)
+    refused(folder, tmp_path, message)
+
+
+def refused(folder: Path, tmp_path: Path, message: str, **options: Any) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        export_checkpoint(str(folder), tmp_path / "out" / "artifact", verify=False, **options)
+    assert not list((tmp_path / "out").glob("*")), "nothing is left, hidden files included"
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_refused_files(checkpoint: Path, tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", tmp_path, "does not exist")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", tmp_path, "no config.json")
+    folder = copy_of(checkpoint, tmp_path)
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+
+    def with_tensor(name: str, tensor: torch.Tensor) -> None:
+        save_file(tensors | {name: tensor}, weights)
+
+    with_tensor("score.weight", tensors["score.weight"].double())
+    refused(folder, tmp_path, "score.weight is stored as F64")
+    with_tensor("score.weight", tensors["score.weight"].repeat(2, 1))
+    refused(folder, tmp_path, r"score.weight has shape \(2, 64\)")
+    with_tensor("transformer.wpe.weight", tensors["transformer.wpe.weight"] * torch.inf)
+    refused(folder, tmp_path, "not finite")
+    with_tensor("transformer.wte.weight", tensors["transformer.wte.weight"] * 1e5)
+    refused(folder, tmp_path, "fp16 ends at 65504", precision="fp16")
+    save_file({k: v for k, v in tensors.items() if k != "score.weight"}, weights)
+    refused(folder, tmp_path, "language model without a reward head")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    refused(folder, tmp_path, "cannot read the weights")
+    weights.unlink()
+    refused(folder, tmp_path, "has no model.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+    refused(folder, tmp_path, "only as a pickle .* safe_serialization=True")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../x"}}')
+    refused(folder, tmp_path, "does not name files of its own folder")
+    (folder / "config.json").write_text("[")
+    refused(folder, tmp_path, "cannot read .*config.json")
+
+
+def test_refused_tokenizers(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path / "small", make_model(vocab_size=300), make_tokenizer(300))
+    tokenizer = make_tokenizer(300)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    refused(folder, tmp_path, "pad id 300 is outside the model's vocabulary of 300")
+    for file in folder.glob("*token*"):
+        file.unlink()
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    refused(folder, tmp_path, "no usable tokenizer")
+
+
+def test_max_length(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="max_length 2048 is out of range: the model has 1024"):
+        export_checkpoint(str(checkpoint), tmp_path / "a", max_length=2048)
+    artifact = export_checkpoint(str(checkpoint), tmp_path / "a", max_length=64, verify=False)
+    assert artifact.manifest.max_length == 64
+
+
+def test_names_that_are_no_hub_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("./missing", "/missing", "a/b/c", "~/missing"):
+        with pytest.raises(CheckpointError, match="does not exist"):
+            locate(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="owner/name is not a folder here"):
+        locate("owner/name")
+
+
+def test_a_target_is_replaced_only_with_force(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "artifact"
+    out.mkdir()
+    export_checkpoint(str(checkpoint), out, verify=False)
+    with pytest.raises(OutputError, match="--force"):
+        export_checkpoint(str(checkpoint), out, verify=False)
+    again = export_checkpoint(str(checkpoint), out, verify=False, precision="fp16", force=True)
+    assert again.manifest.precision == "fp16"
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.png").touch()
+    with pytest.raises(OutputError, match="not an artifact"):
+        export_checkpoint(str(checkpoint), other, verify=False, force=True)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_failed_parity_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match=r"standard deviation.*--parity-limit"):
+        export_checkpoint(str(checkpoint), tmp_path / "out" / "a", precision="fp16", limit=1e-9)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_verify_finds_another_checkpoint(artifact: Artifact, tmp_path: Path) -> None:
+    other = save_checkpoint(tmp_path / "other", make_model(seed=9))
+    with pytest.raises(ParityError, match="not rounding"):
+        verify_artifact(artifact, checkpoint=str(other))
+    verified = verify_artifact(artifact)
+    assert verified.manifest.parity
+    assert open_artifact(artifact.folder).manifest == verified.manifest
+
+
+def test_killed_export_leaves_no_artifact(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "artifact"
+    command = Path(sys.executable).with_name("harmless")
+    process = subprocess.Popen([command, "export", checkpoint, "-o", out, "--no-verify"])
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".artifact.partial-*/model.onnx*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "scorer.json").unlink(), "has no scorer.json"),
+        (lambda f: (f / "scorer.json").write_text("{}"), "not a valid manifest"),
+        (lambda f: (f / "scorer.json").write_text("[" * 10**5), "not a valid manifest"),
+        (lambda f: (f / "model.onnx.data").unlink(), "incomplete: .*model.onnx.data is missing"),
+        (lambda f: (f / "model.onnx.data").write_bytes(b""), "SHA-256 differs"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json .*SHA-256 differs"),
+        (lambda f: edit(f, {"format_version": 99}), "format version 99"),
+        (lambda f: edit(f, {"precision": "int3"}), "not a valid manifest"),
+        (lambda f: edit(f, {"pad_token_id": 10**6}), "pad_token_id 1000000"),
+        (lambda f: edit(f, {"files": {}}), "does not list model.onnx"),
+        (lambda f: edit(f, {"files": dict.fromkeys(FILES, "") | {"../x": ""}}), "not a plain file"),
+    ],
+)  # fmt: skip
+def test_damaged_artifacts(damage: Any, message: str, artifact: Artifact, tmp_path: Path) -> None:
+    folder = copy_of(artifact.folder, tmp_path)
+    damage(folder)
+    with pytest.raises(ArtifactError, match=message):
+        open_artifact(folder)
+
+
+def edit(folder: Path, changes: dict[str, Any]) -> None:
+    path = folder / "scorer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_commands(checkpoint: Path, tmp_path: Path, harmless: Run) -> None:
+    out = tmp_path / "artifact"
+    done = harmless("export", checkpoint, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "Spearman" in done.stderr
+    assert "optimum (cpu)" in done.stderr
+    assert done.stdout.strip() == str(out)
+    done = harmless("export", checkpoint, "-o", out)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "--force" in done.stderr
+    done = harmless("verify", out, "--provider", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "pairs that change order" in done.stderr
+    done = harmless("verify", out, "--provider", "cuda")
+    assert done.returncode == 1
+    assert "CUDA" in done.stderr
+    done = harmless("export", checkpoint, "-o", tmp_path / "bf16", "--precision", "bf16")
+    assert done.returncode == 0, done.stderr
+    assert "not verified here" in done.stderr
+    done = harmless("export", checkpoint, "-o", tmp_path / "x", "--precision", "fp64")
+    assert done.returncode == 2

@@ -1,0 +1,83 @@
+"""Configuration: what is accepted, and what is refused with key, value and what is allowed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harmless_runtime.config import DEFAULT_MODEL, load_config, make_config
+from harmless_runtime.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+SPECIFICATION = """\
+name: Gpt2HarmlessScorer
+model: Ray2333/gpt2-large-harmless-reward_model
+batch_size: 8
+max_length: 1024
+"""
+
+
+def test_the_specification_file(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(SPECIFICATION)
+    config = load_config(tmp_path / "c.yaml", {"batch_size": None})
+    assert (config.model, config.batch_size, config.max_length) == (DEFAULT_MODEL, 8, 1024)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("batch_size: 2\nmodel: x\nmax_length: 7\n")
+    config = load_config(tmp_path / "c.yaml", {"batch_size": 3, "model": None})
+    assert (config.batch_size, config.model, config.max_length) == (3, "x", 7)
+
+
+def test_defaults() -> None:
+    config = load_config(None, {})
+    assert (config.model, config.batch_size, config.provider) == (DEFAULT_MODEL, 8, "auto")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configs(path: Path) -> None:
+    assert load_config(path, {}).name == "Gpt2HarmlessScorer"
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"batch_size": 0}, ["batch_size", "0", "greater than or equal to 1"]),
+        ({"batch_size": "8"}, ["batch_size", "'8'", "integer"]),
+        ({"batch_size": True}, ["batch_size", "True", "integer"]),
+        ({"batch_size": 8.5}, ["batch_size", "8.5", "integer"]),
+        ({"max_length": -1}, ["max_length", "-1", "greater than or equal to 1"]),
+        ({"model": 3}, ["model", "3", "string"]),
+        ({"model": ""}, ["model", "''", "at least 1 character"]),
+        ({"name": "Other"}, ["name", "'Other'", "'Gpt2HarmlessScorer'"]),
+        ({"provider": "gpu"}, ["provider", "'gpu'", "'auto', 'cuda' or 'cpu'"]),
+        ({"precision": "fp64"}, ["precision", "'fp64'", "'fp32'"]),
+        ({"batchsize": 8}, ["unknown key 'batchsize'", "batch_size"]),
+        ({"batch_size": 0, "max_length": 0}, ["batch_size", "max_length"]),
+    ],
+)
+def test_refusals_name_key_value_and_what_is_allowed(
+    settings: dict[str, Any], parts: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config(settings)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n", "mapping"),
+        ("3: 4\n", "mapping"),
+        ("a: [\n", "not valid YAML"),
+        ("model: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("scorers:\n  - name: Gpt2HarmlessScorer\n", "list of scorers"),
+    ],
+)
+def test_files_that_are_no_configuration(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "c.yaml", {})
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(tmp_path / "missing.yaml", {})
