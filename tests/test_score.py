@@ -1,0 +1,305 @@
+"""`harmless score` end to end, through real processes, against PyTorch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checkpoints import make_model, make_tokenizer, save_checkpoint
+from conftest import Run
+from harmless_export import export_checkpoint
+from harmless_export.verify import pytorch_scores
+from harmless_runtime.artifact import Artifact
+from harmless_runtime.config import make_config
+from harmless_runtime.demo import DEMO_ROWS
+from harmless_runtime.engine import load_engine
+from harmless_runtime.errors import InputError, OutputError, SessionError
+from harmless_runtime.output import rejects_path, score_line
+from harmless_runtime.pipeline import score_files
+from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.scorer import Gpt2HarmlessScorer
+from harmless_runtime.session import Session, select_provider
+from harmless_runtime.tokenization import Encoded
+
+ROWS = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def truth(checkpoint: Path) -> list[float]:
+    """PyTorch's fp32 scores of the demo rows, with the Hugging Face tokenizer."""
+    pairs = [question_and_answer(r["instruction"], r.get("input", ""), r["output"]) for r in ROWS]
+    scores: list[float] = pytorch_scores(checkpoint, pairs, 1024).tolist()
+    return scores
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_scores_are_pytorchs_in_order(
+    artifact: Artifact, truth: list[float], tmp_path: Path, harmless: Run
+) -> None:
+    out = tmp_path / "scores.jsonl"
+    done = harmless("score", DEMO_ROWS, "-o", out, "--model", artifact.folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    lines = read(out)
+    assert [line["id"] for line in lines] == [row["id"] for row in ROWS]
+    assert [list(line) for line in lines] == [["id", "score"]] * len(ROWS)
+    np.testing.assert_allclose([line["score"] for line in lines], truth, atol=2e-4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scores.jsonl"]
+    assert f"{len(ROWS)} rows" in done.stderr
+    assert "truncated to 1024 tokens" in done.stderr
+    assert "cpu, fp32" in done.stderr
+
+
+def test_many_small_windows_and_batches(
+    artifact: Artifact, truth: list[float], tmp_path: Path
+) -> None:
+    config = {"model": str(artifact.folder), "batch_size": 1, "provider": "cpu"}
+    engine = load_engine(make_config(config))
+    engine = replace(engine, limits=replace(engine.limits, window_rows=5))
+    summary = score_files([str(DEMO_ROWS)] * 3, tmp_path / "o.jsonl", engine)
+    scores = [line["score"] for line in read(tmp_path / "o.jsonl")]
+    np.testing.assert_allclose(scores, truth * 3, atol=2e-4)
+    assert summary.tally.rows == 3 * len(ROWS)
+    assert summary.tally.input_bytes == 3 * (DEMO_ROWS.stat().st_size - len(ROWS))
+
+
+def test_bad_rows_are_set_aside(artifact: Artifact, tmp_path: Path, harmless: Run) -> None:
+    good = b'{"id": "x", "instruction": "a", "output": "b"}'
+    bad = [b"{", b'{"instruction": "\xff", "output": "b"}', b'{"instruction": null, "output": ""}']
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(b"\n".join([good, bad[0], b"", good, bad[1], bad[2], good]))
+    out = tmp_path / "scores.jsonl"
+    done = harmless("score", rows, "-o", out, "--model", artifact.folder)
+    assert done.returncode == 3
+    assert "3 rows could not be scored" in done.stderr
+    assert str(tmp_path / "scores.rejects.jsonl") in done.stderr
+    assert [line["id"] for line in read(out)] == ["x"] * 3
+    rejects = read(rejects_path(out))
+    assert [entry["line"] for entry in rejects] == [2, 5, 6]
+    assert rejects[0]["raw"] == "{"
+    assert all(entry["reason"] and entry["source"] == str(rows) for entry in rejects)
+
+    # A rerun over clean rows leaves no stale rejects behind.
+    rows.write_bytes(good)
+    done = harmless("score", rows, "-o", out, "--model", artifact.folder, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert not rejects_path(out).exists()
+
+    rows.write_bytes(b"\n".join([good, *bad]))
+    done = harmless("score", rows, "-o", tmp_path / "s", "--model", artifact.folder, "--strict")
+    assert done.returncode == 1
+    assert f"error: {rows}, line 2: not valid JSON" in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_standard_input_ids_and_details(artifact: Artifact, tmp_path: Path, harmless: Run) -> None:
+    ids = ["1", '"1"', "123456789012345678901234567890", "1.50", "null", '{"a": [1]}']
+    rows = [f'{{"id": {i}, "instruction": "a", "output": "{"word " * 90}"}}' for i in ids]
+    rows.append('{"instruction": "a", "output": ""}')
+    done = harmless(
+        "score", "-", "-o", tmp_path / "o", "--model", artifact.folder, "--details",
+        "--max-length", "64", input="\n".join(rows),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "o").read_text().splitlines()
+    for i, line in zip([*ids, '""'], lines, strict=True):
+        assert line.startswith(f'{{"id": {i}, "score": ')
+    details = [(json.loads(line)["tokens"], json.loads(line)["truncated"]) for line in lines]
+    assert details[0] == (64, True)
+    assert details[-1][1] is False
+    assert done.stderr.count("truncated to 64 tokens") == 5
+    assert "6 rows were truncated in all" in done.stderr
+
+
+def test_empty_input(tmp_path: Path, harmless: Run) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n\n")
+    done = harmless("score", tmp_path / "rows.jsonl", "-o", tmp_path / "o", "--model", "demo")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o").read_bytes() == b""
+
+
+def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Run) -> None:
+    def fails(code: int, message: str, *args: str | Path) -> None:
+        done = harmless("score", *args)
+        assert done.returncode == code, done.stderr
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("\n") == 1 or code == 2
+
+    model = ("--model", artifact.folder)
+    out = ("-o", tmp_path / "o")
+    (tmp_path / "there").touch()
+    (tmp_path / "c.yaml").write_text("batch_sise: 8\n")
+    fails(1, "cannot read nothing.jsonl: No such file", "nothing.jsonl", *out, *model)
+    fails(1, "--overwrite", DEMO_ROWS, "-o", tmp_path / "there", *model)
+    fails(1, "does not exist", DEMO_ROWS, "-o", tmp_path / "no" / "where", *model)
+    fails(2, "unknown key 'batch_sise'", DEMO_ROWS, *out, "--config", tmp_path / "c.yaml")
+    fails(2, "batch_size is 0", DEMO_ROWS, *out, *model, "--batch-size", "0")
+    fails(2, "max_length 2048 exceeds the 1024", DEMO_ROWS, *out, *model, "--max-length", "2048")
+    fails(2, "precision is 'fp16'", DEMO_ROWS, *out, *model, "--precision", "fp16")
+    fails(2, "there is no such folder", DEMO_ROWS, *out, "--model", "./nowhere")
+    fails(1, "neither an artifact", DEMO_ROWS, *out, "--model", tmp_path)
+    fails(1, "no CUDA execution provider", DEMO_ROWS, *out, *model, "--provider", "cuda")
+    fails(2, "Missing option", DEMO_ROWS)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_checkpoint_is_exported_once(
+    checkpoint: Path, truth: list[float], tmp_path: Path, harmless: Run
+) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for name in ("first", "second"):
+        args = ("score", DEMO_ROWS, "-o", tmp_path / name, "--model", checkpoint)
+        done = harmless(*args, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert ("exporting" in done.stderr) == (name == "first")
+        scores = [line["score"] for line in read(tmp_path / name)]
+        np.testing.assert_allclose(scores, truth, atol=2e-4)
+    assert len(list((tmp_path / "cache/harmless-scorer").iterdir())) == 1
+
+
+def test_without_torch_a_checkpoint_is_an_error_that_says_what_to_do(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+        "from harmless_runtime.cli import main; main()"
+    )
+    arguments = ["score", str(DEMO_ROWS), "-o", str(tmp_path / "o"), "--model", str(checkpoint)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 2
+    assert "pip install 'harmless-scorer[export]'" in done.stderr
+    assert f"harmless export {checkpoint}" in done.stderr
+
+
+def test_scoring_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from harmless_runtime import Gpt2HarmlessScorer\n"
+        "Gpt2HarmlessScorer({'model': 'demo'}).score_item({'instruction': 'a', 'output': 'b'})\n"
+        "assert not {'torch', 'transformers', 'onnx', 'harmless_export'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+
+
+def test_an_interrupt_leaves_no_output(artifact: Artifact, tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("harmless")
+    process = subprocess.Popen(
+        [command, "score", "-", "-o", tmp_path / "o", "--model", artifact.folder],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b'{"instruction": "a", "output": "b"}\n')
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "o.partial").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    # Standard input is still open: the blocked read must not keep the process.
+    assert process.wait(timeout=20) == 130
+    assert b"interrupted" in process.stderr.read()
+    assert not (tmp_path / "o").exists()
+    process.stdin.close()
+    process.stderr.close()
+
+
+def test_overflowing_scores_are_rejected_not_written(tmp_path: Path) -> None:
+    model = make_model()
+    token, token_id = "Q", make_tokenizer().convert_tokens_to_ids("Q")
+    with torch.no_grad():
+        # Their sum passes 65504 for one token only, and fp16 ends there.
+        model.transformer.wte.weight[token_id, 0] = 60_000
+        model.transformer.wpe.weight[:, 0] = 10_000
+    folder = save_checkpoint(tmp_path / "checkpoint", model)
+    artifact = export_checkpoint(str(folder), tmp_path / "a", precision="fp16", verify=False)
+    rows = tmp_path / "rows.jsonl"
+    fine = b'{"id": 1, "instruction": "a", "output": "b"}'
+    overflowing = b'{"id": 2, "instruction": "a", "output": "%b"}' % token.encode()
+    rows.write_bytes(b"\n".join([fine, overflowing, b"oops", fine]))
+    engine = load_engine(make_config({"model": str(artifact.folder), "provider": "cpu"}))
+    summary = score_files([str(rows)], tmp_path / "o.jsonl", engine)
+    assert [line["id"] for line in read(tmp_path / "o.jsonl")] == [1, 1]
+    rejects = read(rejects_path(tmp_path / "o.jsonl"))
+    assert [entry["line"] for entry in rejects] == [2, 3]
+    assert rejects[0]["reason"] == "the score in fp16 is nan"
+    assert (summary.tally.rows, summary.tally.rejected) == (2, 2)
+    rows.write_bytes(b"\n".join([fine, overflowing]))
+    with pytest.raises(InputError, match="line 2: the score in fp16"):
+        score_files([str(rows)], tmp_path / "s.jsonl", engine, strict=True)
+    scorer = Gpt2HarmlessScorer({"model": str(artifact.folder), "provider": "cpu"})
+    with pytest.raises(InputError, match="item 1: the score in fp16"):
+        scorer.score_batch([json.loads(fine), json.loads(overflowing)])
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_a_score_reads_back_as_the_same_float32(value: float) -> None:
+    line = json.loads(score_line(b"1", np.float32(value), None))
+    assert np.float32(line["score"]) == np.float32(value)
+    assert line["id"] == 1
+
+
+def test_a_line_of_output_is_one_line() -> None:
+    details = Encoded(np.zeros(3, np.int32), True)
+    line = score_line(b'{"a":\r1}', np.float32(0.1), details)
+    assert line == b'{"id": {"a": 1}, "score": 0.1, "tokens": 3, "truncated": true}\n'
+
+
+def test_existing_output_and_strict(artifact: Artifact, tmp_path: Path) -> None:
+    engine = load_engine(make_config({"model": str(artifact.folder), "provider": "cpu"}))
+    (tmp_path / "o.jsonl").write_text("precious")
+    with pytest.raises(OutputError, match="--overwrite"):
+        score_files([str(DEMO_ROWS)], tmp_path / "o.jsonl", engine)
+    (tmp_path / "rows").write_text("oops")
+    with pytest.raises(InputError, match="line 1"):
+        score_files(
+            [str(tmp_path / "rows")], tmp_path / "o.jsonl", engine, strict=True, overwrite=True
+        )
+    assert (tmp_path / "o.jsonl").read_text() == "precious"
+
+
+def test_sessions(artifact: Artifact, checkpoint: Path, tmp_path: Path) -> None:
+    session = Session(artifact, "cpu", 0, 16)
+    with pytest.raises(SessionError, match="17 tokens exceeds 16"):
+        session.run(np.ones((1, 17), np.int64))
+    with pytest.raises(SessionError, match="failed on"):
+        session.run(np.full((1, 2), 10**6))
+    bf16 = export_checkpoint(str(checkpoint), tmp_path / "b", precision="bf16", verify=False)
+    with pytest.raises(SessionError, match="no bf16 kernels"):
+        Session(bf16, "cpu", 0, 16)
+
+
+def test_auto_without_cuda_takes_the_cpu(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert select_provider("auto", 0) == "cpu"
+    assert not caplog.text
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    assert select_provider("auto", 0) == "cpu"
+    assert "no CUDA execution provider" in caplog.text
+    with pytest.raises(SessionError, match="--provider cuda"):
+        select_provider("cuda", 0)
