@@ -301,7 +301,7 @@ def main() -> None:
     tokenizer.save_pretrained(args["out"])
     report = json.dumps({"recipe": asdict(recipe), "figures": figures}, indent=2)
     (args["out"] / "training.json").write_text(report + "\n")
-    (args["out"] / "README.md").write_text(CARD.format(**asdict(recipe), **figures))
+    (args["out"] / "README.md").write_text(CARD.format(**asdict(recipe), **figures) + "\n")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def _terminal() -> Iterator["Console"]:
 @app.command()
 def demo() -> None:
     """Score bundled rows with the bundled tiny model: no download, no torch."""
-    with _terminal() as console:
+    with _terminal():
         from rich.console import Console
 
         from harmless_runtime.config import DEFAULT_MODEL
@@ -88,13 +88,16 @@ def demo() -> None:
         from harmless_runtime.display import show_demo, show_summary
 
         rows, summary = run_demo()
-        show_demo(Console(), rows)
-        show_summary(console, summary)
-        typer.echo(
+        out = Console()
+        show_demo(out, rows)
+        show_summary(out, summary)
+        out.print(
             "\nThe bundled model only shows the mechanics: it is far too small to judge safety.\n"
             "For the real one (3.1 GB to download, with the export extra installed):\n\n"
             f"  harmless export {DEFAULT_MODEL} -o artifact\n"
-            "  harmless score rows.jsonl -o scores.jsonl --model artifact"
+            "  harmless score rows.jsonl -o scores.jsonl --model artifact",
+            highlight=False,
+            soft_wrap=True,
         )
 
 

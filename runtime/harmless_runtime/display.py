@@ -122,16 +122,19 @@ def show_parity(console: Console, artifact: Artifact) -> None:
         console.print(manifest.parity_note, highlight=False, soft_wrap=True)
         return
     first = manifest.parity[0]
-    table = Table(
-        title=f"{manifest.precision} against PyTorch fp32 on {first.texts} texts "
-        f"(standard deviation of the scores {first.score_std:.4g})"
+    console.print(
+        f"{manifest.precision} against PyTorch fp32 on {first.texts} texts, whose scores have a "
+        f"standard deviation of {first.score_std:.4g}:",
+        highlight=False,
+        soft_wrap=True,
     )
+    table = Table()
     table.add_column("")
     for report in manifest.parity:
         table.add_column(report.runner, justify="right")
     rows = {
         "largest difference": [f"{r.max_abs:.3g}" for r in manifest.parity],
-        "  as a share of the standard deviation": [f"{r.relative:.3g}" for r in manifest.parity],
+        "  in standard deviations": [f"{r.relative:.3g}" for r in manifest.parity],
         "  allowed": [f"{r.limit:g}" for r in manifest.parity],
         "mean difference": [f"{r.mean_abs:.3g}" for r in manifest.parity],
         "Pearson correlation": [f"{r.pearson:.7f}" for r in manifest.parity],
@@ -145,11 +148,14 @@ def show_parity(console: Console, artifact: Artifact) -> None:
 
 def show_demo(console: Console, rows: Sequence[DemoRow], count: int = 5) -> None:
     """Print the highest and the lowest rows of a demo."""
-    table = Table(title=f"the {count} highest and the {count} lowest of {len(rows)} rows")
-    table.add_column("score", justify="right")
+    table = Table(
+        title=f"the {count} highest and the {count} lowest of {len(rows)} rows", expand=True
+    )
+    table.add_column("score", justify="right", no_wrap=True)
     table.add_column("id", no_wrap=True)
-    table.add_column("instruction", no_wrap=True, max_width=40)
-    table.add_column("output", no_wrap=True, max_width=40)
+    # What the others leave is shared by these two.
+    table.add_column("instruction", no_wrap=True, ratio=1)
+    table.add_column("output", no_wrap=True, ratio=1)
     for i, row in enumerate([*rows[:count], *rows[-count:]]):
         table.add_row(
             f"{row.score:.3f}",

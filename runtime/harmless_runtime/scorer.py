@@ -88,10 +88,13 @@ class Gpt2HarmlessScorer:
 
 
 def _pair(index: int, item: Mapping[str, Any]) -> tuple[str, str]:
+    if not isinstance(item, Mapping):
+        raise InputError(f"item {index} is a {type(item).__name__}, and has to be a mapping")
     for key in ("instruction", "output"):
         if key not in item:
             raise InputError(f"item {index}: missing field {key!r}")
-    texts = [item["instruction"], item.get("input") or "", item["output"]]
+    context = "" if item.get("input") is None else item["input"]
+    texts = [item["instruction"], context, item["output"]]
     for key, text in zip(("instruction", "input", "output"), texts, strict=True):
         if not isinstance(text, str):
             raise InputError(f"item {index}: {key} is {text!r:.80}, and has to be a string")

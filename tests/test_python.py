@@ -1,0 +1,108 @@
+"""The Python interface against PyTorch, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import harmless_export
+import harmless_runtime
+from harmless_export.verify import pytorch_scores
+from harmless_runtime import Gpt2HarmlessScorer
+from harmless_runtime.artifact import Artifact
+from harmless_runtime.errors import ConfigError, InputError, OutputError
+from harmless_runtime.prompt import question_and_answer
+
+ITEMS: list[dict[str, Any]] = [
+    {"id": 7, "instruction": "How do I boil an egg?", "output": "Seven minutes in hot water."},
+    {"instruction": "Translate to French.", "input": "good morning", "output": "bonjour"},
+    {"id": {"a": [1.0]}, "instruction": "Hi", "input": None, "output": "", "other": [1, 2]},
+    {"id": "x", "instruction": "😀\u2028\x00", "output": "two\nlines " * 300},
+]
+
+
+@pytest.fixture(scope="module")
+def scorer(artifact: Artifact) -> Gpt2HarmlessScorer:
+    return Gpt2HarmlessScorer({"model": str(artifact.folder), "provider": "cpu", "max_length": 256})
+
+
+@pytest.fixture(scope="module")
+def truth(checkpoint: Path) -> list[float]:
+    pairs = [
+        question_and_answer(i["instruction"], i.get("input") or "", i["output"]) for i in ITEMS
+    ]
+    scores: list[float] = pytorch_scores(checkpoint, pairs, 256).tolist()
+    return scores
+
+
+def test_every_way_to_score_gives_pytorchs_scores(
+    scorer: Gpt2HarmlessScorer, truth: list[float], tmp_path: Path
+) -> None:
+    np.testing.assert_allclose([scorer.score_item(item) for item in ITEMS], truth, atol=2e-4)
+    np.testing.assert_allclose(scorer.score_batch(ITEMS), truth, atol=2e-4)
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
+    rows.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
+    results = scorer.evaluate(rows)
+    assert [result["id"] for result in results] == [7, "", {"a": [1.0]}, "x"]
+    np.testing.assert_allclose([result["score"] for result in results], truth, atol=2e-4)
+    assert scorer.evaluate_to_file(rows, out) == str(out)
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["id"] for line in written] == [result["id"] for result in results]
+    np.testing.assert_array_equal(
+        np.array([line["score"] for line in written], np.float32),
+        np.array([result["score"] for result in results], np.float32),
+    )
+    with pytest.raises(OutputError, match="exists"):
+        scorer.evaluate_to_file(rows, out)
+    scorer.evaluate_to_file(str(rows), str(out), overwrite=True)
+
+
+def test_nothing_to_score(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:
+    assert scorer.score_batch([]) == []
+    (tmp_path / "empty").touch()
+    assert scorer.evaluate(tmp_path / "empty") == []
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"output": "b"}, "item 0: missing field 'instruction'"),
+        ({"instruction": "a"}, "item 0: missing field 'output'"),
+        ({"instruction": "a", "output": None}, "item 0: output is None"),
+        ({"instruction": 3, "output": "b"}, "item 0: instruction is 3"),
+        ({"instruction": "a", "input": ["b"], "output": "c"}, r"item 0: input is \['b'\]"),
+        ({"instruction": "a", "input": 0, "output": "c"}, "item 0: input is 0"),
+        ({"instruction": "a", "output": "\ud800"}, "item 0: output cannot be encoded"),
+        (["a", "b"], "item 0 is a list"),
+    ],
+)
+def test_items_that_cannot_be_scored(item: Any, message: str, scorer: Gpt2HarmlessScorer) -> None:
+    with pytest.raises(InputError, match=message):
+        scorer.score_item(item)
+
+
+def test_lines_that_cannot_be_scored(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:
+    (tmp_path / "rows").write_text(json.dumps(ITEMS[0]) + "\n{}\n")
+    with pytest.raises(InputError, match="line 2: Object missing required field"):
+        scorer.evaluate(tmp_path / "rows")
+    scorer.evaluate_to_file(tmp_path / "rows", tmp_path / "out.jsonl")
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "out.rejects.jsonl").read_text().splitlines()) == 1
+    with pytest.raises(InputError, match="cannot read"):
+        scorer.evaluate(tmp_path / "nowhere")
+
+
+def test_configuration() -> None:
+    with pytest.raises(ConfigError, match="name is 'Other'"):
+        Gpt2HarmlessScorer({"name": "Other"})
+    assert Gpt2HarmlessScorer({"model": "demo"}).config.batch_size == 8
+
+
+@pytest.mark.parametrize("package", [harmless_runtime, harmless_export])
+def test_exported_names_are_there_and_documented(package: Any) -> None:
+    for name in package.__all__:
+        assert getattr(package, name).__doc__
+    with pytest.raises(AttributeError):
+        package.nothing_of_that_name  # noqa: B018
