@@ -188,7 +188,7 @@ def test_without_torch_a_checkpoint_is_an_error_that_says_what_to_do(
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
     )
     assert done.returncode == 2
-    assert "pip install 'harmless-scorer[export]'" in done.stderr
+    assert "pip install '.[export]'" in done.stderr
     assert f"harmless export {checkpoint}" in done.stderr
 
 

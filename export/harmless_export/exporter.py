@@ -73,10 +73,11 @@ def export_checkpoint(
             f"max_length {max_length} is out of range: the model has {config.n_positions} positions"
         )
     tokenizer = load_tokenizer(source.folder)
-    if tokenizer.pad_token_id >= config.vocab_size:
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= config.vocab_size:
         raise CheckpointError(
-            f"{model}: the pad id {tokenizer.pad_token_id} is outside the model's vocabulary of "
-            f"{config.vocab_size}"
+            f"{model}: the tokenizer's ids reach {highest}, and the model has embeddings for "
+            f"{config.vocab_size}: its embeddings were not resized when tokens were added"
         )
     with _folder_in_the_making(out) as folder:
         logger.info("writing %s of %s", precision, model)

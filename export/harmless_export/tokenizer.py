@@ -32,6 +32,8 @@ def load_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
     if not tokenizer.is_fast:
         raise CheckpointError(f"{folder} has only a slow tokenizer: save its fast version there")
+    if not tokenizer("\n\nHuman:")["input_ids"]:
+        raise CheckpointError(f"{folder}: the tokenizer makes no tokens of an English text")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise CheckpointError(f"{folder}: the tokenizer has neither a pad nor an EOS token")

@@ -81,6 +81,9 @@ def record_parity(
         logger.warning("%s", note)
         return _store(artifact, [], note)
     pairs = parity_pairs()
+    # PyTorch first, while memory is empty: it holds its weights twice while it loads them.
+    logger.info("scoring %d texts with PyTorch in fp32", len(pairs))
+    truth = pytorch_scores(source.folder, pairs, manifest.max_length)
     limits = plan_limits(chosen, manifest.parameters, 8, manifest.max_length)
     engine = Engine(
         artifact,
@@ -88,15 +91,12 @@ def record_parity(
         Session(artifact, chosen, device, max(limits.batch_tokens, manifest.max_length)),
         limits,
     )
-    logger.info("scoring %d texts with ONNX Runtime (%s)", len(pairs), chosen)
+    logger.info("scoring them with ONNX Runtime (%s)", chosen)
     scores = {f"harmless ({chosen})": engine.score(engine.tokenizer.encode(pairs))}
-    # One model in memory at a time: a session holds about twice its weights.
-    del engine
+    del engine  # one model in memory at a time
     if find_spec("optimum.onnxruntime") is not None:
         logger.info("scoring them with Optimum")
         scores[f"optimum ({chosen})"] = optimum_scores(artifact, pairs, chosen, device)
-    logger.info("scoring them with PyTorch in fp32")
-    truth = pytorch_scores(source.folder, pairs, manifest.max_length)
     limit = limit if limit is not None else LIMITS[manifest.precision]
     reports = [compare(runner, truth, other, limit) for runner, other in scores.items()]
     for report in reports:

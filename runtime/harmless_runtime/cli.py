@@ -270,7 +270,7 @@ def _need_export_extra(command: str) -> None:
     ]
     if missing:
         raise ConfigError(
-            f"{command} needs {', '.join(missing)}: pip install 'harmless-scorer[export]'"
+            f"{command} needs {', '.join(missing)}: pip install '.[export]' in the project's folder"
         )
 
 

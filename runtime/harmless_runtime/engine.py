@@ -117,8 +117,9 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     except ImportError:
         raise ConfigError(
             f"{config.model} is a checkpoint, and this installation cannot export one: "
-            f"pip install 'harmless-scorer[export]', then harmless export {config.model} -o DIR "
-            "and harmless score --model DIR (DIR can be made on another machine)"
+            "pip install '.[export]' in the project's folder, then harmless export "
+            f"{config.model} -o DIR and harmless score --model DIR (DIR can be made on another "
+            "machine)"
         ) from None
     logger.info("exporting %s once, in %s, to %s", config.model, precision, cached)
     cached.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def _cuda_obstacle(device: int) -> str | None:
     if _PROVIDER_NAMES["cuda"] not in ort.get_available_providers():
         return (
             "this onnxruntime has no CUDA execution provider "
-            "(pip uninstall onnxruntime, then pip install 'harmless-scorer[gpu]')"
+            "(pip uninstall onnxruntime, then pip install '.[gpu]' in the project's folder)"
         )
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()

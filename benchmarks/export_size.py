@@ -1,0 +1,108 @@
+"""A random GPT-2 of a given size to the time and peak memory of its export, in JSON.
+
+    python benchmarks/export_size.py --size gpt2-large --precision fp32
+
+The checkpoint is made in a temporary folder (as large as its weights) and exported by the command
+`harmless export` twice, without and with verification, each in a process of its own. The peak
+resident memory is what the operating system counted for it, and includes the pages of the
+memory-mapped checkpoint.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2TokenizerFast
+
+from harmless_runtime.artifact import open_artifact
+
+SIZES = {
+    "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
+    "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
+    "gpt2-large": {"n_embd": 1280, "n_layer": 36, "n_head": 20},
+}
+EOS = "<|endoftext|>"
+# Tokens of a text: with bytes as tokens, most texts of a verification are longer.
+MAX_LENGTH = 128
+
+
+def make_checkpoint(folder: Path, size: str) -> None:
+    """Save a seeded random model of real size, with a tokenizer whose tokens are bytes."""
+    torch.manual_seed(0)
+    model = GPT2ForSequenceClassification(GPT2Config(num_labels=1, **SIZES[size]))
+    with torch.no_grad():
+        # Initial weights are so small that a wrong graph would hardly show.
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.normal_(float(name.endswith("weight")), 0.1)
+            elif name.startswith("transformer.h."):
+                parameter.normal_(0, 1 / parameter.shape[0] ** 0.5)
+    model.save_pretrained(folder)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate([EOS, *alphabet])}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    GPT2TokenizerFast(tokenizer_object=tokenizer, eos_token=EOS).save_pretrained(folder)
+
+
+def export(checkpoint: Path, out: Path, precision: str, *options: str) -> dict[str, float]:
+    """Run the command; return its seconds and its peak resident memory, also over the weights."""
+    command = Path(sys.executable).with_name("harmless")
+    common = ["--precision", precision, "--max-length", str(MAX_LENGTH)]
+    start = time.perf_counter()
+    subprocess.run([command, "export", checkpoint, "-o", out, *common, *options], check=True)
+    seconds = time.perf_counter() - start
+    # The highest of all children so far: the larger of two exports has to come second.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    weights = (checkpoint / "model.safetensors").stat().st_size
+    return {
+        "seconds": round(seconds, 1),
+        "peak_gb": round(peak / 1e9, 2),
+        "peak_over_weights": round(peak / weights, 2),
+    }
+
+
+def main() -> None:
+    """Measure, print, and write `benchmarks/results/export-SIZE-PRECISION.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="gpt2-large")
+    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, out = Path(folder, "checkpoint"), Path(folder, "artifact")
+        make_checkpoint(checkpoint, arguments.size)
+        exported = export(checkpoint, out, arguments.precision, "--no-verify")
+        verified = export(checkpoint, out, arguments.precision, "--force")
+        manifest = open_artifact(out).manifest
+        result = {
+            "size": arguments.size,
+            "precision": arguments.precision,
+            "max_length": MAX_LENGTH,
+            "parameters": manifest.parameters,
+            "checkpoint_gb": round((checkpoint / "model.safetensors").stat().st_size / 1e9, 2),
+            "export": exported,
+            "export_and_verify": verified,
+            "parity": [msgspec.structs.asdict(report) for report in manifest.parity],
+            "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+            "versions": {p: version(p) for p in ("harmless-scorer", "onnxruntime", "torch")},
+        }
+    text = json.dumps(result, indent=2)
+    print(text)
+    name = f"export-{arguments.size}-{arguments.precision}.json"
+    results = Path(__file__).with_name("results")
+    results.mkdir(exist_ok=True)
+    (results / name).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
