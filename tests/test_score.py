@@ -85,7 +85,7 @@ def test_bad_rows_are_set_aside(artifact: Artifact, tmp_path: Path, harmless: Ru
     out = tmp_path / "scores.jsonl"
     done = harmless("score", rows, "-o", out, "--model", artifact.folder)
     assert done.returncode == 3
-    assert "3 rows could not be scored" in done.stderr
+    assert "not every row could be scored: 3 in" in done.stderr
     assert str(tmp_path / "scores.rejects.jsonl") in done.stderr
     assert [line["id"] for line in read(out)] == ["x"] * 3
     rejects = read(rejects_path(out))

@@ -252,7 +252,7 @@ def score(
         show_summary(console, summary)
         if summary.tally.rejected:
             console.print(
-                f"{summary.tally.rejected:,} rows could not be scored: see {summary.rejects}",
+                f"not every row could be scored: {summary.tally.rejected:,} in {summary.rejects}",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
