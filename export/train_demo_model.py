@@ -13,7 +13,7 @@ import math
 import platform
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -135,65 +135,66 @@ def schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sch
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def train_language_model(
-    model: GPT2LMHeadModel, rows: list[Ids], recipe: Recipe
+def optimise(
+    model: torch.nn.Module,
+    plan: list[list[list[int]]],
+    rate: float,
+    weight_decay: float,
+    loss_of: Callable[[list[int]], tuple[torch.Tensor, int]],
 ) -> Iterator[float]:
-    """Yield the mean loss, in nats a token, of each epoch."""
-    plan = [
-        batches([len(r) for r in rows], recipe.batch_tokens, recipe.seed + epoch)
-        for epoch in range(recipe.lm_epochs)
-    ]
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lm_rate, weight_decay=recipe.weight_decay
-    )
+    """Train on groups of indices, epoch by epoch, and yield each epoch's mean loss.
+
+    `loss_of` returns a group's mean loss and what it weighs in the epoch's mean.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=weight_decay)
     scheduler = schedule(optimizer, sum(map(len, plan)))
     model.train()
     for groups in plan:
-        total, tokens = 0.0, 0
+        total, weights = 0.0, 0
         for group in groups:
-            ids, mask = pad([rows[i] for i in group], 0)
-            loss = model(
-                input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)
-            ).loss
+            loss, weight = loss_of(group)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             scheduler.step()
-            total += loss.item() * int(mask.sum())
-            tokens += int(mask.sum())
-        yield total / tokens
+            total += loss.item() * weight
+            weights += weight
+        yield total / weights
+
+
+def train_language_model(
+    model: GPT2LMHeadModel, rows: list[Ids], recipe: Recipe
+) -> Iterator[float]:
+    """Yield the mean loss, in nats a token, of each epoch."""
+
+    def loss_of(group: list[int]) -> tuple[torch.Tensor, int]:
+        ids, mask = pad([rows[i] for i in group], 0)
+        labels = ids.masked_fill(mask == 0, -100)
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        return loss, int(mask.sum())
+
+    lengths = [len(row) for row in rows]
+    seeds = range(recipe.seed, recipe.seed + recipe.lm_epochs)
+    plan = [batches(lengths, recipe.batch_tokens, seed) for seed in seeds]
+    return optimise(model, plan, recipe.lm_rate, recipe.weight_decay, loss_of)
 
 
 def train_reward(
     model: GPT2ForSequenceClassification, pairs: list[tuple[Ids, Ids]], recipe: Recipe
 ) -> Iterator[float]:
     """Yield the mean of -log sigmoid(chosen - rejected) of each epoch."""
+
+    def loss_of(group: list[int]) -> tuple[torch.Tensor, int]:
+        rows = [pairs[i][0] for i in group] + [pairs[i][1] for i in group]
+        ids, mask = pad(rows, 0)
+        chosen, rejected = model(input_ids=ids, attention_mask=mask).logits[:, 0].chunk(2)
+        return -torch.nn.functional.logsigmoid(chosen - rejected).mean(), len(group)
+
     lengths = [2 * max(map(len, pair)) for pair in pairs]
-    plan = [
-        batches(lengths, recipe.batch_tokens, recipe.seed + 100 + epoch)
-        for epoch in range(recipe.reward_epochs)
-    ]
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.reward_rate, weight_decay=recipe.weight_decay
-    )
-    scheduler = schedule(optimizer, sum(map(len, plan)))
-    model.train()
-    for groups in plan:
-        total = 0.0
-        for group in groups:
-            rows = [pairs[i][0] for i in group] + [pairs[i][1] for i in group]
-            ids, mask = pad(rows, 0)
-            rewards = model(input_ids=ids, attention_mask=mask).logits[:, 0]
-            margin = rewards[: len(group)] - rewards[len(group) :]
-            loss = -torch.nn.functional.logsigmoid(margin).mean()
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            total += loss.item() * len(group)
-        yield total / len(pairs)
+    seeds = range(recipe.seed + 100, recipe.seed + 100 + recipe.reward_epochs)
+    plan = [batches(lengths, recipe.batch_tokens, seed) for seed in seeds]
+    return optimise(model, plan, recipe.reward_rate, recipe.weight_decay, loss_of)
 
 
 @torch.inference_mode()

@@ -24,12 +24,11 @@ from harmless_runtime.artifact import Artifact
 from harmless_runtime.config import make_config
 from harmless_runtime.demo import DEMO_ROWS
 from harmless_runtime.engine import load_engine
-from harmless_runtime.errors import InputError, OutputError, SessionError
+from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output import rejects_path, score_line
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.scorer import Gpt2HarmlessScorer
-from harmless_runtime.session import Session, select_provider
 from harmless_runtime.tokenization import Encoded
 
 ROWS = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
@@ -279,27 +278,3 @@ def test_existing_output_and_strict(artifact: Artifact, tmp_path: Path) -> None:
             [str(tmp_path / "rows")], tmp_path / "o.jsonl", engine, strict=True, overwrite=True
         )
     assert (tmp_path / "o.jsonl").read_text() == "precious"
-
-
-def test_sessions(artifact: Artifact, checkpoint: Path, tmp_path: Path) -> None:
-    session = Session(artifact, "cpu", 0, 16)
-    with pytest.raises(SessionError, match="17 tokens exceeds 16"):
-        session.run(np.ones((1, 17), np.int64))
-    with pytest.raises(SessionError, match="failed on"):
-        session.run(np.full((1, 2), 10**6))
-    bf16 = export_checkpoint(str(checkpoint), tmp_path / "b", precision="bf16", verify=False)
-    with pytest.raises(SessionError, match="no bf16 kernels"):
-        Session(bf16, "cpu", 0, 16)
-
-
-def test_auto_without_cuda_takes_the_cpu(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert select_provider("auto", 0) == "cpu"
-    assert not caplog.text
-    (tmp_path / "nvidia-smi").touch(mode=0o755)
-    assert select_provider("auto", 0) == "cpu"
-    assert "no CUDA execution provider" in caplog.text
-    with pytest.raises(SessionError, match="--provider cuda"):
-        select_provider("cuda", 0)

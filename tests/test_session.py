@@ -1,0 +1,35 @@
+"""Choosing an execution provider, and what a session refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harmless_export import export_checkpoint
+from harmless_runtime.artifact import Artifact
+from harmless_runtime.errors import SessionError
+from harmless_runtime.session import Session, select_provider
+
+
+def test_sessions(artifact: Artifact, checkpoint: Path, tmp_path: Path) -> None:
+    session = Session(artifact, "cpu", 0, 16)
+    with pytest.raises(SessionError, match="17 tokens exceeds 16"):
+        session.run(np.ones((1, 17), np.int64))
+    with pytest.raises(SessionError, match="failed on"):
+        session.run(np.full((1, 2), 10**6))
+    bf16 = export_checkpoint(str(checkpoint), tmp_path / "b", precision="bf16", verify=False)
+    with pytest.raises(SessionError, match="no bf16 kernels"):
+        Session(bf16, "cpu", 0, 16)
+
+
+def test_auto_without_cuda_takes_the_cpu(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert select_provider("auto", 0) == "cpu"
+    assert not caplog.text
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    assert select_provider("auto", 0) == "cpu"
+    assert "no CUDA execution provider" in caplog.text
+    with pytest.raises(SessionError, match="--provider cuda"):
+        select_provider("cuda", 0)
