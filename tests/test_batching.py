@@ -1,5 +1,7 @@
 """Batches and windows: every row once, budgets held, order restored."""
 
+import itertools
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +15,7 @@ from harmless_runtime.engine import Engine
 from harmless_runtime.records import Line
 from harmless_runtime.session import Session
 from harmless_runtime.tokenization import Encoded, PairTokenizer
-from harmless_runtime.windows import prefetch, read_windows
+from harmless_runtime.windows import read_ahead, read_windows
 
 LENGTHS = st.lists(st.integers(1, 1024), max_size=200)
 
@@ -108,16 +110,29 @@ def test_limits_hold_the_documented_budget(provider: str) -> None:
     assert limits.window_tokens < plan_limits(provider, 1_000_000, 8, 1024).window_tokens
 
 
-def test_prefetch_passes_on_items_and_errors() -> None:
-    def failing() -> Iterator[int]:
-        yield from range(3)
+def test_reading_ahead_passes_on_windows_and_errors(artifact: Artifact) -> None:
+    def lines(count: int) -> Iterator[Line]:
+        for number in range(count):
+            yield Line("f", number, b"oops")
         raise OSError("disk on fire")
 
-    items = prefetch(failing())
-    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    tokenizer = PairTokenizer(artifact.tokenizer, 1024)
+    limits = Limits(100, 100, window_rows=512)
+    windows = read_ahead(lines(1536), tokenizer, limits)
+    assert [len(next(windows).rejects) for _ in range(2)] == [512, 512]
     with pytest.raises(OSError, match="on fire"):
-        next(items)
-    assert list(prefetch([])) == []
-    endless = prefetch(iter(int, 1))
-    assert next(endless) == 0
-    endless.close()  # type: ignore[attr-defined]
+        next(windows)
+    assert list(read_ahead([], tokenizer, limits)) == []
+
+
+def test_an_abandoned_reader_ends(artifact: Artifact) -> None:
+    # An interpreter that exits while the thread tokenises would abort.
+    endless = (Line("f", 0, b'{"instruction": "a", "output": "b"}') for _ in itertools.count())
+    limits = Limits(100, 10**9, window_rows=1000)
+    windows = read_ahead(endless, PairTokenizer(artifact.tokenizer, 1024), limits)
+    assert len(next(windows).rows) == 1000
+    windows.close()  # type: ignore[attr-defined]
+    readers = [thread for thread in threading.enumerate() if thread.name == "reader"]
+    for thread in readers:
+        thread.join(5)
+        assert not thread.is_alive()

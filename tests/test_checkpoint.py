@@ -120,6 +120,8 @@ def test_refused_tokenizers(tmp_path: Path) -> None:
         file.unlink()
     for name in ("vocab.json", "merges.txt"):
         (folder / name).unlink(missing_ok=True)
+    refused(folder, tmp_path, "has no tokenizer: neither")
+    (folder / "tokenizer.json").write_text("{}")
     refused(folder, tmp_path, "no usable tokenizer")
 
 

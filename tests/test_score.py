@@ -1,5 +1,6 @@
 """`harmless score` end to end, through real processes, against PyTorch."""
 
+import gzip
 import json
 import os
 import signal
@@ -154,6 +155,11 @@ def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Run) -> None
     fails(1, "neither an artifact", DEMO_ROWS, *out, "--model", tmp_path)
     fails(1, "no CUDA execution provider", DEMO_ROWS, *out, *model, "--provider", "cuda")
     fails(2, "Missing option", DEMO_ROWS)
+    fails(2, "-o - is not possible", DEMO_ROWS, "-o", "-", *model)
+    fails(1, "is not a regular file", DEMO_ROWS, "-o", "/dev/null", "--overwrite", *model)
+    fails(1, "in bf16 needs a GPU", DEMO_ROWS, *out, "--model", "a/b", "--precision", "bf16")
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+    fails(1, "is compressed: gzip -dc", tmp_path / "rows.jsonl.gz", *out, *model)
     assert not (tmp_path / "o").exists()
 
 
@@ -212,10 +218,7 @@ def test_an_interrupt_leaves_no_output(artifact: Artifact, tmp_path: Path) -> No
     assert process.stderr is not None
     process.stdin.write(b'{"instruction": "a", "output": "b"}\n')
     process.stdin.flush()
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "o.partial").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(tmp_path / "o.partial")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     # Standard input is still open: the blocked read must not keep the process.
@@ -224,6 +227,42 @@ def test_an_interrupt_leaves_no_output(artifact: Artifact, tmp_path: Path) -> No
     assert not (tmp_path / "o").exists()
     process.stdin.close()
     process.stderr.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 2.0])
+def test_an_interrupt_while_rows_are_scored(tmp_path: Path, seconds: float) -> None:
+    row = json.dumps({"instruction": "word " * 200, "output": "other " * 200})
+    (tmp_path / "rows.jsonl").write_text(f"{row}\n" * 20_000)
+    command = Path(sys.executable).with_name("harmless")
+    process = subprocess.Popen(
+        [command, "score", tmp_path / "rows.jsonl", "-o", tmp_path / "o", "--model", "demo"],
+        stderr=subprocess.PIPE,
+    )
+    wait_for(tmp_path / "o.partial")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert b"interrupted" in errors
+    assert not (tmp_path / "o").exists()
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_input_is_never_written_over(tmp_path: Path, harmless: Run) -> None:
+    rows = tmp_path / "rows.rejects.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    (tmp_path / "link").symlink_to(rows)
+    for source, out in ((rows, rows), (rows, "link"), ("link", rows), (rows, "rows.jsonl")):
+        done = harmless("score", source, "-o", out, "--model", "demo", "--overwrite", cwd=tmp_path)
+        assert done.returncode == 1
+        assert "is an input, and would be written over" in done.stderr
+    assert rows.read_text() == '{"instruction": "a", "output": "b"}\n'
 
 
 def test_overflowing_scores_are_rejected_not_written(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ def load_tokenizer(folder: Path) -> Any:
     refuse_kernels()
     from transformers import AutoTokenizer
 
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
+        raise CheckpointError(
+            f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError, TypeError and more

@@ -19,7 +19,7 @@ from harmless_runtime.artifact import Artifact, Parity, write_manifest
 from harmless_runtime.batching import plan_limits
 from harmless_runtime.demo import DEMO_ROWS
 from harmless_runtime.engine import Engine
-from harmless_runtime.errors import ParityError, SessionError
+from harmless_runtime.errors import CheckpointError, ParityError, SessionError
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.records import Record
 from harmless_runtime.session import Session, select_provider
@@ -61,7 +61,15 @@ def verify_artifact(
         SessionError: the artifact does not run on the provider.
     """
     manifest = artifact.manifest
-    source = locate(checkpoint or manifest.source, None if checkpoint else manifest.revision)
+    try:
+        source = locate(checkpoint or manifest.source, None if checkpoint else manifest.revision)
+    except CheckpointError as error:
+        if checkpoint is not None:
+            raise
+        raise CheckpointError(
+            f"{error} (this is the checkpoint that {artifact.folder} names: say where it is now "
+            "with --checkpoint)"
+        ) from error
     return record_parity(artifact, source, provider=provider, device=device, limit=limit)
 
 
@@ -220,11 +228,15 @@ def _quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def compare(

@@ -220,9 +220,10 @@ def score(
         from harmless_runtime.config import load_config
         from harmless_runtime.display import ScoringProgress, show_summary
         from harmless_runtime.engine import load_engine
+        from harmless_runtime.errors import ConfigError
         from harmless_runtime.output import check_free
         from harmless_runtime.pipeline import score_files
-        from harmless_runtime.records import check_sources
+        from harmless_runtime.records import STDIN, check_sources
 
         settings = load_config(
             config,
@@ -236,8 +237,10 @@ def score(
             },
         )
         # Before the model is loaded, or even exported: these fail at once or not at all.
+        if str(out) == STDIN:
+            raise ConfigError("-o - is not possible: the output appears only when it is complete")
         check_sources(inputs)
-        check_free(out, overwrite)
+        check_free(out, overwrite, inputs)
         engine = load_engine(settings)
         with ScoringProgress(console, inputs) as progress:
             summary = score_files(

@@ -15,7 +15,7 @@ from harmless_runtime.artifact import Artifact, is_artifact, open_artifact
 from harmless_runtime.batching import Limits, pad, plan_batches, plan_limits
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ArtifactError, ConfigError
-from harmless_runtime.session import Provider, Session, select_provider
+from harmless_runtime.session import Provider, Session, check_precision, select_provider
 from harmless_runtime.tokenization import Encoded, PairTokenizer
 
 logger = logging.getLogger(__name__)
@@ -108,6 +108,9 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     precision = config.precision
     if precision == "auto":
         precision = "fp16" if provider == "cuda" else "fp32"
+    check_precision(precision, provider, config.model)
+    if not folder.is_dir():
+        logger.info("there is no folder %s: it is taken as a Hugging Face id", config.model)
     cached = _cache_folder() / f"{_cache_key(config.model, folder)}-{precision}"
     if is_artifact(cached):
         logger.info("using the export of %s in %s", config.model, cached)

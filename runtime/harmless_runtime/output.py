@@ -35,15 +35,25 @@ def score_line(row_id: bytes, score: np.float32, details: Encoded | None) -> byt
     return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), more.encode())
 
 
-def check_free(output: Path, overwrite: bool) -> None:
-    """Raise OutputError where an output, or its rejects, could not get their final names."""
+def check_free(output: Path, overwrite: bool, sources: Sequence[str]) -> None:
+    """Raise OutputError where an output, or its rejects, could not get their final names.
+
+    An input is never written over, whatever `overwrite` says.
+    """
     if not output.parent.is_dir():
         raise OutputError(f"the folder {output.parent} does not exist")
-    for path in (output, rejects_path(output)):
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder")
+    finals = (output, rejects_path(output))
+    for path in (*finals, *map(_partial, finals)):
+        for source in sources:
+            if path.exists() and Path(source).exists() and path.samefile(source):
+                raise OutputError(f"{path} is an input, and would be written over")
+    for path in finals:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} is not a regular file, and the output has to be one")
         if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists: choose another -o, or pass --overwrite")
+            raise OutputError(
+                f"{path} exists: choose another name, or pass --overwrite (overwrite=True)"
+            )
 
 
 class OutputFiles:
@@ -53,13 +63,14 @@ class OutputFiles:
     exception leaves the final names as they were, and the rows so far under `.partial`.
 
     Raises:
-        OutputError: a final name is taken and `overwrite` is false, or writing fails.
+        OutputError: a final name is taken and `overwrite` is false, or is that of one of the
+            `sources`, or writing fails.
     """
 
-    def __init__(self, output: Path, overwrite: bool) -> None:
+    def __init__(self, output: Path, overwrite: bool, sources: Sequence[str]) -> None:
         self.output = output
         self.rejects = rejects_path(output)
-        check_free(output, overwrite)
+        check_free(output, overwrite, sources)
         self._scores_file = _create(_partial(self.output))
         self._rejects_file = _create(_partial(self.rejects))
         self._any_rejects = False

@@ -14,7 +14,7 @@ from harmless_runtime.engine import Engine
 from harmless_runtime.errors import InputError
 from harmless_runtime.output import OutputFiles, score_line
 from harmless_runtime.records import Reject, read_lines
-from harmless_runtime.windows import Row, Window, prefetch, read_windows
+from harmless_runtime.windows import Row, Window, read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +85,10 @@ def score_files(
     """
     start = time.perf_counter()
     tally = Tally()
-    with OutputFiles(output, overwrite) as files, ThreadPoolExecutor(1, "writer") as writer:
+    output_files = OutputFiles(output, overwrite, sources)
+    with output_files as files, ThreadPoolExecutor(1, "writer") as writer:
         written: Future[None] | None = None
-        windows = read_windows(read_lines(sources), engine.tokenizer, engine.limits)
-        for window in prefetch(windows):
+        for window in read_ahead(read_lines(sources), engine.tokenizer, engine.limits):
             if strict and window.rejects:
                 raise refusal(window.rejects[0])
             lines, rejects = _score_window(window, engine, tally, details, on_progress)

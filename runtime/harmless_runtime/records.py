@@ -52,18 +52,25 @@ class Reject:
         return msgspec.json.encode(origin | content) + b"\n"
 
 
+_COMPRESSED = {b"\x1f\x8b": "gzip -dc", b"\x28\xb5\x2f\xfd": "zstd -dc"}
 _DECODER = msgspec.json.Decoder(Record)
 
 
 def check_sources(sources: Sequence[str]) -> None:
-    """Raise InputError for a source that cannot be opened, before any work is done."""
+    """Raise InputError for a source that cannot be read as lines, before any work is done."""
     for source in sources:
         # A pipe is left alone: to open and close it would end its writer.
         if source != STDIN and not Path(source).is_fifo():
             try:
-                Path(source).open("rb").close()
+                with Path(source).open("rb") as file:
+                    start = file.read(4)
             except OSError as error:
                 raise InputError(f"cannot read {source}: {error.strerror}") from error
+            for magic, tool in _COMPRESSED.items():
+                if start.startswith(magic):
+                    raise InputError(
+                        f"{source} is compressed: {tool} {source} | harmless score - -o OUT.jsonl"
+                    )
 
 
 def read_lines(sources: Sequence[str]) -> Iterator[Line]:

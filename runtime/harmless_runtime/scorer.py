@@ -13,7 +13,7 @@ from harmless_runtime.errors import InputError
 from harmless_runtime.pipeline import refusal, score_files
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.records import Reject, read_lines
-from harmless_runtime.windows import prefetch, read_windows
+from harmless_runtime.windows import read_ahead
 
 
 class Gpt2HarmlessScorer:
@@ -63,7 +63,7 @@ class Gpt2HarmlessScorer:
         """
         results = []
         lines = read_lines([str(path)])
-        for window in prefetch(read_windows(lines, self._engine.tokenizer, self._engine.limits)):
+        for window in read_ahead(lines, self._engine.tokenizer, self._engine.limits):
             if window.rejects:
                 raise refusal(window.rejects[0])
             scores = self._engine.score([row.encoded for row in window.rows]).tolist()

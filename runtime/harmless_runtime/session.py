@@ -52,6 +52,15 @@ def _cuda_obstacle(device: int) -> str | None:
     return None
 
 
+def check_precision(precision: str, provider: Provider, model: str) -> None:
+    """Raise SessionError for a precision that the provider has no kernels for."""
+    if precision == "bf16" and provider == "cpu":
+        raise SessionError(
+            f"{model} in bf16 needs a GPU, because ONNX Runtime's CPU execution provider has no "
+            "bf16 kernels: use --provider cuda, or export with --precision fp32"
+        )
+
+
 class Session:
     """An artifact loaded on one device, with buffers that are allocated once.
 
@@ -70,11 +79,7 @@ class Session:
     def __init__(
         self, artifact: Artifact, provider: Provider, device: int, max_tokens: int
     ) -> None:
-        if artifact.manifest.precision == "bf16" and provider == "cpu":
-            raise SessionError(
-                f"{artifact.folder} is bf16, and ONNX Runtime's CPU execution provider has no "
-                "bf16 kernels: use --provider cuda, or export with --precision fp32"
-            )
+        check_precision(artifact.manifest.precision, provider, str(artifact.folder))
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors
         provider_options: dict[str, str] = {}

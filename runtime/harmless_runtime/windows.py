@@ -3,8 +3,8 @@
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 from harmless_runtime.batching import Limits
 from harmless_runtime.prompt import question_and_answer
@@ -95,44 +95,59 @@ def _tokenise_chunk(
             yield record
 
 
-_Item = TypeVar("_Item")
+class _Abandoned(BaseException):
+    """Ends the reading thread when nobody takes its windows any more."""
 
 
-def prefetch(items: Iterable[_Item]) -> Iterator[_Item]:
-    """Yield what `items` yields, computed one ahead in a thread; its exceptions are raised here.
+def read_ahead(lines: Iterable[Line], tokenizer: PairTokenizer, limits: Limits) -> Iterator[Window]:
+    """Yield what `read_windows` yields, made one ahead in a thread; its errors are raised here.
 
-    The thread is a daemon: a read that blocks, such as one from a terminal, does not keep an
-    interrupted process alive.
+    When the consumer stops, the thread is waited for, because an interpreter that exits under a
+    thread inside the tokenizer aborts. Only a thread that waits for a line is left behind, so that
+    a read which blocks, such as one from a terminal, does not keep an interrupted process alive.
     """
-    ahead: queue.Queue[tuple[list[_Item], BaseException | None]] = queue.Queue(1)
-    abandoned = threading.Event()
+    ahead: queue.Queue[Window | BaseException | None] = queue.Queue(1)
+    abandoned, waiting = threading.Event(), threading.Event()
 
-    def put(values: list[_Item], error: BaseException | None = None) -> None:
+    def watched() -> Iterator[Line]:
+        iterator = iter(lines)
+        while True:
+            waiting.set()
+            line = next(iterator, None)
+            waiting.clear()
+            if abandoned.is_set():
+                raise _Abandoned
+            if line is None:
+                return
+            yield line
+
+    def put(item: Window | BaseException | None) -> None:
         while not abandoned.is_set():
             try:
-                ahead.put((values, error), timeout=0.1)
+                return ahead.put(item, timeout=0.1)
             except queue.Full:
                 continue
-            return
+        raise _Abandoned
 
     def produce() -> None:
         try:
-            for item in items:
-                put([item])
-                if abandoned.is_set():
-                    return
-            put([])
+            for window in read_windows(watched(), tokenizer, limits):
+                put(window)
+            put(None)
+        except _Abandoned:
+            pass
         except BaseException as error:  # handed to the consumer, whatever it is
-            put([], error)
+            with suppress(_Abandoned):
+                put(error)
 
-    threading.Thread(target=produce, name="reader", daemon=True).start()
+    thread = threading.Thread(target=produce, name="reader", daemon=True)
+    thread.start()
     try:
-        while True:
-            values, error = ahead.get()
-            if error is not None:
-                raise error
-            if not values:
-                return
-            yield values[0]
+        while (item := ahead.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
     finally:
         abandoned.set()
+        while thread.is_alive() and not waiting.is_set():
+            thread.join(0.02)
