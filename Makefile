@@ -20,7 +20,8 @@ slow: .venv/test.stamp
 # The bundled model again, from Anthropic's pairs: minutes on two cores.
 demo-model: .venv/test.stamp
 	$(BIN)/python export/train_demo_model.py $(PAIRS) build/demo-checkpoint
-	$(BIN)/harmless export build/demo-checkpoint -o runtime/harmless_runtime/demo_model --force
+	rm -rf runtime/harmless_runtime/demo_model
+	$(BIN)/harmless export build/demo-checkpoint -o runtime/harmless_runtime/demo_model
 	cp build/demo-checkpoint/README.md build/demo-checkpoint/training.json runtime/harmless_runtime/demo_model
 
 .venv/bin/pip:

@@ -60,6 +60,10 @@ def edit_config(folder: Path, changes: dict[str, Any]) -> None:
         ({"n_head": 7}, "not a multiple of n_head 7"),
         ({"n_head": "4"}, "n_head is '4'"),
         ({"vocab_size": 0}, "vocab_size is 0"),
+        ({"num_attention_heads": 7}, "not a multiple of n_head 7"),
+        ({"layer_norm_epsilon": None}, "layer_norm_epsilon is None"),
+        ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5'"),
+        ({"id2label": True, "num_labels": "1"}, "'1' labels"),
     ],
 )
 def test_refused_configs(
@@ -125,6 +129,21 @@ def test_refused_tokenizers(tmp_path: Path) -> None:
     refused(folder, tmp_path, "no usable tokenizer")
 
 
+def test_refused_tokenizer_settings(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    folder = save_checkpoint(tmp_path / "checkpoint", make_model(), tokenizer)
+    settings = folder / "tokenizer_config.json"
+    plain = settings.read_text()
+    for change, message in (
+        ({"truncation_side": "left"}, "cuts texts on the left"),
+        ({"split_special_tokens": True}, "split_special_tokens"),
+        ({"pad_token": "a"}, "config.json's pad_token_id is 0 and the tokenizer pads with"),
+    ):
+        edit_config(folder, {"pad_token_id": 0})
+        settings.write_text(json.dumps(json.loads(plain) | change))
+        refused(folder, tmp_path, message)
+
+
 def test_max_length(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_length 2048 is out of range: the model has 1024"):
         export_checkpoint(str(checkpoint), tmp_path / "a", max_length=2048)
@@ -148,6 +167,10 @@ def test_a_target_is_replaced_only_with_force(checkpoint: Path, tmp_path: Path) 
     export_checkpoint(str(checkpoint), out, verify=False)
     with pytest.raises(OutputError, match="--force"):
         export_checkpoint(str(checkpoint), out, verify=False)
+    (out / "mine.txt").touch()
+    with pytest.raises(OutputError, match=r"holds more than an artifact \(mine.txt\)"):
+        export_checkpoint(str(checkpoint), out, verify=False, force=True)
+    (out / "mine.txt").unlink()
     again = export_checkpoint(str(checkpoint), out, verify=False, precision="fp16", force=True)
     assert again.manifest.precision == "fp16"
     other = tmp_path / "photos"

@@ -8,7 +8,6 @@ import pytest
 from harmless_runtime.config import DEFAULT_MODEL, load_config, make_config
 from harmless_runtime.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 SPECIFICATION = """\
 name: Gpt2HarmlessScorer
 model: Ray2333/gpt2-large-harmless-reward_model
@@ -32,11 +31,6 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 def test_defaults() -> None:
     config = load_config(None, {})
     assert (config.model, config.batch_size, config.provider) == (DEFAULT_MODEL, 8, "auto")
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_shipped_configs(path: Path) -> None:
-    assert load_config(path, {}).name == "Gpt2HarmlessScorer"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +66,8 @@ def test_refusals_name_key_value_and_what_is_allowed(
         ("3: 4\n", "mapping"),
         ("a: [\n", "not valid YAML"),
         ("model: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("model: 2020-13-45\n", "not valid YAML"),
+        ("batch_size: !!int abc\n", "not valid YAML"),
         ("scorers:\n  - name: Gpt2HarmlessScorer\n", "list of scorers"),
     ],
 )

@@ -1,6 +1,7 @@
 """The Python interface against PyTorch, and what it refuses."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,19 @@ def test_every_way_to_score_gives_pytorchs_scores(
     with pytest.raises(OutputError, match="exists"):
         scorer.evaluate_to_file(rows, out)
     scorer.evaluate_to_file(str(rows), str(out), overwrite=True)
+
+
+def test_threads_may_share_a_scorer(scorer: Gpt2HarmlessScorer, truth: list[float]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        scores = list(pool.map(scorer.score_item, ITEMS * 50))
+    np.testing.assert_allclose(scores, truth * 50, atol=2e-4)
+
+
+def test_ids_that_python_cannot_hold(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:
+    big = "1" * 6000
+    rows = "".join(f'{{"id": {i}, "instruction": "a", "output": "b"}}\n' for i in ("1e99999", big))
+    (tmp_path / "rows").write_text(rows)
+    assert [result["id"] for result in scorer.evaluate(tmp_path / "rows")] == ["1e99999", big]
 
 
 def test_nothing_to_score(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from checkpoints import make_model, make_tokenizer, save_checkpoint
 from conftest import Run
@@ -26,11 +24,10 @@ from harmless_runtime.config import make_config
 from harmless_runtime.demo import DEMO_ROWS
 from harmless_runtime.engine import load_engine
 from harmless_runtime.errors import InputError, OutputError
-from harmless_runtime.output import rejects_path, score_line
+from harmless_runtime.output import rejects_path
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.scorer import Gpt2HarmlessScorer
-from harmless_runtime.tokenization import Encoded
 
 ROWS = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
 
@@ -254,17 +251,6 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_an_input_is_never_written_over(tmp_path: Path, harmless: Run) -> None:
-    rows = tmp_path / "rows.rejects.jsonl"
-    rows.write_text('{"instruction": "a", "output": "b"}\n')
-    (tmp_path / "link").symlink_to(rows)
-    for source, out in ((rows, rows), (rows, "link"), ("link", rows), (rows, "rows.jsonl")):
-        done = harmless("score", source, "-o", out, "--model", "demo", "--overwrite", cwd=tmp_path)
-        assert done.returncode == 1
-        assert "is an input, and would be written over" in done.stderr
-    assert rows.read_text() == '{"instruction": "a", "output": "b"}\n'
-
-
 def test_overflowing_scores_are_rejected_not_written(tmp_path: Path) -> None:
     model = make_model()
     token, token_id = "Q", make_tokenizer().convert_tokens_to_ids("Q")
@@ -291,19 +277,6 @@ def test_overflowing_scores_are_rejected_not_written(tmp_path: Path) -> None:
     scorer = Gpt2HarmlessScorer({"model": str(artifact.folder), "provider": "cpu"})
     with pytest.raises(InputError, match="item 1: the score in fp16"):
         scorer.score_batch([json.loads(fine), json.loads(overflowing)])
-
-
-@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
-def test_a_score_reads_back_as_the_same_float32(value: float) -> None:
-    line = json.loads(score_line(b"1", np.float32(value), None))
-    assert np.float32(line["score"]) == np.float32(value)
-    assert line["id"] == 1
-
-
-def test_a_line_of_output_is_one_line() -> None:
-    details = Encoded(np.zeros(3, np.int32), True)
-    line = score_line(b'{"a":\r1}', np.float32(0.1), details)
-    assert line == b'{"id": {"a": 1}, "score": 0.1, "tokens": 3, "truncated": true}\n'
 
 
 def test_existing_output_and_strict(artifact: Artifact, tmp_path: Path) -> None:

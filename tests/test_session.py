@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import Run
 from harmless_export import export_checkpoint
 from harmless_runtime.artifact import Artifact
 from harmless_runtime.errors import SessionError
@@ -20,6 +21,12 @@ def test_sessions(artifact: Artifact, checkpoint: Path, tmp_path: Path) -> None:
     bf16 = export_checkpoint(str(checkpoint), tmp_path / "b", precision="bf16", verify=False)
     with pytest.raises(SessionError, match="no bf16 kernels"):
         Session(bf16, "cpu", 0, 16)
+
+
+def test_nothing_is_reported_to_anybody(tmp_path: Path, harmless: Run) -> None:
+    done = harmless("demo", env={"PATH": "", "HOME": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*")) == [], "telemetry keeps a database at home, before it sends"
 
 
 def test_auto_without_cuda_takes_the_cpu(

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from checkpoints import SHARED, make_tokenizer
 from harmless_runtime.demo import DEMO_ROWS
-from harmless_runtime.errors import ArtifactError
+from harmless_runtime.errors import ArtifactError, ConfigError
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.tokenization import PairTokenizer
 
@@ -76,6 +77,20 @@ def test_real_vocabulary_on_real_text(max_length: int) -> None:
     assert_same(AutoTokenizer.from_pretrained(vocabulary), vocabulary, texts, max_length)
     hello = PairTokenizer(vocabulary / "tokenizer.json", 1024).encode([("Hello world", "")])
     assert hello[0].ids.tolist() == [15496, 995]
+
+
+def test_special_tokens_of_the_tokenizer_leave_room_or_are_refused(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A",
+        pair="<|endoftext|> $A <|endoftext|> $B:1",
+        special_tokens=[("<|endoftext|>", 0)],
+    )
+    tokenizer.save_pretrained(tmp_path)
+    texts = [("some words and more", "others"), ("", "")]
+    assert_same(AutoTokenizer.from_pretrained(tmp_path), tmp_path, texts, 4)
+    with pytest.raises(ConfigError, match="max_length 2 leaves no room beside the 2 special"):
+        PairTokenizer(tmp_path / "tokenizer.json", 2)
 
 
 def test_not_a_tokenizer(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A Hugging Face id or folder to a checked configuration and its weights, read when asked for."""
 
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ class Gpt2Config:
     n_head: int
     n_inner: int
     layer_norm_epsilon: float
+    pad_token_id: int | None
 
 
 def locate(model: str, revision: str | None = None) -> Source:
@@ -50,7 +52,7 @@ def locate(model: str, revision: str | None = None) -> Source:
     Raises:
         CheckpointError: there is no such folder or id, or the hub cannot be reached.
     """
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111 - raises for no user
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(f"--revision {revision} goes with a hub id; {model} is a folder")
@@ -93,9 +95,10 @@ def read_config(folder: Path) -> Gpt2Config:
             raise CheckpointError(f"{folder}: {key} is {value!r}, and {why}")
 
     need("model_type", None, ("gpt2",), "only 'gpt2' can be exported")
-    labels = len(raw["id2label"]) if raw.get("id2label") else raw.get("num_labels", 2)
+    names = raw.get("id2label")
+    labels = len(names) if isinstance(names, dict) and names else raw.get("num_labels", 2)
     if labels != 1:
-        raise CheckpointError(f"{folder}: the model has {labels} labels, and a reward model has 1")
+        raise CheckpointError(f"{folder}: the model has {labels!r} labels, a reward model has 1")
     need("activation_function", "gelu_new", ("gelu_new", "gelu_pytorch_tanh"),
          "the fused graph computes the tanh form of GELU, 'gelu_new'")  # fmt: skip
     # transformers itself scales here or not, depending on its attention implementation.
@@ -113,7 +116,8 @@ def read_config(folder: Path) -> Gpt2Config:
         n_layer=_positive(folder, raw, "n_layer", 12),
         n_head=_positive(folder, raw, "n_head", 12),
         n_inner=_positive(folder, raw, "n_inner", 4 * width),
-        layer_norm_epsilon=float(raw.get("layer_norm_epsilon", 1e-5)),
+        layer_norm_epsilon=_epsilon(folder, raw.get("layer_norm_epsilon", 1e-5)),
+        pad_token_id=raw.get("pad_token_id"),
     )
     if config.n_embd % config.n_head:
         raise CheckpointError(
@@ -122,8 +126,25 @@ def read_config(folder: Path) -> Gpt2Config:
     return config
 
 
+def _epsilon(folder: Path, value: object) -> float:
+    if not isinstance(value, float | int) or isinstance(value, bool) or not 0 < value < 1:
+        raise CheckpointError(
+            f"{folder}: layer_norm_epsilon is {value!r}, and has to be between 0 and 1"
+        )
+    return float(value)
+
+
+# The names that transformers takes for GPT-2's own, and prefers to them.
+_ALIASES = {
+    "n_embd": "hidden_size",
+    "n_positions": "max_position_embeddings",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+}
+
+
 def _positive(folder: Path, raw: dict[str, Any], key: str, default: int) -> int:
-    value = raw.get(key)
+    value = raw.get(_ALIASES.get(key, key), raw.get(key))
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -213,12 +234,14 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
     if (folder / INDEX).exists():
-        names = set(_read_json(folder / INDEX).get("weight_map", {}).values())
-        if not names or any(not isinstance(n, str) or Path(n).name != n for n in names):
+        mapping = _read_json(folder / INDEX).get("weight_map")
+        listed = list(mapping.values()) if isinstance(mapping, dict) else []
+        if not listed or any(not isinstance(n, str) or Path(n).name != n for n in listed):
             raise CheckpointError(f"{folder / INDEX} does not name files of its own folder")
-        if missing := sorted(n for n in names if not (folder / n).exists()):
+        names = sorted(set(listed))
+        if missing := [n for n in names if not (folder / n).exists()]:
             raise CheckpointError(f"{folder} is incomplete: {', '.join(missing)} is missing")
-        return [folder / name for name in sorted(names)]
+        return [folder / name for name in names]
     if pickles := sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")]):
         raise CheckpointError(
             f"{folder} has its weights only as a pickle ({pickles[0]}), and loading one can run "

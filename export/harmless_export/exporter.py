@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -17,6 +18,7 @@ from harmless_export.tokenizer import load_tokenizer
 from harmless_export.verify import record_parity
 from harmless_runtime.artifact import (
     FORMAT_VERSION,
+    MANIFEST,
     MODEL,
     WEIGHTS,
     Artifact,
@@ -73,6 +75,13 @@ def export_checkpoint(
             f"max_length {max_length} is out of range: the model has {config.n_positions} positions"
         )
     tokenizer = load_tokenizer(source.folder)
+    own_pad = tokenizer.pad_token != tokenizer.eos_token
+    if own_pad and config.pad_token_id not in (None, tokenizer.pad_token_id):
+        raise CheckpointError(
+            f"{model}: config.json's pad_token_id is {config.pad_token_id} and the tokenizer pads "
+            f"with {tokenizer.pad_token_id}, so PyTorch's own scores depend on the padding: make "
+            "them agree"
+        )
     highest = max(tokenizer.get_vocab().values())
     if highest >= config.vocab_size:
         raise CheckpointError(
@@ -81,7 +90,7 @@ def export_checkpoint(
         )
     with _folder_in_the_making(out) as folder:
         logger.info("writing %s of %s", precision, model)
-        tokenizer.save_pretrained(folder)
+        _save_tokenizer(tokenizer, folder)
         parameters = _write_model(source, config, precision, tokenizer.pad_token_id, folder)
         _write_config(config, tokenizer.pad_token_id, folder)
         manifest = Manifest(
@@ -98,9 +107,11 @@ def export_checkpoint(
             files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
             parity_note="not verified: exported with --no-verify",
         )
-        write_manifest(folder, manifest)
+        # The manifest makes the folder an artifact, so it comes after the verification.
         if verify:
             record_parity(Artifact(folder, manifest), source, limit=limit)
+        else:
+            write_manifest(folder, manifest)
     return open_artifact(out)
 
 
@@ -111,11 +122,18 @@ def _check_target(out: Path, force: bool) -> None:
         raise OutputError(f"{out} exists and is not an artifact: choose another folder")
     if not force:
         raise OutputError(f"{out} exists: choose another folder, or pass --force to replace it")
+    own = {MANIFEST, *open_artifact(out).manifest.files}
+    if foreign := sorted(file.name for file in out.iterdir() if file.name not in own):
+        raise OutputError(
+            f"{out} holds more than an artifact ({', '.join(foreign[:3])}), so --force does not "
+            "replace it: choose another folder"
+        )
 
 
 @contextmanager
 def _folder_in_the_making(out: Path) -> Iterator[Path]:
     """Give a temporary folder beside `out`, renamed to it at the end, removed on any error."""
+    out = out.resolve()  # a link to an empty folder, or the current one, can be filled as well
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
@@ -131,6 +149,13 @@ def _folder_in_the_making(out: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # the Rust library raises bare Exception, for a full disk too
+        raise OutputError(f"cannot write the tokenizer: {error}") from error
 
 
 def _write_model(

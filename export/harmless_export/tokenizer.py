@@ -36,6 +36,15 @@ def load_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
     if not tokenizer.is_fast:
         raise CheckpointError(f"{folder} has only a slow tokenizer: save its fast version there")
+    if tokenizer.truncation_side != "right":
+        raise CheckpointError(
+            f"{folder}: the tokenizer cuts texts on the {tokenizer.truncation_side}, and only "
+            "cutting on the right can be exported"
+        )
+    if tokenizer.split_special_tokens:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has split_special_tokens, which tokenizer.json cannot hold"
+        )
     if not tokenizer("\n\nHuman:")["input_ids"]:
         raise CheckpointError(f"{folder}: the tokenizer makes no tokens of an English text")
     if tokenizer.pad_token_id is None:

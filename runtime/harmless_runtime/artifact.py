@@ -14,6 +14,8 @@ MANIFEST = "scorer.json"
 MODEL = "model.onnx"
 WEIGHTS = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
+# More tokens a row than any GPT-2 has positions: buffers are sized by it.
+_LONGEST = 2**20
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -112,7 +114,7 @@ def open_artifact(folder: Path) -> Artifact:
     if missing := required - manifest.files.keys():
         raise ArtifactError(f"{path} does not list {', '.join(sorted(missing))}")
     for name in manifest.files:
-        if Path(name).name != name or (folder / name).is_symlink():
+        if Path(name).name != name or "\0" in name or (folder / name).is_symlink():
             raise ArtifactError(f"{path} lists {name!r}, which is not a plain file of the folder")
     for name, expected in manifest.files.items():
         if sha256_of(folder / name) != expected:
@@ -134,10 +136,15 @@ def _decode(path: Path, raw: bytes) -> Manifest:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} is not a valid manifest: {error}") from error
-    if manifest.max_length < 1 or not 0 <= manifest.pad_token_id < manifest.vocab_size:
+    if not (
+        1 <= manifest.max_length <= _LONGEST
+        and 0 <= manifest.pad_token_id < manifest.vocab_size
+        and manifest.parameters >= 1
+    ):
         raise ArtifactError(
             f"{path} is not a valid manifest: max_length {manifest.max_length}, "
-            f"pad_token_id {manifest.pad_token_id}, vocab_size {manifest.vocab_size}"
+            f"pad_token_id {manifest.pad_token_id}, vocab_size {manifest.vocab_size}, "
+            f"parameters {manifest.parameters}"
         )
     return manifest
 

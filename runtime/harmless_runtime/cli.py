@@ -72,6 +72,11 @@ def _terminal() -> Iterator["Console"]:
         console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
         raise typer.Exit(code) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"error: {where}{error.strerror or error}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         console.print("interrupted", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None

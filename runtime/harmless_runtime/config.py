@@ -70,7 +70,7 @@ def load_config(path: Path | None, flags: dict[str, Any]) -> ScorerConfig:
             loaded = yaml.safe_load(path.read_bytes())
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if loaded is None:
             loaded = {}

@@ -95,7 +95,7 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     """Open the artifact that `model` names: `demo`, a folder, or a checkpoint's cached export."""
     if config.model == DEMO_MODEL:
         return open_artifact(DEMO_FOLDER)
-    folder = Path(config.model).expanduser()
+    folder = Path(os.path.expanduser(config.model))  # noqa: PTH111 - raises for no user
     if is_artifact(folder):
         return open_artifact(folder)
     if folder.is_dir() and not (folder / "config.json").exists():

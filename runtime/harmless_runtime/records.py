@@ -1,6 +1,8 @@
 """JSONL files to records, one a line; a line that cannot be scored becomes a reject."""
 
 import base64
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +46,9 @@ class Reject:
 
     def to_json(self) -> bytes:
         """One line of the rejects file; bytes that are not UTF-8 go in base64."""
-        origin = {"source": self.line.source, "line": self.line.number, "reason": self.reason}
+        # A name of a file may hold bytes that are not UTF-8.
+        source = os.fsencode(self.line.source).decode("utf-8", "backslashreplace")
+        origin = {"source": source, "line": self.line.number, "reason": self.reason}
         try:
             content = {"raw": self.line.raw.decode()}
         except UnicodeDecodeError:
@@ -58,6 +62,8 @@ _DECODER = msgspec.json.Decoder(Record)
 
 def check_sources(sources: Sequence[str]) -> None:
     """Raise InputError for a source that cannot be read as lines, before any work is done."""
+    if STDIN in sources and sys.stdin is None:
+        raise InputError("standard input is closed, and - asks for it")
     for source in sources:
         # A pipe is left alone: to open and close it would end its writer.
         if source != STDIN and not Path(source).is_fifo():
@@ -87,7 +93,7 @@ def read_lines(sources: Sequence[str]) -> Iterator[Line]:
                 for number, raw in enumerate(file, 1):
                     if number == 1:
                         raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is not text
-                    if raw.strip():
+                    if raw.strip(b" \t\r\n"):  # what JSON calls white space
                         yield Line(source, number, raw.removesuffix(b"\n"))
         except OSError as error:
             raise InputError(f"cannot read {source}: {error.strerror}") from error

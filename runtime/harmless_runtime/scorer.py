@@ -57,6 +57,8 @@ class Gpt2HarmlessScorer:
     def evaluate(self, path: str | Path) -> list[dict[str, Any]]:
         """Return `{"id", "score"}` for each line of a JSONL file, in order.
 
+        An id that is a number out of Python's range is returned as its text.
+
         Raises:
             InputError: the file cannot be read, or a line cannot be scored (`evaluate_to_file`
                 sets such lines aside instead).
@@ -70,7 +72,7 @@ class Gpt2HarmlessScorer:
             for row, score in zip(window.rows, scores, strict=True):
                 if not math.isfinite(score):
                     raise refusal(Reject(row.line, f"the score is {score}"))
-                results.append({"id": msgspec.json.decode(row.id), "score": score})
+                results.append({"id": _decode_id(row.id), "score": score})
         return results
 
     def evaluate_to_file(
@@ -85,6 +87,13 @@ class Gpt2HarmlessScorer:
         """
         score_files([str(path)], Path(output_file), self._engine, overwrite=overwrite)
         return str(output_file)
+
+
+def _decode_id(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:  # a number that Python does not read, such as 1e99999
+        return text.decode()
 
 
 def _pair(index: int, item: Mapping[str, Any]) -> tuple[str, str]:

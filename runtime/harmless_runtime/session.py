@@ -1,12 +1,19 @@
 """Batches of token ids to rewards: the only module that knows onnxruntime."""
 
 import logging
+import os
 import shutil
+import threading
 from typing import Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+# Recent releases send telemetry to Microsoft on Linux too, unless told not to before they load:
+# 1.32 by the first name, microsoft/onnxruntime#29843 by the second.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")
+import onnxruntime as ort
 
 from harmless_runtime.artifact import Artifact
 from harmless_runtime.errors import SessionError
@@ -105,9 +112,10 @@ class Session:
         )
         self._logits = np.zeros(max_tokens, np.float32)
         self._binding = self._session.io_binding()
+        self._lock = threading.Lock()
 
     def run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Score a batch.
+        """Score a batch; threads that share a session take turns.
 
         Args:
             ids: int64 [batch_size, sequence_length], padded on the right, at most `max_tokens`.
@@ -121,6 +129,10 @@ class Session:
         rows = len(ids)
         if ids.size > self._staging.size:
             raise SessionError(f"a batch of {ids.size} tokens exceeds {self._staging.size}")
+        with self._lock:
+            return self._run(ids, rows)
+
+    def _run(self, ids: NDArray[np.int64], rows: int) -> NDArray[np.float32]:
         self._staging[: ids.size] = ids.ravel()
         try:
             self._ids.update_inplace(self._staging)

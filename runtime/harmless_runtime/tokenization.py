@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from harmless_runtime.errors import ArtifactError
+from harmless_runtime.errors import ArtifactError, ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class PairTokenizer:
 
     Raises:
         ArtifactError: the file is not a tokenizer.
+        ConfigError: nothing of a text would fit into `max_length`.
     """
 
     def __init__(self, path: Path, max_length: int) -> None:
@@ -35,6 +36,11 @@ class PairTokenizer:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise ArtifactError(f"{path} is not a tokenizer: {error}") from error
+        if max_length <= (special := self._tokenizer.num_special_tokens_to_add(True)):
+            raise ConfigError(
+                f"max_length {max_length} leaves no room beside the {special} special tokens that "
+                "this tokenizer adds to a row"
+            )
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, strategy="longest_first")
 

@@ -1,0 +1,156 @@
+"""What is written, what is never written over, and what two runs do to each other."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import Run
+from harmless_runtime.errors import OutputError
+from harmless_runtime.output import OutputFiles, check_free, rejects_path, score_line
+from harmless_runtime.records import Line, Reject
+from harmless_runtime.tokenization import Encoded
+
+LONG = "x" * 300
+ROW = '{"instruction": "a", "output": "b"}\n'
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_a_score_reads_back_as_the_same_float32(value: float) -> None:
+    line = json.loads(score_line(b"1", np.float32(value), None))
+    assert np.float32(line["score"]) == np.float32(value)
+    assert line["id"] == 1
+
+
+def test_a_line_of_output_is_one_line() -> None:
+    details = Encoded(np.zeros(3, np.int32), True)
+    line = score_line(b'{"a":\r1}', np.float32(0.1), details)
+    assert line == b'{"id": {"a": 1}, "score": 0.1, "tokens": 3, "truncated": true}\n'
+
+
+def test_rejects_of_two_outputs_never_share_a_name() -> None:
+    names = ["a", "a.jsonl", "a.txt", "a.jsonl.gz", "b.c.jsonl"]
+    paths = {rejects_path(Path("folder", name)) for name in names}
+    assert len(paths) == len(names)
+    assert rejects_path(Path("folder/a.jsonl")) == Path("folder/a.rejects.jsonl")
+
+
+def test_rejects_of_a_file_whose_name_is_not_utf8() -> None:
+    source = os.fsdecode(b"caf\xe9.jsonl")
+    entry = json.loads(Reject(Line(source, 1, b"{"), "why").to_json())
+    assert entry["source"] == "caf\\xe9.jsonl"
+
+
+@pytest.mark.parametrize("name", ["s.jsonl", "s.rejects.jsonl", "s.jsonl.partial"])
+def test_what_exists_is_left_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(OutputError, match="exists: choose another name, or pass --overwrite"):
+        OutputFiles(tmp_path / "s.jsonl", False, [])
+    with pytest.raises(OutputError, match="is an input"):
+        OutputFiles(tmp_path / "s.jsonl", True, ["-", "missing", str(tmp_path / name)])
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "precious")]
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "target")
+    (tmp_path / "dangling.jsonl").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "partial.jsonl.partial").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    for name in ("link", "dangling", "partial", "fifo", "folder"):
+        with pytest.raises(OutputError, match="is not a regular file"):
+            check_free(tmp_path / f"{name}.jsonl", True, [])
+    for name in ("", ".", "/"):
+        with pytest.raises(OutputError, match="is not the name of a file"):
+            check_free(Path(name), True, [])
+    assert (tmp_path / "target").read_text() == "precious"
+
+
+def test_an_output_that_appears_during_the_run_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "s.jsonl"
+    files = OutputFiles(out, False, [])
+    files.write([b"1\n"], [])
+    out.write_text("precious")
+    with pytest.raises(OutputError, match="has appeared during the run"):
+        files.__exit__(None, None, None)
+    assert out.read_text() == "precious"
+    assert (tmp_path / "s.jsonl.partial").read_bytes() == b"1\n"
+
+
+def test_two_runs_cannot_write_the_same_output(tmp_path: Path) -> None:
+    out = tmp_path / "s.jsonl"
+    with OutputFiles(out, True, []) as files:
+        files.write([b"1\n"], [])
+        with pytest.raises(OutputError, match="another run is writing"):
+            OutputFiles(out, True, [])
+    assert out.read_bytes() == b"1\n"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.jsonl"]
+
+
+def test_a_failed_run_keeps_what_it_has(tmp_path: Path) -> None:
+    for lines, left in (([], []), ([b"1\n"], ["s.jsonl.partial"])):
+        files = OutputFiles(tmp_path / "s.jsonl", True, [])
+        files.write(lines, [])
+        files.__exit__(ValueError, ValueError("stop"), None)
+        assert [file.name for file in tmp_path.iterdir()] == left
+
+
+def test_an_input_is_never_written_over(tmp_path: Path, harmless: Run) -> None:
+    rows = tmp_path / "rows.rejects.jsonl"
+    rows.write_text(ROW)
+    (tmp_path / "link").symlink_to(rows)
+    for source, out in ((rows, rows), ("link", rows), (rows, "rows.jsonl")):
+        done = harmless("score", source, "-o", out, "--model", "demo", "--overwrite", cwd=tmp_path)
+        assert done.returncode == 1
+        assert "is an input, and would be written over" in done.stderr
+    assert rows.read_text() == ROW
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_text(ROW * 2000)
+    command = Path(sys.executable).with_name("harmless")
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 8; exec "$0" score rows -o s.jsonl --model demo', command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "error: cannot write s.jsonl: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "s.jsonl").exists()
+
+
+def test_closed_standard_input_is_not_an_empty_one(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("harmless")
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$0" score - -o s.jsonl --model demo <&-', command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "standard input is closed" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["rows", "-o", LONG], [LONG, "-o", "s"], ["rows", "-o", "s", "--model", LONG]]
+)
+def test_names_too_long_for_the_system_are_one_sentence(
+    arguments: list[str], tmp_path: Path, harmless: Run
+) -> None:
+    (tmp_path / "rows").write_text(ROW)
+    done = harmless("score", "--model", "demo", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
