@@ -1,0 +1,119 @@
+"""Names of a model and of rows to a checkpoint folder and (Q, A) pairs, the same for everyone."""
+
+import gzip
+import json
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2TokenizerFast
+
+from harmless_runtime.demo import DEMO_ROWS
+from harmless_runtime.prompt import question_and_answer
+
+SIZES = {
+    "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
+    "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
+    "gpt2-large": {"n_embd": 1280, "n_layer": 36, "n_head": 20},
+}
+EOS = "<|endoftext|>"
+ASSISTANT = "\n\nAssistant:"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as the scorers get it: without `input`, which only lengthens the instruction."""
+
+    instruction: str
+    output: str
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two texts that are tokenised."""
+        return question_and_answer(self.instruction, "", self.output)
+
+
+def load_rows(source: str, count: int) -> list[Row]:
+    """Read the first `count` rows of a JSONL file, gzipped or not, or generate them.
+
+    Args:
+        source: a file whose lines hold `instruction` and `output`, or `chosen` as in hh-rlhf (its
+            last answer is the output); or `generated`, for seeded rows of random words whose
+            lengths are log-normal, in words, with median 100 and mean 125.
+        count: how many rows.
+    """
+    if source == "generated":
+        return _generated_rows(count)
+    path = Path(source)
+    open_rows = gzip.open if path.suffix == ".gz" else open
+    with open_rows(path, "rt", encoding="utf-8") as file:
+        return [_row(json.loads(line)) for _, line in zip(range(count), file, strict=False)]
+
+
+def _row(value: dict[str, str]) -> Row:
+    if "chosen" not in value:
+        return Row(value["instruction"], value["output"])
+    question, _, answer = value["chosen"].rpartition(ASSISTANT)
+    return Row(question.removeprefix("\n\nHuman: "), answer)
+
+
+def _generated_rows(count: int) -> list[Row]:
+    generator = random.Random(0)
+    words = sorted(set(DEMO_ROWS.read_text(encoding="utf-8").split()))
+
+    def text() -> str:
+        length = math.ceil(generator.lognormvariate(math.log(50), 0.67))
+        return " ".join(generator.choices(words, k=length))
+
+    return [Row(text(), text()) for _ in range(count)]
+
+
+def checkpoint(model: str, tokenizer: str | None, cache: Path) -> Path:
+    """Return the folder of a checkpoint, making a random one in `cache` the first time.
+
+    Args:
+        model: a folder, or `random:SIZE` with a size of `SIZES`.
+        tokenizer: the tokenizer folder of a random model; without one its tokens are bytes.
+        cache: where random checkpoints are kept.
+    """
+    if not model.startswith("random:"):
+        return Path(model)
+    size = model.removeprefix("random:")
+    folder = cache / f"{size}-{Path(tokenizer).name if tokenizer else 'bytes'}"
+    if not (folder / "model.safetensors").exists():
+        save_random_checkpoint(folder, size, tokenizer)
+    return folder
+
+
+def save_random_checkpoint(folder: Path, size: str, tokenizer: str | None) -> None:
+    """Save a seeded random reward model of a real size, whose every weight shows in its scores."""
+    torch.manual_seed(0)
+    model = GPT2ForSequenceClassification(GPT2Config(num_labels=1, pad_token_id=0, **SIZES[size]))
+    with torch.no_grad():
+        # Initial weights are so small that a wrong graph, or rounding, would hardly show.
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.normal_(float(name.endswith("weight")), 0.1)
+            elif name.startswith("transformer.h."):
+                parameter.normal_(0, 1 / parameter.shape[0] ** 0.5)
+        model.score.weight.normal_(0, 3 / model.score.weight.shape[1] ** 0.5)
+    made = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else byte_tokenizer()
+    made.save_pretrained(folder)
+    model.config.pad_token_id = made.eos_token_id
+    model.save_pretrained(folder)
+
+
+def byte_tokenizer() -> GPT2TokenizerFast:
+    """Return a byte-level BPE without merges: texts have about four times as many tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=257, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([""], trainer)
+    return GPT2TokenizerFast(tokenizer_object=tokenizer, bos_token=EOS, eos_token=EOS)
