@@ -117,9 +117,9 @@ class HarmlessScorer:
     def score(self, pairs: Pairs) -> Scored:
         """Tokenise and score."""
         encoded = self._engine.tokenizer.encode(pairs)
-        padded: list[int] = []
-        scores = self._engine.score(encoded, lambda _rows, size: padded.append(size))
-        return Scored(scores, sum(len(row.ids) for row in encoded), sum(padded))
+        sizes: list[int] = []
+        scores = self._engine.score(encoded, lambda batch: sizes.append(batch.tokens))
+        return Scored(scores, sum(len(row.ids) for row in encoded), sum(sizes))
 
 
 def _artifact(setting: Setting, precision: Precision) -> Path:

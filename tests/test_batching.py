@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from harmless_runtime.artifact import Artifact
 from harmless_runtime.batching import Limits, pad, plan_batches, plan_limits
-from harmless_runtime.engine import Engine
+from harmless_runtime.config import make_config
+from harmless_runtime.engine import Batch, Engine, load_engine
 from harmless_runtime.records import Line
 from harmless_runtime.session import Session
 from harmless_runtime.tokenization import Encoded, PairTokenizer
@@ -94,11 +95,27 @@ def test_engine_restores_order(artifact: Artifact) -> None:
         Limits(256, 10**6),
     )
     done: list[int] = []
-    scores = engine.score(rows, lambda indices, _: done.extend(indices))
+    scores = engine.score(rows, lambda batch: done.extend(batch.rows))
     alone = [engine.session.run(row.ids[None].astype(np.int64))[0] for row in rows]
     np.testing.assert_allclose(scores, alone, atol=2e-4)
     assert sorted(done) == list(range(40))
     assert len(engine.score([])) == 0
+
+
+def test_duplicates_are_computed_once(artifact: Artifact) -> None:
+    engine = load_engine(make_config({"model": str(artifact.folder), "provider": "cpu"}))
+    rows = [Encoded(np.array(ids, np.int32), False) for ids in ([5, 6], [7], [5, 6], [7], [5, 6])]
+    batches: list[Batch] = []
+    scores = engine.score(rows, batches.append)
+    assert len(batches) == 1
+    assert (sorted(batches[0].rows), batches[0].tokens, batches[0].padding) == (
+        [0, 1, 2, 3, 4],
+        4,
+        1,
+    )
+    alone = [engine.score([row])[0] for row in rows]
+    np.testing.assert_allclose(scores, alone, atol=2e-4)
+    assert scores[0] == scores[2] == scores[4] != scores[1]
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])

@@ -12,8 +12,9 @@ WINDOW_SECONDS = 40
 _MODEST_FLOPS = {"cpu": 100e9, "cuda": 50e12}
 _WINDOW_ROWS = 65_536
 _WINDOW_BYTES = 64 * 2**20
-# Beyond this a larger product is no faster on a CPU, and its operands leave the caches.
-_CPU_BATCH_TOKENS = 2048
+# On a CPU a larger product is no faster, and more of it is padding: a window holds few rows there.
+# On two cores 512 tokens scored 64 hh-rlhf rows 1.15 to 1.2 times as fast as 2,048.
+_CPU_BATCH_TOKENS = 512
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,15 @@ DEMO_MODEL = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo_model"
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that was run: the rows it scored, its size in tokens, and the padding in that."""
+
+    rows: list[int]
+    tokens: int
+    padding: int
+
+
 @dataclass(frozen=True)
 class Engine:
     """An artifact, its tokenizer and its session, ready to score."""
@@ -36,14 +45,13 @@ class Engine:
     def score(
         self,
         encoded: Sequence[Encoded],
-        on_batch: Callable[[NDArray[np.intp], int], None] = lambda _rows, _padded: None,
+        on_batch: Callable[[Batch], None] = lambda _: None,
     ) -> NDArray[np.float32]:
-        """Score rows of token ids.
+        """Score rows of token ids; rows with the same ids are computed once.
 
         Args:
             encoded: the rows, in any order.
-            on_batch: called after each batch with the indices of its rows and its size in tokens,
-                padding included.
+            on_batch: called after each batch.
 
         Returns:
             float32 [len(encoded)], in the order given.
@@ -52,11 +60,19 @@ class Engine:
             SessionError: onnxruntime failed.
         """
         scores = np.empty(len(encoded), np.float32)
-        lengths = [len(row.ids) for row in encoded]
-        for rows in plan_batches(lengths, self.limits.batch_tokens):
-            ids = pad([encoded[i].ids for i in rows], self.artifact.manifest.pad_token_id)
-            scores[rows] = self.session.run(ids)
-            on_batch(rows, ids.size)
+        alike: dict[bytes, list[int]] = {}
+        for i, row in enumerate(encoded):
+            alike.setdefault(row.ids.tobytes(), []).append(i)
+        groups = list(alike.values())
+        distinct = [encoded[group[0]].ids for group in groups]
+        for batch in plan_batches(list(map(len, distinct)), self.limits.batch_tokens):
+            ids = pad([distinct[i] for i in batch], self.artifact.manifest.pad_token_id)
+            rewards = self.session.run(ids)
+            rows = []
+            for i, reward in zip(batch, rewards, strict=True):
+                scores[groups[i]] = reward
+                rows += groups[i]
+            on_batch(Batch(rows, ids.size, ids.size - sum(len(distinct[i]) for i in batch)))
         return scores
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harmless_runtime.engine import Engine
+from harmless_runtime.engine import Batch, Engine
 from harmless_runtime.errors import InputError
 from harmless_runtime.output import OutputFiles, score_line
 from harmless_runtime.records import Reject, read_lines
@@ -26,21 +25,23 @@ _TRUNCATION_WARNINGS = 5
 class Tally:
     """What a run has done so far.
 
-    `rows` counts the rows scored, `tokens` their tokens, `padded_tokens` those with padding, and
-    `input_bytes` the size of the lines scored or rejected.
+    `rows` counts the rows scored and `tokens` their tokens; `computed_tokens` those that were run,
+    `padding` included and duplicate rows not; `input_bytes` is the size of the lines scored or
+    rejected.
     """
 
     rows: int = 0
     rejected: int = 0
     truncated: int = 0
     tokens: int = 0
-    padded_tokens: int = 0
+    computed_tokens: int = 0
+    padding: int = 0
     input_bytes: int = 0
 
     @property
     def padding_share(self) -> float:
         """The share, 0 to 1, of the computed tokens that were padding."""
-        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0
+        return self.padding / self.computed_tokens if self.computed_tokens else 0.0
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,13 @@ def _score_window(
     """Return a window's output lines and its rejects; a score that is not finite is rejected."""
     rows = window.rows
 
-    def count(indices: NDArray[np.intp], padded_tokens: int) -> None:
-        batch = [rows[i] for i in indices]
-        tally.rows += len(batch)
-        tally.tokens += sum(len(row.encoded.ids) for row in batch)
-        tally.padded_tokens += padded_tokens
-        tally.input_bytes += sum(len(row.line.raw) for row in batch)
+    def count(batch: Batch) -> None:
+        scored = [rows[i] for i in batch.rows]
+        tally.rows += len(scored)
+        tally.tokens += sum(len(row.encoded.ids) for row in scored)
+        tally.computed_tokens += batch.tokens
+        tally.padding += batch.padding
+        tally.input_bytes += sum(len(row.line.raw) for row in scored)
         on_progress(tally)
 
     for row in rows:

@@ -1,9 +1,11 @@
 """Batches of token ids to rewards: the only module that knows onnxruntime."""
 
 import logging
+import math
 import os
 import shutil
 import threading
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -59,6 +61,39 @@ def _cuda_obstacle(device: int) -> str | None:
     return None
 
 
+def usable_cores() -> int:
+    """Count the processor cores that this process may use, hyper-threads not counted twice.
+
+    ONNX Runtime itself counts the host's, whatever a container is allowed. A matrix product gains
+    nothing from a second thread on a core.
+    """
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    cores = len({_siblings(cpu) for cpu in allowed}) or os.cpu_count() or 1
+    return math.ceil(min(cores, _cpu_quota()))
+
+
+def _siblings(cpu: int) -> str:
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text()
+    except OSError:
+        return str(cpu)
+
+
+def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """The processors' worth of time that Linux grants this container, or infinity."""
+    try:  # version 2 of control groups, then version 1
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (root / f"cpu/cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        return float(quota) / float(period) if float(quota) > 0 else math.inf
+    except (OSError, ValueError):  # no control groups, or a quota of `max`
+        return math.inf
+
+
 def check_precision(precision: str, provider: Provider, model: str) -> None:
     """Raise SessionError for a precision that the provider has no kernels for."""
     if precision == "bf16" and provider == "cpu":
@@ -89,6 +124,7 @@ class Session:
         check_precision(artifact.manifest.precision, provider, str(artifact.folder))
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors
+        options.intra_op_num_threads = usable_cores()
         provider_options: dict[str, str] = {}
         if provider == "cuda":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
