@@ -110,7 +110,7 @@ class HarmlessScorer:
     """This project's engine."""
 
     def __init__(self, setting: Setting, precision: Precision) -> None:
-        folder = _artifact(setting, precision)
+        folder = harmless_artifact(setting, precision)
         config = {"model": str(folder), "provider": setting.provider}
         self._engine = load_engine(make_config(config | {"max_length": setting.max_length}))
 
@@ -122,7 +122,7 @@ class HarmlessScorer:
         return Scored(scores, sum(len(row.ids) for row in encoded), sum(sizes))
 
 
-def _artifact(setting: Setting, precision: Precision) -> Path:
+def harmless_artifact(setting: Setting, precision: Precision) -> Path:
     """Export the checkpoint into the cache once."""
     folder = setting.cache / f"{setting.checkpoint.name}-harmless-{precision}"
     if is_artifact(folder):

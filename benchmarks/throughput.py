@@ -153,6 +153,7 @@ def add_workload_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", choices=list(COMPETITORS), help="competitors to run")
     parser.add_argument("--label", default="cpu", help="names the machine in the result's file")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--cache", type=Path, default=HERE.parent / "build/benchmarks")
 
 
@@ -184,9 +185,10 @@ def write_result(
         "provider": setting.provider,
         "machine": describe_machine(setting.provider),
     } | figures
-    path = HERE / "results" / f"{kind}-{Path(model).name}-{args.label}-{today}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = args.results / f"{kind}-{Path(model).name}-{args.label}-{today}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=2).replace(f"{setting.cache}/", "")
+    path.write_text(text + "\n")
     print(path)
 
 

@@ -1,0 +1,116 @@
+"""The whole command against the engine alone: what share of the engine's speed reaches the user.
+
+    python benchmarks/end_to_end.py --model random:gpt2 --rows FILE --count 512
+
+`harmless score` is timed as a process, start-up included, and in the same run the steps that it
+overlaps are timed one after the other: reading and parsing, tokenising, running, writing.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from competitors import harmless_artifact
+from harmless_runtime.config import make_config
+from harmless_runtime.engine import load_engine
+from harmless_runtime.output import score_line
+from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.records import Record, parse_line, read_lines
+from harmless_runtime.windows import read_windows
+from isolation import in_a_process
+from throughput import add_workload_options, set_up, write_result
+
+
+def run_command(artifact: Path, rows: Path, out: Path, provider: str) -> float:
+    """Run `harmless score`, and return its seconds."""
+    command = Path(sys.executable).with_name("harmless")
+    start = time.perf_counter()
+    options: list[str | Path] = ["--model", artifact, "--provider", provider, "--overwrite"]
+    subprocess.run([command, "score", rows, "-o", out, *options], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def time_steps(artifact: Path, rows: Path, provider: str) -> dict[str, Any]:
+    """Time the command's steps one after the other, in seconds, on the command's own windows."""
+    engine = load_engine(make_config({"model": str(artifact), "provider": provider}))
+    engine.score(engine.tokenizer.encode([question_and_answer("warm", "", "up")]))
+    start = time.perf_counter()
+    lines = list(read_lines([str(rows)]))
+    records = [parse_line(line) for line in lines]
+    read = time.perf_counter()
+    pairs = [
+        question_and_answer(record.instruction, record.input or "", record.output)
+        for record in records
+        if isinstance(record, Record)
+    ]
+    tokens = sum(len(encoded.ids) for encoded in engine.tokenizer.encode(pairs))
+    tokenised = time.perf_counter()
+    windows = list(read_windows(lines, engine.tokenizer, engine.limits))
+    begin = time.perf_counter()
+    scores = [engine.score([row.encoded for row in window.rows]) for window in windows]
+    ran = time.perf_counter()
+    with tempfile.TemporaryFile() as file:
+        for window, values in zip(windows, scores, strict=True):
+            file.writelines(
+                score_line(row.id, score, None)
+                for row, score in zip(window.rows, values, strict=True)
+            )
+    written = time.perf_counter()
+    return {
+        "read": read - start,
+        "tokenise": tokenised - read,
+        "run": ran - begin,
+        "write": written - ran,
+        "tokens": tokens,
+        "windows": len(windows),
+    }
+
+
+def main() -> None:
+    """Measure, print, and write `benchmarks/results/end-to-end-….json`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_workload_options(parser)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"))
+    parser.add_argument("--rounds", type=int, default=2)
+    args = parser.parse_args()
+    args.only = [f"harmless-{args.precision}"]
+    setting, rows = set_up(args)
+    artifact = harmless_artifact(setting, args.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        source, one, out = (Path(folder, name) for name in ("rows.jsonl", "one.jsonl", "out.jsonl"))
+        lines = [
+            json.dumps({"id": i, "instruction": row.instruction, "output": row.output}) + "\n"
+            for i, row in enumerate(rows)
+        ]
+        source.write_text("".join(lines))
+        one.write_text(lines[0])
+        commands, steps = [], []
+        for _ in range(args.rounds):
+            commands.append(run_command(artifact, source, out, args.provider))
+            steps.append(in_a_process(time_steps, artifact, source, args.provider))
+            print(f"command {commands[-1]:.2f} s, steps {steps[-1]}", flush=True)
+        start_up = run_command(artifact, one, out, args.provider)
+    command = statistics.median(commands)
+    engine = statistics.median(step["run"] for step in steps)
+    write_result("end-to-end", args, setting, {
+        "precision": args.precision,
+        "rows": len(rows),
+        "tokens": steps[0]["tokens"],
+        "command_seconds": [round(value, 2) for value in commands],
+        "start_up_seconds": round(start_up, 2),
+        "steps": [{k: round(v, 3) for k, v in step.items()} for step in steps],
+        "engine_share": round(engine / command, 3),
+    })  # fmt: skip
+    print(f"{engine / command:.1%} of the engine's speed")
+
+
+if __name__ == "__main__":
+    main()
