@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,6 @@ from transformers import AutoTokenizer
 
 import report
 import workload
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def test_the_readme_shows_the_results() -> None:
@@ -51,26 +47,6 @@ def test_a_random_checkpoint_tokenises_to_bytes(tmp_path: Path) -> None:
     workload.byte_tokenizer().save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer("\n\nHuman: é")["input_ids"]) == len("\n\nHuman: é".encode())
-
-
-@pytest.mark.slow
-def test_throughput_runs_from_the_command_line(checkpoint: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable, BENCHMARKS / "throughput.py", "--model", checkpoint, "--count", "6",
-            "--rounds", "1", "--only", "pytorch-fp32", "optimum", "harmless-fp32", "harmless-bf16",
-            "--cache", tmp_path / "cache", "--results", tmp_path,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (path,) = tmp_path.glob("throughput-*.json")
-    results = {r["name"]: r for r in json.loads(path.read_text())["results"]}
-    for name in ("pytorch-fp32-original", "pytorch-fp32", "optimum", "harmless-fp32"):
-        assert results[name]["right"], results[name]
-    assert "bf16" in results["harmless-bf16"]["failed"]
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is not here")
