@@ -157,7 +157,7 @@ def _optimum(setting: Setting, planned: bool, io_binding: bool) -> TransformersS
     return TransformersScorer(model, setting, planned)
 
 
-FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
+FP32, BF16 = torch.float32, torch.bfloat16
 
 # The first is the truth that the others are compared with.
 COMPETITORS: dict[str, Callable[[Setting], Competitor]] = {

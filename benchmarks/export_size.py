@@ -21,34 +21,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2TokenizerFast
+from transformers import GPT2TokenizerFast
 
 from harmless_runtime.artifact import open_artifact
+from workload import EOS, SIZES, random_model
 
-SIZES = {
-    "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
-    "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
-    "gpt2-large": {"n_embd": 1280, "n_layer": 36, "n_head": 20},
-}
-EOS = "<|endoftext|>"
 # Tokens of a text: with bytes as tokens, most texts of a verification are longer.
 MAX_LENGTH = 128
 
 
 def make_checkpoint(folder: Path, size: str) -> None:
     """Save a seeded random model of real size, with a tokenizer whose tokens are bytes."""
-    torch.manual_seed(0)
-    model = GPT2ForSequenceClassification(GPT2Config(num_labels=1, **SIZES[size]))
-    with torch.no_grad():
-        # Initial weights are so small that a wrong graph would hardly show.
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(float(name.endswith("weight")), 0.1)
-            elif name.startswith("transformer.h."):
-                parameter.normal_(0, 1 / parameter.shape[0] ** 0.5)
-    model.save_pretrained(folder)
+    random_model(size).save_pretrained(folder)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate([EOS, *alphabet])}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

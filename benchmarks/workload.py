@@ -88,10 +88,10 @@ def checkpoint(model: str, tokenizer: str | None, cache: Path) -> Path:
     return folder
 
 
-def save_random_checkpoint(folder: Path, size: str, tokenizer: str | None) -> None:
-    """Save a seeded random reward model of a real size, whose every weight shows in its scores."""
+def random_model(size: str) -> GPT2ForSequenceClassification:
+    """Return a seeded random reward model of a real size, with weights large enough to show."""
     torch.manual_seed(0)
-    model = GPT2ForSequenceClassification(GPT2Config(num_labels=1, pad_token_id=0, **SIZES[size]))
+    model = GPT2ForSequenceClassification(GPT2Config(num_labels=1, **SIZES[size]))
     with torch.no_grad():
         # Initial weights are so small that a wrong graph, or rounding, would hardly show.
         for name, parameter in model.named_parameters():
@@ -99,6 +99,13 @@ def save_random_checkpoint(folder: Path, size: str, tokenizer: str | None) -> No
                 parameter.normal_(float(name.endswith("weight")), 0.1)
             elif name.startswith("transformer.h."):
                 parameter.normal_(0, 1 / parameter.shape[0] ** 0.5)
+    return model
+
+
+def save_random_checkpoint(folder: Path, size: str, tokenizer: str | None) -> None:
+    """Save a random reward model whose scores spread by more than 1, with a tokenizer."""
+    model = random_model(size)
+    with torch.no_grad():
         model.score.weight.normal_(0, 3 / model.score.weight.shape[1] ** 0.5)
     made = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else byte_tokenizer()
     made.save_pretrained(folder)

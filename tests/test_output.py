@@ -113,16 +113,17 @@ def test_an_input_is_never_written_over(tmp_path: Path, harmless: Run) -> None:
     assert rows.read_text() == ROW
 
 
+def in_a_shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script whose `$0` is the command."""
+    command = Path(sys.executable).with_name("harmless")
+    return subprocess.run(
+        ["bash", "-c", script, command], capture_output=True, text=True, check=False, cwd=folder
+    )
+
+
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "rows").write_text(ROW * 2000)
-    command = Path(sys.executable).with_name("harmless")
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 8; exec "$0" score rows -o s.jsonl --model demo', command],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = in_a_shell('ulimit -f 8; exec "$0" score rows -o s.jsonl --model demo', tmp_path)
     assert done.returncode == 1
     assert "error: cannot write s.jsonl: File too large" in done.stderr
     assert "Traceback" not in done.stderr
@@ -130,14 +131,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_closed_standard_input_is_not_an_empty_one(tmp_path: Path) -> None:
-    command = Path(sys.executable).with_name("harmless")
-    done = subprocess.run(
-        ["bash", "-c", 'exec "$0" score - -o s.jsonl --model demo <&-', command],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = in_a_shell('exec "$0" score - -o s.jsonl --model demo <&-', tmp_path)
     assert done.returncode == 1
     assert "standard input is closed" in done.stderr
     assert list(tmp_path.iterdir()) == []
