@@ -9,34 +9,15 @@ The graph takes `input_ids` [batch_size, sequence_length] int64, padded on the r
 never reaches an earlier one, and the score is read at the last position that is not padding.
 """
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
-import torch
-from numpy.typing import NDArray
-from onnx_ir.tape import Tape
 
 from harmless_export.checkpoint import Gpt2Config, Weights
+from harmless_export.nodes import CONTRIB, Nodes
 from harmless_runtime.artifact import Precision
-from harmless_runtime.errors import CheckpointError
 
 OPSET = 18
 IR_VERSION = 9  # the one that came with opset 18
-CONTRIB = "com.microsoft"
-
-_DTYPES = {
-    "fp32": (ir.DataType.FLOAT, torch.float32),
-    "fp16": (ir.DataType.FLOAT16, torch.float16),
-    "bf16": (ir.DataType.BFLOAT16, torch.bfloat16),
-}
-
-EVERY_COLUMN = slice(None)
-# Smaller tensors are read while the graph is built: biases and norms, a few MB in all.
-LAZY_ELEMENTS = 2**16
 
 
 def build_model(
@@ -56,9 +37,7 @@ def build_model(
 class _Builder:
     def __init__(self, config: Gpt2Config, weights: Weights, precision: Precision) -> None:
         self.config = config
-        self.weights = weights
-        self.dtype, self.torch_dtype = _DTYPES[precision]
-        self.tape = Tape()
+        self.nodes = Nodes(weights, precision)
 
     def build(self, pad_token_id: int) -> ir.Model:
         config, width = self.config, self.config.n_embd
@@ -67,13 +46,15 @@ class _Builder:
             type=ir.TensorType(ir.DataType.INT64),
             shape=ir.Shape(["batch_size", "sequence_length"]),
         )
-        length = self.op("Shape", [ids], start=1, end=2)
+        length = self.nodes.op("Shape", [ids], start=1, end=2)
         last = self.last_token(ids, length, pad_token_id)
 
-        words = self.weight("transformer.wte.weight", (config.vocab_size, width))
-        positions = self.weight("transformer.wpe.weight", (config.n_positions, width))
-        residual = self.op("Add", [self.op("Gather", [words, ids]), self.prefix(positions, length)])
-        x = self.op(
+        words = self.nodes.weight("transformer.wte.weight", (config.vocab_size, width))
+        positions = self.nodes.weight("transformer.wpe.weight", (config.n_positions, width))
+        residual = self.nodes.op(
+            "Add", [self.nodes.op("Gather", [words, ids]), self.prefix(positions, length)]
+        )
+        x = self.nodes.op(
             "LayerNormalization",
             [residual, *self.norm("transformer.h.0.ln_1")],
             epsilon=config.layer_norm_epsilon,
@@ -84,32 +65,36 @@ class _Builder:
             x = self.attention(x, f"{name}.attn")
             if is_last:
                 # Nothing after this mixes positions, and only the last token's row is scored.
-                x = self.op("GatherElements", [x, last], axis=1)
-                residual = self.op("GatherElements", [residual, last], axis=1)
-            x = self.op("MatMul", [x, self.weight(f"{name}.attn.c_proj.weight", (width, width))])
+                x = self.nodes.op("GatherElements", [x, last], axis=1)
+                residual = self.nodes.op("GatherElements", [residual, last], axis=1)
+            x = self.nodes.op(
+                "MatMul", [x, self.nodes.weight(f"{name}.attn.c_proj.weight", (width, width))]
+            )
             x, residual = self.add_and_norm(
-                x, residual, self.weight(f"{name}.attn.c_proj.bias", (width,)), f"{name}.ln_2"
+                x, residual, self.nodes.weight(f"{name}.attn.c_proj.bias", (width,)), f"{name}.ln_2"
             )
             x = self.feed_forward(x, f"{name}.mlp")
-            bias = self.weight(f"{name}.mlp.c_proj.bias", (width,), float32=is_last)
+            bias = self.nodes.weight(f"{name}.mlp.c_proj.bias", (width,), float32=is_last)
             if is_last:
-                x, residual = (self.op("Cast", [t], to=ir.DataType.FLOAT) for t in (x, residual))
+                x, residual = (
+                    self.nodes.op("Cast", [t], to=ir.DataType.FLOAT) for t in (x, residual)
+                )
                 x, _ = self.add_and_norm(x, residual, bias, "transformer.ln_f", float32=True)
             else:
                 x, residual = self.add_and_norm(
                     x, residual, bias, f"transformer.h.{layer + 1}.ln_1"
                 )
-        row = self.op("Squeeze", [x, self.constant([1])])  # [batch_size, n_embd]
-        head = self.weight("score.weight", (1, width), float32=True)
-        logits = self.op("Gemm", [row, head], transB=1)
+        row = self.nodes.op("Squeeze", [x, self.nodes.constant([1])])  # [batch_size, n_embd]
+        head = self.nodes.weight("score.weight", (1, width), float32=True)
+        logits = self.nodes.op("Gemm", [row, head], transB=1)
         logits.name = "logits"
         logits.type = ir.TensorType(ir.DataType.FLOAT)
         logits.shape = ir.Shape(["batch_size", 1])
         graph = ir.Graph(
             [ids],
             [logits],
-            nodes=self.tape.nodes,
-            initializers=self.tape.initializers,
+            nodes=self.nodes.tape.nodes,
+            initializers=self.nodes.tape.initializers,
             opset_imports={"": OPSET, CONTRIB: 1},
             name="gpt2_reward_model",
         )
@@ -122,24 +107,28 @@ class _Builder:
         where every id is. The index has the width of a row because GatherElements wants it so;
         GatherND would do with less, but its CUDA kernel copies to the host.
         """
-        positions = self.prefix(self.constant(np.arange(self.config.n_positions)), length)
-        is_token = self.op("Not", [self.op("Equal", [ids, self.constant(pad_token_id)])])
-        candidates = self.op(
-            "Mul", [self.op("Cast", [is_token], to=ir.DataType.INT64), positions]
+        positions = self.prefix(self.nodes.constant(np.arange(self.config.n_positions)), length)
+        is_token = self.nodes.op(
+            "Not", [self.nodes.op("Equal", [ids, self.nodes.constant(pad_token_id)])]
+        )
+        candidates = self.nodes.op(
+            "Mul", [self.nodes.op("Cast", [is_token], to=ir.DataType.INT64), positions]
         )  # [batch_size, sequence_length]
-        last = self.op("ReduceMax", [candidates, self.constant([1])], keepdims=1)
-        column = self.op("Unsqueeze", [last, self.constant([2])])
-        return self.op("Add", [column, self.constant(np.zeros(self.config.n_embd, np.int64))])
+        last = self.nodes.op("ReduceMax", [candidates, self.nodes.constant([1])], keepdims=1)
+        column = self.nodes.op("Unsqueeze", [last, self.nodes.constant([2])])
+        return self.nodes.op(
+            "Add", [column, self.nodes.constant(np.zeros(self.config.n_embd, np.int64))]
+        )
 
     def attention(self, x: ir.Value, name: str) -> ir.Value:
         width, heads = self.config.n_embd, self.config.n_head
         qkv = []
         for i in range(3):
             columns = slice(i * width, (i + 1) * width)
-            fused = self.weight(f"{name}.c_attn.weight", (width, 3 * width), columns)
-            qkv.append(self.op("MatMul", [x, fused]))
-        bias = self.weight(f"{name}.c_attn.bias", (3 * width,))
-        return self.op(
+            fused = self.nodes.weight(f"{name}.c_attn.weight", (width, 3 * width), columns)
+            qkv.append(self.nodes.op("MatMul", [x, fused]))
+        bias = self.nodes.weight(f"{name}.c_attn.bias", (3 * width,))
+        return self.nodes.op(
             "MultiHeadAttention",
             [*qkv, bias],
             domain=CONTRIB,
@@ -150,16 +139,20 @@ class _Builder:
     def feed_forward(self, x: ir.Value, name: str) -> ir.Value:
         """Both products of the MLP; the second one's bias is left to `add_and_norm`."""
         width, inner = self.config.n_embd, self.config.n_inner
-        x = self.op("MatMul", [x, self.weight(f"{name}.c_fc.weight", (width, inner))])
+        x = self.nodes.op("MatMul", [x, self.nodes.weight(f"{name}.c_fc.weight", (width, inner))])
         # FastGelu is the tanh form that GPT-2 calls gelu_new; BiasGelu would be the erf form.
-        x = self.op("FastGelu", [x, self.weight(f"{name}.c_fc.bias", (inner,))], domain=CONTRIB)
-        return self.op("MatMul", [x, self.weight(f"{name}.c_proj.weight", (inner, width))])
+        x = self.nodes.op(
+            "FastGelu", [x, self.nodes.weight(f"{name}.c_fc.bias", (inner,))], domain=CONTRIB
+        )
+        return self.nodes.op(
+            "MatMul", [x, self.nodes.weight(f"{name}.c_proj.weight", (inner, width))]
+        )
 
     def add_and_norm(
         self, x: ir.Value, residual: ir.Value, bias: ir.Value, norm: str, float32: bool = False
     ) -> tuple[ir.Value, ir.Value]:
         """Return (LayerNorm(s), s) with s = x + bias + residual."""
-        normed, _, _, total = self.tape.op_multi_out(
+        normed, _, _, total = self.nodes.tape.op_multi_out(
             "SkipLayerNormalization",
             [x, residual, *self.norm(norm, float32), bias],
             {"epsilon": self.config.layer_norm_epsilon},
@@ -171,54 +164,10 @@ class _Builder:
     def norm(self, name: str, float32: bool = False) -> list[ir.Value]:
         shape = (self.config.n_embd,)
         return [
-            self.weight(f"{name}.{part}", shape, float32=float32) for part in ("weight", "bias")
+            self.nodes.weight(f"{name}.{part}", shape, float32=float32)
+            for part in ("weight", "bias")
         ]
 
     def prefix(self, table: ir.Value, length: ir.Value) -> ir.Value:
         """The first `length` rows of a table."""
-        return self.op("Slice", [table, self.constant([0]), length])
-
-    def op(
-        self, kind: str, inputs: Sequence[ir.Value], domain: str = "", **attributes: int | float
-    ) -> ir.Value:
-        return self.tape.op(kind, inputs, attributes, domain=domain)
-
-    def constant(self, values: int | list[int] | NDArray[np.int64]) -> ir.Value:
-        name = f"constant_{len(self.tape.initializers)}"
-        return self.tape.initializer(ir.tensor(np.asarray(values, np.int64), name=name))
-
-    def weight(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        columns: slice = EVERY_COLUMN,
-        float32: bool = False,
-    ) -> ir.Value:
-        """An initializer that, if large, reads and casts its tensor when the model is saved."""
-        dtype, torch_dtype = _DTYPES["fp32"] if float32 else (self.dtype, self.torch_dtype)
-        label = name if columns is EVERY_COLUMN else f"{name}.{columns.start}"
-        width = len(range(*columns.indices(shape[-1])))
-
-        def load() -> ir.TensorProtocol:
-            tensor = self.weights.read(name)[..., columns].contiguous()
-            return ir.Tensor(_cast(name, tensor, torch_dtype), dtype=dtype, name=label)
-
-        self.weights.check(name, shape)
-        if math.prod(shape) < LAZY_ELEMENTS:
-            return self.tape.initializer(load(), name=label)
-        lazy = ir.LazyTensor(load, dtype, ir.Shape([*shape[:-1], width]), name=label)
-        return self.tape.initializer(lazy, name=label)
-
-
-def _cast(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:
-    """Round a float32 tensor to nearest-even in `dtype`, as a NumPy array."""
-    cast = tensor.to(dtype)
-    if not torch.isfinite(cast).all():
-        raise CheckpointError(
-            f"{name} reaches {tensor.abs().max():.6g}, and fp16 ends at 65504: "
-            "export with --precision bf16 or fp32"
-        )
-    if dtype is torch.bfloat16:
-        # NumPy has no bfloat16 of its own: hand the bits over.
-        return cast.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return cast.numpy()
+        return self.nodes.op("Slice", [table, self.nodes.constant([0]), length])
