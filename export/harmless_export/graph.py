@@ -1,8 +1,8 @@
 """A configuration and its weights to an ONNX graph, built node by node from fused operators.
 
 Stock exports of GPT2ForSequenceClassification leave the attention unfused, and ONNX Runtime's
-optimizer does not find it again. Built from the state dict, a layer is eight nodes: three products
-for Q, K and V, MultiHeadAttention, and two residual blocks that end in SkipLayerNormalization.
+optimizer does not find it again. Built from the state dict, a layer is three products for Q, K and
+V, MultiHeadAttention, and two residual blocks that end in a LayerNorm.
 
 The graph takes `input_ids` [batch_size, sequence_length] int64, padded on the right, and returns
 `logits` [batch_size, 1] float32. It needs no attention mask: under causal attention a pad position
@@ -151,11 +151,21 @@ class _Builder:
     def add_and_norm(
         self, x: ir.Value, residual: ir.Value, bias: ir.Value, norm: str, float32: bool = False
     ) -> tuple[ir.Value, ir.Value]:
-        """Return (LayerNorm(s), s) with s = x + bias + residual."""
+        """Return (LayerNorm(s), s) with s = x + bias + residual.
+
+        CUDA has one kernel for it. In float32, which is for CPUs, it is three operators, because
+        those are vectorised there and SkipLayerNormalization is not.
+        """
+        scale_and_shift = self.norm(norm, float32)
+        epsilon = self.config.layer_norm_epsilon
+        if float32 or self.nodes.is_float32:
+            total = self.nodes.op("Add", [self.nodes.op("Add", [x, bias]), residual])
+            normed = self.nodes.op("LayerNormalization", [total, *scale_and_shift], epsilon=epsilon)
+            return normed, total
         normed, _, _, total = self.nodes.tape.op_multi_out(
             "SkipLayerNormalization",
-            [x, residual, *self.norm(norm, float32), bias],
-            {"epsilon": self.config.layer_norm_epsilon},
+            [x, residual, *scale_and_shift, bias],
+            {"epsilon": epsilon},
             num_outputs=4,
             domain=CONTRIB,
         )

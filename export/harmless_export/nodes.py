@@ -35,6 +35,7 @@ class Nodes:
         self.tape = Tape()
         self._weights = weights
         self._dtypes = _DTYPES[precision]
+        self.is_float32 = self._dtypes == _DTYPES["fp32"]
 
     def op(
         self, kind: str, inputs: Sequence[ir.Value], domain: str = "", **attributes: int | float
