@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from harmless_export.checkpoint import Gpt2Config, Source, Weights, locate, read_config
 from harmless_export.graph import OPSET, build_model
+from harmless_export.quantize import NOT_QUANTIZED, quantize
 from harmless_export.tokenizer import load_tokenizer
-from harmless_export.verify import record_parity
+from harmless_export.verify import parity_pairs, record_parity
 from harmless_runtime.artifact import (
     FORMAT_VERSION,
     MANIFEST,
@@ -52,7 +53,8 @@ def export_checkpoint(
     Args:
         model: a Hugging Face id, or the folder of a checkpoint.
         out: the artifact folder to make.
-        precision: of the weights and activations.
+        precision: of the weights and activations; `int8` of the products' weights and inputs, all
+            else being fp32.
         revision: a branch, tag or commit of a Hugging Face id.
         max_length: tokens a row may have, at most (and by default) the model's positions.
         verify: compare the scores of bundled texts with PyTorch fp32 before the folder appears.
@@ -91,7 +93,7 @@ def export_checkpoint(
     with _folder_in_the_making(out) as folder:
         logger.info("writing %s of %s", precision, model)
         _save_tokenizer(tokenizer, folder)
-        parameters = _write_model(source, config, precision, tokenizer.pad_token_id, folder)
+        parameters = _write_model(source, config, precision, tokenizer, folder)
         _write_config(config, tokenizer.pad_token_id, folder)
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -159,11 +161,18 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def _write_model(
-    source: Source, config: Gpt2Config, precision: Precision, pad_token_id: int, folder: Path
+    source: Source, config: Gpt2Config, precision: Precision, tokenizer: Any, folder: Path
 ) -> int:
     """Write the graph and its weights, one tensor in memory at a time; return their count."""
     with Weights(source.folder) as weights:
-        model = build_model(config, weights, precision, pad_token_id)
+        quantized = NOT_QUANTIZED
+        if precision == "int8":
+            questions, answers = zip(*parity_pairs(), strict=True)
+            texts = tokenizer(
+                list(questions), list(answers), truncation=True, max_length=config.n_positions
+            )
+            quantized = quantize(config, weights, texts["input_ids"])
+        model = build_model(config, weights, precision, tokenizer.pad_token_id, quantized)
         ir.save(model, folder / MODEL, external_data=WEIGHTS)
     return sum(
         value.const_value.size

@@ -13,7 +13,9 @@ import numpy as np
 import onnx_ir as ir
 
 from harmless_export.checkpoint import Gpt2Config, Weights
+from harmless_export.int8 import int8_product
 from harmless_export.nodes import CONTRIB, Nodes
+from harmless_export.quantize import NOT_QUANTIZED, Quantized
 from harmless_runtime.artifact import Precision
 
 OPSET = 18
@@ -21,23 +23,31 @@ IR_VERSION = 9  # the one that came with opset 18
 
 
 def build_model(
-    config: Gpt2Config, weights: Weights, precision: Precision, pad_token_id: int
+    config: Gpt2Config,
+    weights: Weights,
+    precision: Precision,
+    pad_token_id: int,
+    quantized: Quantized = NOT_QUANTIZED,
 ) -> ir.Model:
     """Build the graph; large weights are read and cast one by one, while the model is saved.
 
     Weights and activations are in `precision`. The final LayerNorm and the score head, which see
-    one row a text, are in float32 in every precision.
+    one row a text, are in float32 in every precision. With `int8`, the weights in `quantized` are
+    multiplied as integers, and all else is in float32.
 
     Raises:
         CheckpointError: a weight is missing or of another shape, or is too large for float16.
     """
-    return _Builder(config, weights, precision).build(pad_token_id)
+    return _Builder(config, weights, precision, quantized).build(pad_token_id)
 
 
 class _Builder:
-    def __init__(self, config: Gpt2Config, weights: Weights, precision: Precision) -> None:
+    def __init__(
+        self, config: Gpt2Config, weights: Weights, precision: Precision, quantized: Quantized
+    ) -> None:
         self.config = config
-        self.nodes = Nodes(weights, precision)
+        self.nodes = Nodes(weights, precision, quantized.replaced)
+        self.int8 = quantized.products
 
     def build(self, pad_token_id: int) -> ir.Model:
         config, width = self.config, self.config.n_embd
@@ -67,9 +77,7 @@ class _Builder:
                 # Nothing after this mixes positions, and only the last token's row is scored.
                 x = self.nodes.op("GatherElements", [x, last], axis=1)
                 residual = self.nodes.op("GatherElements", [residual, last], axis=1)
-            x = self.nodes.op(
-                "MatMul", [x, self.nodes.weight(f"{name}.attn.c_proj.weight", (width, width))]
-            )
+            (x,) = self.product(x, f"{name}.attn.c_proj", (width, width))
             x, residual = self.add_and_norm(
                 x, residual, self.nodes.weight(f"{name}.attn.c_proj.bias", (width,)), f"{name}.ln_2"
             )
@@ -122,11 +130,7 @@ class _Builder:
 
     def attention(self, x: ir.Value, name: str) -> ir.Value:
         width, heads = self.config.n_embd, self.config.n_head
-        qkv = []
-        for i in range(3):
-            columns = slice(i * width, (i + 1) * width)
-            fused = self.nodes.weight(f"{name}.c_attn.weight", (width, 3 * width), columns)
-            qkv.append(self.nodes.op("MatMul", [x, fused]))
+        qkv = self.product(x, f"{name}.c_attn", (width, 3 * width), parts=3)
         bias = self.nodes.weight(f"{name}.c_attn.bias", (3 * width,))
         return self.nodes.op(
             "MultiHeadAttention",
@@ -139,14 +143,28 @@ class _Builder:
     def feed_forward(self, x: ir.Value, name: str) -> ir.Value:
         """Both products of the MLP; the second one's bias is left to `add_and_norm`."""
         width, inner = self.config.n_embd, self.config.n_inner
-        x = self.nodes.op("MatMul", [x, self.nodes.weight(f"{name}.c_fc.weight", (width, inner))])
+        (x,) = self.product(x, f"{name}.c_fc", (width, inner))
         # FastGelu is the tanh form that GPT-2 calls gelu_new; BiasGelu would be the erf form.
         x = self.nodes.op(
             "FastGelu", [x, self.nodes.weight(f"{name}.c_fc.bias", (inner,))], domain=CONTRIB
         )
-        return self.nodes.op(
-            "MatMul", [x, self.nodes.weight(f"{name}.c_proj.weight", (inner, width))]
-        )
+        (x,) = self.product(x, f"{name}.c_proj", (inner, width))
+        return x
+
+    def product(
+        self, x: ir.Value, name: str, shape: tuple[int, int], parts: int = 1
+    ) -> list[ir.Value]:
+        """Multiply x by a weight, and return the columns of the result in equal parts."""
+        name = f"{name}.weight"
+        if name in self.int8:
+            return int8_product(self.nodes, x, self.int8[name], name, parts)
+        width = shape[1] // parts
+        return [
+            self.nodes.op(
+                "MatMul", [x, self.nodes.weight(name, shape, slice(i * width, (i + 1) * width))]
+            )
+            for i in range(parts)
+        ]
 
     def add_and_norm(
         self, x: ir.Value, residual: ir.Value, bias: ir.Value, norm: str, float32: bool = False

@@ -1,7 +1,7 @@
 """Nodes and initializers of a graph under construction."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -21,6 +21,7 @@ _DTYPES = {
     "fp32": (ir.DataType.FLOAT, torch.float32),
     "fp16": (ir.DataType.FLOAT16, torch.float16),
     "bf16": (ir.DataType.BFLOAT16, torch.bfloat16),
+    "int8": (ir.DataType.FLOAT, torch.float32),  # all but the products' weights
 }
 
 EVERY_COLUMN = slice(None)
@@ -29,11 +30,17 @@ LAZY_ELEMENTS = 2**16
 
 
 class Nodes:
-    """The nodes so far, and the means to add one more; weights are cast to `precision`."""
+    """The nodes so far, and the means to add one more.
 
-    def __init__(self, weights: Weights, precision: Precision) -> None:
+    Weights are the checkpoint's, or those of the same name in `replaced`, cast to `precision`.
+    """
+
+    def __init__(
+        self, weights: Weights, precision: Precision, replaced: Mapping[str, torch.Tensor]
+    ) -> None:
         self.tape = Tape()
         self._weights = weights
+        self._replaced = replaced
         self._dtypes = _DTYPES[precision]
         self.is_float32 = self._dtypes == _DTYPES["fp32"]
 
@@ -45,8 +52,12 @@ class Nodes:
 
     def constant(self, values: int | list[int] | NDArray[np.int64]) -> ir.Value:
         """Add an int64 initializer of any shape."""
-        name = f"constant_{len(self.tape.initializers)}"
-        return self.tape.initializer(ir.tensor(np.asarray(values, np.int64), name=name))
+        return self.tensor(np.asarray(values, np.int64))
+
+    def tensor(self, values: NDArray[Any], name: str = "") -> ir.Value:
+        """Add an initializer of any dtype and shape."""
+        name = name or f"constant_{len(self.tape.initializers)}"
+        return self.tape.initializer(ir.tensor(values, name=name))
 
     def weight(
         self,
@@ -61,7 +72,8 @@ class Nodes:
         width = len(range(*columns.indices(shape[-1])))
 
         def load() -> ir.TensorProtocol:
-            tensor = self._weights.read(name)[..., columns].contiguous()
+            tensor = self._replaced[name] if name in self._replaced else self._weights.read(name)
+            tensor = tensor[..., columns].contiguous()
             return ir.Tensor(_cast(name, tensor, torch_dtype), dtype=dtype, name=label)
 
         self._weights.check(name, shape)

@@ -22,14 +22,14 @@ from harmless_runtime.engine import Engine
 from harmless_runtime.errors import CheckpointError, ParityError, SessionError
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.records import Record
-from harmless_runtime.session import Session, select_provider
+from harmless_runtime.session import Session, provider_for, select_provider
 from harmless_runtime.tokenization import PairTokenizer
 
 logger = logging.getLogger(__name__)
 
 # The largest difference from PyTorch fp32 that passes, as a share of the scores' standard
-# deviation. PyTorch's own bf16 differs by about half of the last one.
-LIMITS = {"fp32": 1e-4, "fp16": 3e-2, "bf16": 0.2}
+# deviation. PyTorch's own bf16 differs by about half of what bf16 may.
+LIMITS = {"fp32": 1e-4, "fp16": 3e-2, "bf16": 0.2, "int8": 0.2}
 _OPTIMUM_BATCH = 4
 
 Pairs = Sequence[tuple[str, str]]
@@ -83,7 +83,7 @@ def record_parity(
 ) -> Artifact:
     """Compare with the checkpoint at `source`, and write the report into `scorer.json`."""
     manifest = artifact.manifest
-    chosen = select_provider(provider, device)
+    chosen = provider_for(manifest.precision, provider, select_provider(provider, device))
     if manifest.precision == "bf16" and chosen == "cpu" and provider == "auto":
         note = "not verified here: bf16 needs a GPU (harmless verify DIR --provider cuda)"
         logger.warning("%s", note)
@@ -126,6 +126,7 @@ def _failure(artifact: Artifact, report: Parity) -> str:
         "fp32": "this is not rounding, so do not use the artifact: report it with the checkpoint",
         "fp16": "the model overflows or strains fp16: export with --precision bf16 or fp32",
         "bf16": "export with --precision fp16 or fp32",
+        "int8": "the model does not bear int8: export with --precision fp32",
     }[precision]
     return (
         f"{report.runner}: the largest difference from PyTorch fp32 is {report.max_abs:.3g}, "

@@ -17,7 +17,7 @@ TOKENIZER = "tokenizer.json"
 # More tokens a row than any GPT-2 has positions: buffers are sized by it.
 _LONGEST = 2**20
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 class Parity(msgspec.Struct, frozen=True):

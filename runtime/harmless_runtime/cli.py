@@ -35,7 +35,7 @@ LimitOption = Annotated[
         min=0,
         help="Largest difference from PyTorch that passes, as a share of the scores' standard "
         "deviation.",
-        show_default="fp32 1e-4, fp16 3e-2, bf16 0.2",
+        show_default="fp32 1e-4, fp16 3e-2, bf16 and int8 0.2",
     ),
 ]
 
@@ -111,8 +111,10 @@ def export(
     model: Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Artifact folder to make.")],
     precision: Annotated[
-        Literal["fp32", "fp16", "bf16"],
-        typer.Option(help="Of the weights and activations; fp16 for GPUs, fp32 for CPUs."),
+        Literal["fp32", "fp16", "bf16", "int8"],
+        typer.Option(
+            help="Of the weights and activations; fp16 or bf16 for GPUs, fp32 or int8 for CPUs."
+        ),
     ] = "fp32",
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")
@@ -204,7 +206,7 @@ def score(
     ] = None,
     provider: ProviderOption = None,
     precision: Annotated[
-        Literal["auto", "fp32", "fp16", "bf16"] | None,
+        Literal["auto", "fp32", "fp16", "bf16", "int8"] | None,
         typer.Option(help="Of a checkpoint's export.", show_default="fp16 on CUDA, fp32 on CPU"),
     ] = None,
     device: DeviceOption = None,

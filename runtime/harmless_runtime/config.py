@@ -26,7 +26,7 @@ class ScorerConfig(BaseModel):
     batch_size: int = Field(8, ge=1, le=65536)
     max_length: int | None = Field(None, ge=1)
     provider: Literal["auto", "cuda", "cpu"] = "auto"
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
     device: int = Field(0, ge=0)
 
 

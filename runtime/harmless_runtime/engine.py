@@ -15,7 +15,13 @@ from harmless_runtime.artifact import Artifact, is_artifact, open_artifact
 from harmless_runtime.batching import Limits, pad, plan_batches, plan_limits
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ArtifactError, ConfigError
-from harmless_runtime.session import Provider, Session, check_precision, select_provider
+from harmless_runtime.session import (
+    Provider,
+    Session,
+    check_precision,
+    provider_for,
+    select_provider,
+)
 from harmless_runtime.tokenization import Encoded, PairTokenizer
 
 logger = logging.getLogger(__name__)
@@ -85,9 +91,10 @@ def load_engine(config: ScorerConfig) -> Engine:
         ArtifactError, CheckpointError, ParityError, SessionError: as opening, exporting and
             loading raise them.
     """
-    provider = select_provider(config.provider, config.device)
-    artifact = find_artifact(config, provider)
+    selected = select_provider(config.provider, config.device)
+    artifact = find_artifact(config, provider_for(config.precision, config.provider, selected))
     manifest = artifact.manifest
+    provider = provider_for(manifest.precision, config.provider, selected)
     if config.precision not in ("auto", manifest.precision):
         raise ConfigError(
             f"precision is {config.precision!r}, and {artifact.folder} is {manifest.precision}: "

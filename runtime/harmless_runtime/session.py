@@ -101,6 +101,16 @@ def check_precision(precision: str, provider: Provider, model: str) -> None:
             f"{model} in bf16 needs a GPU, because ONNX Runtime's CPU execution provider has no "
             "bf16 kernels: use --provider cuda, or export with --precision fp32"
         )
+    if precision == "int8" and provider == "cuda":
+        raise SessionError(
+            f"{model} in int8 runs on CPUs only, because ONNX Runtime's CUDA execution provider "
+            "has no kernels for its products: use --provider cpu, or export with --precision fp16"
+        )
+
+
+def provider_for(precision: str, requested: str, selected: Provider) -> Provider:
+    """The provider for an artifact: for `auto` and int8, which has no CUDA kernels, the CPU."""
+    return "cpu" if requested == "auto" and precision == "int8" else selected
 
 
 class Session:

@@ -1,0 +1,49 @@
+"""Nodes of a product with an int8 weight: rows to uint8, an integer product, and back to float32.
+
+Every row, which is a token, gets a scale of its own while it runs. So one token's large values do
+not cost another its precision, and no score depends on what else is in the batch.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from harmless_export.nodes import CONTRIB, Nodes
+from harmless_export.quantize import Int8Weight
+
+
+def int8_product(
+    nodes: Nodes, x: ir.Value, weight: Int8Weight, name: str, parts: int
+) -> list[ir.Value]:
+    """Multiply x [batch_size, sequence_length, k], and return the columns in equal parts."""
+    k, n = weight.values.shape
+    rows = nodes.op("Reshape", [x, nodes.constant([-1, k])])
+    if weight.shift is not None:
+        rows = nodes.op("Add", [rows, nodes.tensor(weight.shift)])
+    largest = nodes.op("ReduceMax", [nodes.op("Abs", [rows]), nodes.constant([1])])
+    scale = nodes.op("Mul", [largest, nodes.tensor(np.array([1 / 127], np.float32))])  # [tokens, 1]
+    # A row of zeros has no scale of its own.
+    scale = nodes.op("Max", [scale, nodes.tensor(np.array([1e-30], np.float32))])
+    scales = nodes.op("Reshape", [scale, nodes.constant([-1])])
+    zero = nodes.tensor(np.array([128], np.uint8))
+    zeros = nodes.op("Expand", [zero, nodes.op("Shape", [scales])])
+    values = nodes.op("QuantizeLinear", [rows, scales, zeros], axis=0)
+
+    shape = nodes.op("Concat", [nodes.op("Shape", [x], end=2), nodes.constant([-1])], axis=0)
+    products = []
+    for i in range(parts):
+        columns = slice(i * n // parts, (i + 1) * n // parts)
+        label = f"{name}.{columns.start}"
+        product = nodes.op(
+            "MatMulIntegerToFloat",
+            [
+                values,
+                nodes.tensor(np.ascontiguousarray(weight.values[:, columns]), label),
+                nodes.tensor(np.array([1], np.float32)),
+                nodes.tensor(weight.step[columns], f"{label}.step"),
+                zero,
+            ],
+            domain=CONTRIB,
+        )
+        product = nodes.op("Mul", [product, scale])
+        products.append(nodes.op("Reshape", [product, shape]))
+    return products
