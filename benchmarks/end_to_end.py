@@ -9,8 +9,6 @@ overlaps are timed one after the other: reading and parsing, tokenising, running
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,17 +21,14 @@ from harmless_runtime.output import score_line
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.records import Record, parse_line, read_lines
 from harmless_runtime.windows import read_windows
-from isolation import in_a_process
-from throughput import add_workload_options, set_up, write_result
+from isolation import in_a_process, run_harmless
+from suite import add_options, need, set_up, write_result
 
 
 def run_command(artifact: Path, rows: Path, out: Path, provider: str) -> float:
     """Run `harmless score`, and return its seconds."""
-    command = Path(sys.executable).with_name("harmless")
-    start = time.perf_counter()
     options: list[str | Path] = ["--model", artifact, "--provider", provider, "--overwrite"]
-    subprocess.run([command, "score", rows, "-o", out, *options], check=True, capture_output=True)
-    return time.perf_counter() - start
+    return run_harmless("score", rows, "-o", out, *options)[0]
 
 
 def time_steps(artifact: Path, rows: Path, provider: str) -> dict[str, Any]:
@@ -73,13 +68,12 @@ def time_steps(artifact: Path, rows: Path, provider: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, and write `benchmarks/results/end-to-end-….json`."""
+    """Measure, print, and write `benchmarks/results/end-to-end-PRECISION-….json`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_workload_options(parser)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"))
-    parser.add_argument("--rounds", type=int, default=2)
+    add_options(parser)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16", "int8"))
     args = parser.parse_args()
     args.only = [f"harmless-{args.precision}"]
     setting, rows = set_up(args)
@@ -95,12 +89,13 @@ def main() -> None:
         commands, steps = [], []
         for _ in range(args.rounds):
             commands.append(run_command(artifact, source, out, args.provider))
-            steps.append(in_a_process(time_steps, artifact, source, args.provider))
+            step = in_a_process(time_steps, artifact, source, args.provider)
+            steps.append(need("run", step, "the steps"))
             print(f"command {commands[-1]:.2f} s, steps {steps[-1]}", flush=True)
         start_up = run_command(artifact, one, out, args.provider)
     command = statistics.median(commands)
     engine = statistics.median(step["run"] for step in steps)
-    write_result("end-to-end", args, setting, {
+    write_result(f"end-to-end-{args.precision}", args, setting, {
         "precision": args.precision,
         "rows": len(rows),
         "tokens": steps[0]["tokens"],

@@ -12,11 +12,7 @@ import argparse
 import json
 import os
 import platform
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2TokenizerFast
 
 from harmless_runtime.artifact import open_artifact
+from isolation import run_harmless
 from workload import EOS, SIZES, random_model
 
 # Tokens of a text: with bytes as tokens, most texts of a verification are longer.
@@ -42,13 +39,8 @@ def make_checkpoint(folder: Path, size: str) -> None:
 
 def export(checkpoint: Path, out: Path, precision: str, *options: str) -> dict[str, float]:
     """Run the command; return its seconds and its peak resident memory, also over the weights."""
-    command = Path(sys.executable).with_name("harmless")
     common = ["--precision", precision, "--max-length", str(MAX_LENGTH)]
-    start = time.perf_counter()
-    subprocess.run([command, "export", checkpoint, "-o", out, *common, *options], check=True)
-    seconds = time.perf_counter() - start
-    # The highest of all children so far: the larger of two exports has to come second.
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    seconds, peak = run_harmless("export", checkpoint, "-o", out, *common, *options)
     weights = (checkpoint / "model.safetensors").stat().st_size
     return {
         "seconds": round(seconds, 1),
@@ -61,7 +53,7 @@ def main() -> None:
     """Measure, print, and write `benchmarks/results/export-SIZE-PRECISION.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="gpt2-large")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, out = Path(folder, "checkpoint"), Path(folder, "artifact")

@@ -1,13 +1,14 @@
 """One measurement to one fresh process: no threads, caches or memory of another in it."""
 
+import json
 import multiprocessing
 import os
 import platform
-import resource
 import subprocess
+import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,40 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def in_a_process(function: Callable[..., dict[str, Any]], *args: object) -> dict[str, Any]:
+def in_a_process(
+    function: Callable[..., dict[str, Any]], *args: object, timeout: float | None = None
+) -> dict[str, Any]:
     """Call a function in a fresh process, and return what it does, or why it could not.
+
+    Args:
+        function: what to call; it has to be importable.
+        args: its arguments.
+        timeout: the process is killed after so many seconds.
 
     Returns:
         The function's result with `peak_gb`, the process's peak resident memory, added;
         `{"missing": …}` where a package is not installed; `{"failed": …}` for another error.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-        try:
-            return executor.submit(_call, function, *args).result()
-        except Exception as error:  # such as a process killed for its memory
-            return {"failed": f"{type(error).__name__}: {error}"[:300]}
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sender, function, *args))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout):
+            return {"failed": f"not done after {timeout:.0f} s"}
+        result: dict[str, Any] = receiver.recv()
+        return result
+    except EOFError:  # such as a process killed for its memory
+        process.join()
+        return {"failed": f"its process ended with exit code {process.exitcode}"}
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send(sender: Connection, function: Callable[..., dict[str, Any]], *args: object) -> None:
+    sender.send(_call(function, *args))
 
 
 def _call(function: Callable[..., dict[str, Any]], *args: object) -> dict[str, Any]:
@@ -38,8 +61,46 @@ def _call(function: Callable[..., dict[str, Any]], *args: object) -> dict[str, A
         return {"missing": str(error)}
     except Exception as error:
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return result | {"peak_gb": round(peak / 1e9, 2)}
+    return result | {"peak_gb": round(_own_peak() / 1e9, 2)}
+
+
+def _own_peak() -> int:
+    """This process's peak resident memory in bytes, that of its parent before it left out.
+
+    Linux counts into `ru_maxrss` what a process was before it became another program.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("Linux does not tell the peak resident memory")
+
+
+# A small process between: what it takes before the command starts counts into the command's peak.
+_LAUNCHER = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+errors = process.stderr.read()
+_, status, usage = os.wait4(process.pid, 0)
+seconds = time.perf_counter() - start
+code = os.waitstatus_to_exitcode(status)
+print(json.dumps([code, seconds, usage.ru_maxrss * 1024, errors.decode()[-300:]]))
+"""
+
+
+def run_harmless(*arguments: str | Path) -> tuple[float, int]:
+    """Run the installed command; return its seconds and its peak resident memory in bytes.
+
+    Raises:
+        RuntimeError: it failed; with the end of what it said.
+    """
+    command = Path(sys.executable).with_name("harmless")
+    launch = [sys.executable, "-S", "-c", _LAUNCHER, command, *arguments]
+    told = subprocess.run(launch, check=True, capture_output=True, text=True).stdout
+    code, seconds, peak, errors = json.loads(told)
+    if code:
+        raise RuntimeError(f"harmless {arguments[0]} ended with exit code {code}: {errors}")
+    return seconds, peak
 
 
 def describe_machine(provider: str) -> dict[str, Any]:

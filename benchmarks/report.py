@@ -6,6 +6,7 @@ python benchmarks/report.py --plots    # the plots as well (needs the benchmark 
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
-ORIGINAL = "pytorch-bf16-original"
+ORIGINALS = ("pytorch-bf16-original", "pytorch-fp32-original")
 
 
 def load(kind: str) -> list[tuple[Path, dict[str, Any]]]:
@@ -27,19 +28,27 @@ def load(kind: str) -> list[tuple[Path, dict[str, Any]]]:
 
 def tables() -> str:
     """Render every result as Markdown."""
-    parts = [throughput_table(path, result) for path, result in load("throughput")]
-    parts += [end_to_end_line(path, result) for path, result in load("end-to-end")]
-    return "\n".join(parts)
+    render = {
+        "throughput": throughput_table,
+        "latency": latency_table,
+        "end-to-end": end_to_end_line,
+        "footprint": footprint_line,
+    }
+    return "\n".join(
+        function(path, result) for kind, function in render.items() for path, result in load(kind)
+    )
 
 
 def throughput_table(path: Path, result: dict[str, Any]) -> str:
     """One row a competitor, the fastest first."""
-    machine, peaks = result["machine"], result["matrix_products"]
+    peaks = result["matrix_products"]
     measured = [r for r in result["results"] if r.get("right")]
-    original = next((r for r in measured if r["name"] == ORIGINAL), None)
+    rates = {r["name"]: r["tokens_per_second"] for r in measured}
+    # Where the original's own bf16 is too slow to measure, its fp32 has to do.
+    original = next(name for name in ORIGINALS if name in rates)
     lines = [
         f"{model_name(result)}, {result['rows']} rows of {result['source']} "
-        f"({result['tokens']:,} tokens), {machine['cpus']} cores of {machine['cpu']}, medians of "
+        f"({result['tokens']:,} tokens), {machine_name(result)}, medians of "
         f"{result['rounds']} rounds ([all figures]({path.relative_to(README.parent)})). "
         "Plain matrix products reach "
         + ", ".join(
@@ -49,35 +58,88 @@ def throughput_table(path: Path, result: dict[str, Any]) -> str:
         )
         + " there.",
         "",
-        "| | tokens/s (range) | against the original | share of the matrix-product peak | "
+        f"| | tokens/s (range) | against {original} | share of the matrix-product peak | "
         "padding | peak memory | largest difference from PyTorch fp32 |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in sorted(measured, key=lambda r: -r["tokens_per_second"]):
-        times = r["tokens_per_second"] / original["tokens_per_second"] if original else 0
+        times = rates[r["name"]] / rates[original]
         lines.append(
             f"| {r['name']} | {r['tokens_per_second']:,.0f} ({r['slowest']:,.0f} to "
-            f"{r['fastest']:,.0f}) | {f'{times:.2f} ×' if original else '–'} | "
+            f"{r['fastest']:,.0f}) | {times:.2f} × | "
             f"{r['share_of_peak']:.0%} | {r['padding_share']:.1%} | {r['peak_gb']:.1f} GB | "
             f"{r['parity']['relative']:.1g} σ |"
         )
-    for r in result["results"]:
-        if not r.get("right"):
-            why = r.get("missing") or r.get("failed") or "scores too far from PyTorch's in fp32"
-            lines.append(
-                f"| {r['name']} | {why.removeprefix('SessionError: ').split(',')[0]} | | | | | |"
-            )
+    lines += [
+        f"| {r['name']} | {reason(r)} | | | | | |" for r in result["results"] if not r.get("right")
+    ]
+    return "\n".join([*lines, ""])
+
+
+def latency_table(path: Path, result: dict[str, Any]) -> str:
+    """One row a competitor, a column a case."""
+    measured = [r for r in result["results"] if r.get("right")]
+    cases = [(case["rows"], case["tokens"]) for case in measured[0]["cases"]]
+    lines = [
+        f"{model_name(result)}, {machine_name(result)}: milliseconds for one request of so many "
+        f"rows × tokens, medians ([all figures]({path.relative_to(README.parent)})).",
+        "",
+        "| | " + " | ".join(f"{rows} × {tokens:,}" for rows, tokens in cases) + " |",
+        "|---|" + "---|" * len(cases),
+    ]
+    for r in sorted(measured, key=lambda r: float(r["cases"][1]["p50_ms"])):
+        cells = [f"{case['p50_ms']:,.1f}" for case in r["cases"]]
+        lines.append(f"| {r['name']} | " + " | ".join(cells) + " |")
+    lines += [
+        f"| {r['name']} | {reason(r)} |" + " |" * (len(cases) - 1)
+        for r in result["results"]
+        if not r.get("right")
+    ]
     return "\n".join([*lines, ""])
 
 
 def end_to_end_line(path: Path, result: dict[str, Any]) -> str:
-    """One sentence: what share of the engine's speed the command has."""
-    command = min(result["command_seconds"])
+    """What share of the engine's speed the command has, and where the rest would go."""
+    command = statistics.median(result["command_seconds"])
+    steps = {
+        name: statistics.median(step[name] for step in result["steps"])
+        for name in ("read", "tokenise", "run", "write")
+    }
+    told = ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in steps.items())
     return (
-        f"{model_name(result)}, {result['rows']} rows: `harmless score` takes {command:,.1f} s, "
-        f"start-up of {result['start_up_seconds']:.1f} s included, {result['engine_share']:.0%} of "
-        f"the engine's own speed ([all figures]({path.relative_to(README.parent)})).\n"
+        f"{model_name(result)}, {result['precision']}, {machine_name(result)}, {result['rows']:,} "
+        f"rows: `harmless score` takes {command:,.1f} s, start-up included, "
+        f"{result['engine_share']:.1%} of the engine's own speed. One after the other, the steps "
+        f"that it overlaps take: {told}; a command for one row takes "
+        f"{result['start_up_seconds']:.1f} s ([all figures]({path.relative_to(README.parent)})).\n"
     )
+
+
+def footprint_line(path: Path, result: dict[str, Any]) -> str:
+    """Memory and time to start, in a few sentences."""
+    few, many = result["short_rows"][0], result["short_rows"][-1]
+    starts = result["start_medians"]
+    return (
+        f"{model_name(result)}, {machine_name(result)}: `harmless --help` takes "
+        f"{starts['help']:.2f} s and `harmless demo` {starts['demo']:.2f} s. With the bundled "
+        f"model, {few['rows']:,} short rows take {few['peak_mb']:.0f} MB at most, and "
+        f"{many['rows']:,} take {many['peak_mb']:.0f} MB ({result['short_rows_growth']:.2f} times "
+        f"as much). Scoring a row in {result['precision']} takes {result['one_row_peak_gb']:.2f} "
+        f"GB, {result['one_row_peak_over_weights']:.2f} times the weights "
+        f"([all figures]({path.relative_to(README.parent)})).\n"
+    )
+
+
+def machine_name(result: dict[str, Any]) -> str:
+    """What a result was measured on."""
+    machine = result["machine"]
+    return str(machine.get("gpu") or f"{machine['cpus']} cores of {machine['cpu']}").strip()
+
+
+def reason(result: dict[str, Any]) -> str:
+    """Why a competitor has no figures, as far as the first comma."""
+    why = result.get("missing") or result.get("failed") or "scores too far from PyTorch's in fp32"
+    return str(why).removeprefix("SessionError: ").split(",")[0]
 
 
 def model_name(result: dict[str, Any]) -> str:
@@ -104,10 +166,45 @@ def plot_throughput(path: Path, result: dict[str, Any]) -> None:
     axes.set_xlabel("real tokens a second")
     axes.set_title(f"{model_name(result)}, {result['rows']} rows")
     axes.spines[["top", "right"]].set_visible(False)
-    # Neither a date nor random ids: the same result gives the same file.
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure beside its result: neither a date nor random ids, so always the same file."""
+    import matplotlib.pyplot as plt
+
     plt.rcParams["svg.hashsalt"] = "harmless-scorer"
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     plt.close(figure)
+
+
+def plot_latency(path: Path, result: dict[str, Any]) -> None:
+    """Draw the medians over the length, one panel a number of rows, into an SVG."""
+    import matplotlib.pyplot as plt
+
+    measured = [r for r in result["results"] if r.get("right")]
+    numbers = sorted({case["rows"] for case in measured[0]["cases"]})
+    figure, panels = plt.subplots(
+        1, len(numbers), figsize=(10, 4.5), layout="constrained", squeeze=False
+    )
+    for axes, rows in zip(panels[0], numbers, strict=True):
+        for r in measured:
+            cases = [case for case in r["cases"] if case["rows"] == rows]
+            own = r["name"].startswith("harmless")
+            axes.plot(
+                [case["tokens"] for case in cases],
+                [case["p50_ms"] for case in cases],
+                marker="o",
+                linewidth=2.5 if own else 1,
+                linestyle="-" if own else "--",
+                label=r["name"],
+            )
+        axes.set(xscale="log", yscale="log", xlabel="tokens a row", title=f"{rows} row(s)")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("milliseconds, median")
+    panels[0][-1].legend(fontsize="small")
+    figure.suptitle(model_name(result))
+    save(figure, path)
 
 
 def main() -> None:
@@ -123,6 +220,8 @@ def main() -> None:
     if args.plots:
         for path, result in load("throughput"):
             plot_throughput(path, result)
+        for path, result in load("latency"):
+            plot_latency(path, result)
 
 
 if __name__ == "__main__":

@@ -14,27 +14,16 @@ import json
 import statistics
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
-
 from competitors import COMPETITORS, TRUTH, Setting
-from harmless_export.verify import LIMITS, compare
-from isolation import describe_machine, in_a_process
+from isolation import in_a_process
 from matmul import measure_peaks
-from workload import Row, checkpoint, load_rows
+from suite import add_options, need, parity_of, precision_of, report_wrong, set_up, write_result
+from workload import Row
 
-HERE = Path(__file__).parent
 WARM_UP = 4
-
-
-def build(name: str, setting: Setting) -> dict[str, Any]:
-    """Make a competitor, and with it the export that it keeps."""
-    COMPETITORS[name](setting)
-    return {}
 
 
 def run_once(name: str, setting: Setting, rows: list[Row]) -> dict[str, Any]:
@@ -68,12 +57,9 @@ def summarise(
     seconds = [run["seconds"] for run in runs]
     last = runs[-1]
     precision = precision_of(name)
-    parity = compare(
-        name, np.array(truth, np.float32), np.array(last["scores"], np.float32), LIMITS[precision]
-    )
     peak = peaks.get(f"{precision}_flops", peaks["fp32_flops"])
     rate = last["tokens"] / statistics.median(seconds)
-    return {
+    figures = {
         "name": name,
         "precision": precision,
         "tokens_per_second": round(rate, 1),
@@ -85,9 +71,8 @@ def summarise(
         "load_seconds": round(statistics.median(run["load_seconds"] for run in runs), 2),
         "peak_gb": max(run["peak_gb"] for run in runs),
         "seconds": [round(value, 2) for value in seconds],
-        "parity": msgspec.structs.asdict(parity),
-        "right": parity.relative <= parity.limit,
     }
+    return figures | parity_of(name, truth, runs)
 
 
 def matrix_flops(folder: Path) -> int:
@@ -102,19 +87,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_workload_options(parser)
-    parser.add_argument("--rounds", type=int, default=3)
+    add_options(parser)
     args = parser.parse_args()
     setting, rows = set_up(args)
     names = [TRUTH, *(name for name in args.only or COMPETITORS if name != TRUTH)]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     peaks: list[dict[str, Any]] = []
     for round_number in range(args.rounds):
-        peaks.append(in_a_process(measure_peaks, setting.checkpoint, setting.provider))
+        peak = in_a_process(measure_peaks, setting.checkpoint, setting.provider)
+        peaks.append(need("fp32_flops", peak, "matrix products"))
         print(f"round {round_number + 1}: matrix products {peaks[-1]}", flush=True)
         for name in names:
-            run = in_a_process(run_once, name, setting, rows)
-            runs[name].append(run)
+            if runs[name] and "seconds" not in runs[name][0]:
+                continue  # it would fail, or take too long, again
+            run = in_a_process(run_once, name, setting, rows, timeout=args.timeout)
+            runs[name].append(need("scores", run, name) if name == TRUTH else run)
             told = {k: v for k, v in run.items() if k != "scores"}
             print(f"round {round_number + 1}: {name} {told}", flush=True)
     truth = runs[TRUTH][0]["scores"]
@@ -128,68 +115,12 @@ def main() -> int:
         "rows": len(rows),
         "tokens": runs[TRUTH][0]["tokens"],
         "rounds": args.rounds,
+        "timeout": args.timeout,
         "matrix_flops_per_token": flops,
         "matrix_products": best,
         "results": results,
     })  # fmt: skip
-    wrong = [r["name"] for r in results if not r.get("right", True)]
-    if wrong:
-        print(f"wrong scores: {', '.join(wrong)}", file=sys.stderr)
-    return bool(wrong)
-
-
-def precision_of(name: str) -> str:
-    """The precision that a competitor's name tells."""
-    return next((p for p in ("bf16", "fp16", "int8") if p in name), "fp32")
-
-
-def add_workload_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every benchmark takes: model, rows, provider, where caches go."""
-    parser.add_argument("--model", default="random:gpt2", help="a folder, or random:gpt2[-large]")
-    parser.add_argument("--tokenizer", help="tokenizer folder for a random model (else bytes)")
-    parser.add_argument("--rows", default="generated", help="a JSONL file, or `generated`")
-    parser.add_argument("--count", type=int, default=64, help="how many rows")
-    parser.add_argument("--max-length", type=int, default=1024, help="tokens")
-    parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", nargs="+", choices=list(COMPETITORS), help="competitors to run")
-    parser.add_argument("--label", default="cpu", help="names the machine in the result's file")
-    parser.add_argument("--results", type=Path, default=HERE / "results")
-    parser.add_argument("--cache", type=Path, default=HERE.parent / "build/benchmarks")
-
-
-def set_up(args: argparse.Namespace) -> tuple[Setting, list[Row]]:
-    """Make the checkpoint and the artifacts, outside of every clock, and load the rows."""
-    args.cache.mkdir(parents=True, exist_ok=True)
-    folder = checkpoint(args.model, args.tokenizer, args.cache)
-    setting = Setting(folder, args.cache, args.provider, args.max_length)
-    for name in args.only or COMPETITORS:
-        # What exports does so now: neither its time nor its memory is the scorer's.
-        if name.startswith(("harmless", "optimum")):
-            in_a_process(build, name, setting)
-    return setting, load_rows(args.rows, args.count)
-
-
-def write_result(
-    kind: str, args: argparse.Namespace, setting: Setting, figures: dict[str, Any]
-) -> None:
-    """Write one result, with all that is needed to run it again."""
-    today = datetime.now(UTC).date().isoformat()
-    model = args.model.replace("random:", "")
-    result = {
-        "kind": kind,
-        "date": today,
-        "model": args.model,
-        "tokenizer": Path(args.tokenizer).name if args.tokenizer else "bytes",
-        "source": Path(args.rows).name,
-        "max_length": args.max_length,
-        "provider": setting.provider,
-        "machine": describe_machine(setting.provider),
-    } | figures
-    path = args.results / f"{kind}-{Path(model).name}-{args.label}-{today}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=2).replace(f"{setting.cache}/", "")
-    path.write_text(text + "\n")
-    print(path)
+    return report_wrong(results)
 
 
 if __name__ == "__main__":

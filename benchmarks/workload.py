@@ -5,6 +5,7 @@ import json
 import math
 import random
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -62,20 +63,29 @@ def _row(value: dict[str, str]) -> Row:
 
 def _generated_rows(count: int) -> list[Row]:
     generator = random.Random(0)
-    words = sorted(set(DEMO_ROWS.read_text(encoding="utf-8").split()))
 
     def text() -> str:
         length = math.ceil(generator.lognormvariate(math.log(50), 0.67))
-        return " ".join(generator.choices(words, k=length))
+        return generated_text(generator, length)
 
     return [Row(text(), text()) for _ in range(count)]
+
+
+def generated_text(generator: random.Random, words: int) -> str:
+    """Return so many words, drawn from the bundled rows."""
+    return " ".join(generator.choices(_vocabulary(), k=words))
+
+
+@cache
+def _vocabulary() -> list[str]:
+    return sorted(set(DEMO_ROWS.read_text(encoding="utf-8").split()))
 
 
 def checkpoint(model: str, tokenizer: str | None, cache: Path) -> Path:
     """Return the folder of a checkpoint, making a random one in `cache` the first time.
 
     Args:
-        model: a folder, or `random:SIZE` with a size of `SIZES`.
+        model: a folder, or `random:SIZE` with a size of `SIZES`, or `random:SIZE-outliers`.
         tokenizer: the tokenizer folder of a random model; without one its tokens are bytes.
         cache: where random checkpoints are kept.
     """
@@ -89,8 +99,13 @@ def checkpoint(model: str, tokenizer: str | None, cache: Path) -> Path:
 
 
 def random_model(size: str) -> GPT2ForSequenceClassification:
-    """Return a seeded random reward model of a real size, with weights large enough to show."""
+    """Return a seeded random reward model of a real size, with weights large enough to show.
+
+    With `-outliers` behind the size, three channels of its residual stream are far larger than all
+    others, at the first position by far the most, as in trained GPT-2 models.
+    """
     torch.manual_seed(0)
+    size, outliers, _ = size.partition("-outliers")
     model = GPT2ForSequenceClassification(GPT2Config(num_labels=1, **SIZES[size]))
     with torch.no_grad():
         # Initial weights are so small that a wrong graph, or rounding, would hardly show.
@@ -99,6 +114,11 @@ def random_model(size: str) -> GPT2ForSequenceClassification:
                 parameter.normal_(float(name.endswith("weight")), 0.1)
             elif name.startswith("transformer.h."):
                 parameter.normal_(0, 1 / parameter.shape[0] ** 0.5)
+        if outliers:
+            values = torch.tensor([3000.0, -2100.0, 1200.0])
+            positions = model.transformer.wpe.weight
+            positions[0, :3] += values
+            positions[1:, :3] += values / 30
     return model
 
 

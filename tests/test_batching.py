@@ -122,7 +122,7 @@ def test_duplicates_are_computed_once(artifact: Artifact) -> None:
 def test_limits_hold_the_documented_budget(provider: str) -> None:
     limits = plan_limits(provider, 774_000_000, batch_size=8, max_length=1024)
     assert limits.batch_tokens <= 8 * 1024
-    assert plan_limits(provider, 774_000_000, 1, 1024).batch_tokens == 1024
+    assert plan_limits(provider, 774_000_000, 1, 256).batch_tokens == 256
     # A larger model has shorter windows.
     assert limits.window_tokens < plan_limits(provider, 1_000_000, 8, 1024).window_tokens
 

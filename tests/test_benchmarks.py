@@ -2,13 +2,23 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
+import latency
 import report
+import suite
 import workload
+from checkpoints import make_model, save_checkpoint
+from harmless_export.verify import LIMITS
+from isolation import in_a_process
 
 
 def test_the_readme_shows_the_results() -> None:
@@ -19,9 +29,13 @@ def test_the_readme_shows_the_results() -> None:
 
 
 def test_results_have_right_scores() -> None:
-    for path, result in report.load("throughput"):
+    for path, result in report.load("throughput") + report.load("latency"):
         assert result["machine"]["versions"], path
-        assert all(r["right"] for r in result["results"] if "right" in r), path
+        measured = [r["parity"] for r in result["results"] if "parity" in r]
+        assert len(measured) > 1, path
+        for parity in measured:
+            precision = suite.precision_of(parity["runner"])
+            assert parity["relative"] <= LIMITS[precision] == parity["limit"], path
 
 
 def test_generated_rows_are_the_same_every_time() -> None:
@@ -49,10 +63,74 @@ def test_a_random_checkpoint_tokenises_to_bytes(tmp_path: Path) -> None:
     assert len(tokenizer("\n\nHuman: é")["input_ids"]) == len("\n\nHuman: é".encode())
 
 
+@pytest.mark.parametrize("tokens", [64, 170, 1024])
+def test_a_pair_of_exactly_so_many_tokens(checkpoint: Path, tokens: int) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    pairs = {latency.exact_pair(tokenizer, tokens, seed) for seed in range(3)}
+    assert len(pairs) == 3
+    assert all(len(tokenizer(*pair)["input_ids"]) == tokens for pair in pairs)
+
+
+def sleep(seconds: float) -> dict[str, Any]:
+    time.sleep(seconds)
+    return {"slept": seconds}
+
+
+def leave(code: int) -> dict[str, Any]:
+    os._exit(code)
+
+
+def test_what_becomes_of_a_process() -> None:
+    assert in_a_process(sleep, 0, timeout=60)["slept"] == 0
+    assert in_a_process(sleep, 0)["peak_gb"] > 0
+    assert in_a_process(sleep, 60, timeout=0.1) == {"failed": "not done after 0 s"}
+    assert in_a_process(leave, 9) == {"failed": "its process ended with exit code 9"}
+    assert "TypeError" in in_a_process(sleep, "long")["failed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["throughput", "latency"])
+def test_a_benchmark_from_end_to_end(script: str, tmp_path: Path) -> None:
+    # Optimum's own export cannot do without the pad token's id.
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", make_model(pad_token_id=0))
+    command: list[str | Path] = [sys.executable, f"benchmarks/{script}.py", "--model", checkpoint]
+    options: list[str | Path] = [
+        "--count",
+        "6",
+        "--rounds",
+        "1",
+        "--max-length",
+        "170",
+        "--label",
+        "test",
+    ]
+    options += ["--results", tmp_path, "--cache", tmp_path / "cache"]
+    options += ["--only", "compile-fp32", "optimum", "harmless-fp32", "harmless-int8"]
+    if script == "latency":
+        options += ["--seconds", "0.01"]
+    subprocess.run([*command, *options], check=True, cwd=report.README.parent)
+    (path,) = tmp_path.glob(f"{script}-*-test-*.json")
+    result = json.loads(path.read_text())
+    names = [r["name"] for r in result["results"]]
+    assert names == [
+        "pytorch-fp32-original", "compile-fp32", "optimum", "harmless-fp32", "harmless-int8",
+    ]  # fmt: skip
+    assert all(r["right"] for r in result["results"]), result
+    table = report.latency_table if script == "latency" else report.throughput_table
+    assert all(f"| {name} |" in table(report.RESULTS / path.name, result) for name in names)
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is not here")
 def test_plots(tmp_path: Path) -> None:
     for path, result in report.load("throughput"):
         report.plot_throughput(tmp_path / path.name, result)
-        drawn = (tmp_path / path.name).with_suffix(".svg").read_text()
-        assert drawn.startswith("<?xml")
-        assert path.with_suffix(".svg").exists(), "run report.py --plots"
+        check_plot(tmp_path, path)
+    for path, result in report.load("latency"):
+        report.plot_latency(tmp_path / path.name, result)
+        check_plot(tmp_path, path)
+
+
+def check_plot(folder: Path, path: Path) -> None:
+    drawn = (folder / path.name).with_suffix(".svg").read_text()
+    assert drawn.startswith("<?xml")
+    assert path.with_suffix(".svg").exists(), "run report.py --plots"

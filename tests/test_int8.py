@@ -29,12 +29,23 @@ def make_artifact(tmp_path: Path, **model: Any) -> Artifact:
 
 
 def integer_product(left: Any, right: Any) -> Any:
-    """What onnxruntime makes of uint8 [m, k] times int8 [k, n] here, with its fastest kernel."""
+    """What onnxruntime's product in the graph makes of uint8 [m, k] - 128 times int8 [k, n]."""
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape(left.shape))
-    y = ir.Value(name="y", type=ir.TensorType(ir.DataType.INT32))
-    w = ir.Value(name="w", const_value=ir.tensor(right, name="w"))
-    node = ir.Node("", "MatMulInteger", [x, w], outputs=[y])
-    graph = ir.Graph([x], [y], nodes=[node], initializers=[w], opset_imports={"": 18}, name="g")
+    y = ir.Value(name="y", type=ir.TensorType(ir.DataType.FLOAT))
+    constants = [right, np.ones(1, np.float32), np.ones(1, np.float32), np.full(1, 128, np.uint8)]
+    inputs = [
+        ir.Value(name=f"c{i}", const_value=ir.tensor(values, name=f"c{i}"))
+        for i, values in enumerate(constants)
+    ]
+    node = ir.Node("com.microsoft", "MatMulIntegerToFloat", [x, *inputs], outputs=[y])
+    graph = ir.Graph(
+        [x],
+        [y],
+        nodes=[node],
+        initializers=inputs,
+        opset_imports={"": 18, "com.microsoft": 1},
+        name="g",
+    )
     model = ir.to_proto(ir.Model(graph, ir_version=9)).SerializeToString()
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     return session.run(None, {"x": left})[0]
@@ -55,8 +66,13 @@ def test_integer_products_are_exact(rows: int, kind: str) -> None:
     # The largest activations are where 16 bits overflow.
     activations = rng.choice([0, 128, 255], (33, rows)).astype(np.uint8)
     activations[0] = 255
-    exact = activations.astype(np.int64) @ int8.values.astype(np.int64)
+    exact = (activations.astype(np.int64) - 128) @ int8.values.astype(np.int64)
     np.testing.assert_array_equal(integer_product(activations, int8.values), exact)
+    # A single row takes another kernel.
+    np.testing.assert_array_equal(integer_product(activations[:1], int8.values), exact[:1])
+    # With VNNI nothing overflows, so what makes it exact elsewhere is looked at as well.
+    sizes = np.abs(int8.values.astype(int))
+    assert max((sizes[::2][: rows // 2] + sizes[1::2]).max(initial=0), sizes.max()) <= 128
     assert np.all(np.abs(weight - int8.values * int8.step) <= 0.5001 * int8.step)
 
 

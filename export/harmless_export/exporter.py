@@ -163,10 +163,15 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
 def _write_model(
     source: Source, config: Gpt2Config, precision: Precision, tokenizer: Any, folder: Path
 ) -> int:
-    """Write the graph and its weights, one tensor in memory at a time; return their count."""
+    """Write the graph and its weights; return their count.
+
+    One tensor at a time is in memory; of int8, all products' weights.
+    """
     with Weights(source.folder) as weights:
         quantized = NOT_QUANTIZED
         if precision == "int8":
+            # Refuses a checkpoint that lacks something, before the minutes of work begin.
+            build_model(config, weights, "fp32", tokenizer.pad_token_id)
             questions, answers = zip(*parity_pairs(), strict=True)
             texts = tokenizer(
                 list(questions), list(answers), truncation=True, max_length=config.n_positions

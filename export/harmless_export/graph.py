@@ -19,7 +19,7 @@ from harmless_export.quantize import NOT_QUANTIZED, Quantized
 from harmless_runtime.artifact import Precision
 
 OPSET = 18
-IR_VERSION = 9  # the one that came with opset 18
+IR_VERSION = 9  # every onnxruntime from 1.16 on reads it
 
 
 def build_model(
@@ -171,8 +171,8 @@ class _Builder:
     ) -> tuple[ir.Value, ir.Value]:
         """Return (LayerNorm(s), s) with s = x + bias + residual.
 
-        CUDA has one kernel for it. In float32, which is for CPUs, it is three operators, because
-        those are vectorised there and SkipLayerNormalization is not.
+        CUDA has one kernel for it. In float32, which is mostly for CPUs, it is three operators,
+        because those are vectorised there and SkipLayerNormalization is not.
         """
         scale_and_shift = self.norm(norm, float32)
         epsilon = self.config.layer_norm_epsilon

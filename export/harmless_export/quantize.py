@@ -4,8 +4,8 @@ A product x @ W becomes (x + shift) as uint8, one scale a token, times W as int8
 column. `shift` takes the channels' means off, which leaves little of the channels that GPT-2 models
 have far out from all others, because they hardly vary from token to token. But for GELU's output it
 is folded into the bias that precedes the product, and costs nothing. The product's own bias then
-takes up all that the rounding changes on average, so that errors do not add up over the layers
-(bias correction, as in Nagel et al., 2019, arXiv:1906.04721).
+takes up what the rounding of the weights changes on average, so that errors do not add up over the
+layers (bias correction, as in Nagel et al., 2019, arXiv:1906.04721).
 """
 
 import logging

@@ -22,7 +22,7 @@ from harmless_runtime.engine import Engine
 from harmless_runtime.errors import CheckpointError, ParityError, SessionError
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.records import Record
-from harmless_runtime.session import Session, provider_for, select_provider
+from harmless_runtime.session import Session, check_precision, provider_for, select_provider
 from harmless_runtime.tokenization import PairTokenizer
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,8 @@ def record_parity(
     """Compare with the checkpoint at `source`, and write the report into `scorer.json`."""
     manifest = artifact.manifest
     chosen = provider_for(manifest.precision, provider, select_provider(provider, device))
+    if provider != "auto":
+        check_precision(manifest.precision, chosen, str(artifact.folder))
     if manifest.precision == "bf16" and chosen == "cpu" and provider == "auto":
         note = "not verified here: bf16 needs a GPU (harmless verify DIR --provider cuda)"
         logger.warning("%s", note)

@@ -36,7 +36,7 @@ def plan_limits(provider: str, parameters: int, batch_size: int, max_length: int
     """
     batch_tokens = batch_size * max_length
     if provider == "cpu":
-        batch_tokens = min(batch_tokens, max(_CPU_BATCH_TOKENS, max_length))
+        batch_tokens = min(batch_tokens, _CPU_BATCH_TOKENS)
     window_tokens = int(WINDOW_SECONDS * _MODEST_FLOPS[provider] / (2 * parameters))
     return Limits(batch_tokens=batch_tokens, window_tokens=window_tokens)
 

@@ -15,7 +15,8 @@ class ScorerConfig(BaseModel):
     """How to score; construction through `make_config` or `load_config` reports what is wrong.
 
     `batch_size` bounds memory: a batch holds at most `batch_size * max_length` tokens, padding
-    included, so short rows go many at a time. `max_length` counts tokens, at most the model's
+    included, so short rows go many at a time; on a CPU that is 512 tokens at most, or one row.
+    `max_length` counts tokens, at most the model's
     positions, which is also the default.
     """
 

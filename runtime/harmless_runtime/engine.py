@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harmless_runtime import __version__
 from harmless_runtime.artifact import Artifact, is_artifact, open_artifact
 from harmless_runtime.batching import Limits, pad, plan_batches, plan_limits
 from harmless_runtime.config import ScorerConfig
@@ -134,7 +135,9 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     check_precision(precision, provider, config.model)
     if not folder.is_dir():
         logger.info("there is no folder %s: it is taken as a Hugging Face id", config.model)
-    cached = _cache_folder() / f"{_cache_key(config.model, folder)}-{precision}"
+    # Another release may export another graph.
+    name = f"{_cache_key(config.model, folder)}-{precision}-{__version__}"
+    cached = _cache_folder() / name
     if is_artifact(cached):
         logger.info("using the export of %s in %s", config.model, cached)
         return open_artifact(cached)

@@ -1,0 +1,82 @@
+"""What `harmless` takes besides its scoring: memory that has to stay flat, and time to start.
+
+    python benchmarks/footprint.py --model random:gpt2-large
+
+Every figure is of the installed command, run as a process: the operating system counts its peak
+resident memory, pages of memory-mapped files included. Short rows go through the bundled model, so
+that reading, batching and writing have the larger share; one row goes through the given model,
+whose weights then are all that matters.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+from competitors import harmless_artifact
+from harmless_runtime.artifact import WEIGHTS
+from isolation import run_harmless
+from suite import add_options, set_up, write_result
+
+STARTS = 5
+
+
+def short_rows(path: Path, count: int) -> None:
+    """Write rows of a few tokens, no two alike."""
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(count):
+            file.write(
+                json.dumps({"id": i, "instruction": f"Add {i} and 1.", "output": f"{i + 1}"})
+            )
+            file.write("\n")
+
+
+def main() -> None:
+    """Measure, print, and write `benchmarks/results/footprint-PRECISION-….json`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser)
+    parser.add_argument("--short-rows", type=int, nargs="+", default=[50_000, 1_000_000])
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16", "int8"))
+    args = parser.parse_args()
+    args.only = [f"harmless-{args.precision}"]
+    setting, _ = set_up(args)
+    artifact = harmless_artifact(setting, args.precision)
+    weights = (artifact / WEIGHTS).stat().st_size
+    short = []
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder, "rows.jsonl"), Path(folder, "scores.jsonl")
+        for count in args.short_rows:
+            short_rows(source, count)
+            seconds, peak = run_harmless(
+                "score", source, "-o", out, "--model", "demo", "--overwrite"
+            )
+            assert sum(1 for _ in out.open("rb")) == count
+            short.append({"rows": count, "seconds": round(seconds, 1), "peak_mb": peak // 10**6})
+            print(short[-1], flush=True)
+        short_rows(source, 1)
+        options: tuple[str | Path, ...] = ("--model", artifact, "--provider", args.provider)
+        one_row, peak = run_harmless("score", source, "-o", out, "--overwrite", *options)
+    starts = {
+        name: [round(run_harmless(*arguments)[0], 3) for _ in range(STARTS)]
+        for name, arguments in {"help": ("--help",), "demo": ("demo",)}.items()
+    }
+    figures = {
+        "precision": args.precision,
+        "short_rows": short,
+        "short_rows_growth": round(short[-1]["peak_mb"] / short[0]["peak_mb"], 3),
+        "weights_gb": round(weights / 1e9, 3),
+        "one_row_seconds": round(one_row, 2),
+        "one_row_peak_gb": round(peak / 1e9, 3),
+        "one_row_peak_over_weights": round(peak / weights, 3),
+        "start_seconds": starts,
+        "start_medians": {name: statistics.median(times) for name, times in starts.items()},
+    }
+    print(json.dumps(figures))
+    write_result(f"footprint-{args.precision}", args, setting, figures)
+
+
+if __name__ == "__main__":
+    main()

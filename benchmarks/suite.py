@@ -1,0 +1,120 @@
+"""What every benchmark takes and leaves: options, competitors made ready, parity, a result file."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from competitors import COMPETITORS, Setting
+from harmless_export.verify import LIMITS, compare
+from isolation import describe_machine, in_a_process
+from workload import Row, checkpoint, load_rows
+
+HERE = Path(__file__).parent
+
+
+def build(name: str, setting: Setting) -> dict[str, Any]:
+    """Make a competitor, and with it the export that it keeps."""
+    COMPETITORS[name](setting)
+    return {}
+
+
+def precision_of(name: str) -> str:
+    """The precision that a competitor's name tells."""
+    return next((p for p in ("bf16", "fp16", "int8") if p in name), "fp32")
+
+
+def parity_of(name: str, truth: list[float], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compare the scores of every run with PyTorch's in fp32; return the worst comparison."""
+    limit = LIMITS[precision_of(name)]
+    reference = np.array(truth, np.float32)
+    parities = [compare(name, reference, np.array(r["scores"], np.float32), limit) for r in runs]
+    # One that is not a number is the worst.
+    parity = max(parities, key=lambda p: (p.relative != p.relative, p.relative))
+    return {
+        "parity": msgspec.structs.asdict(parity),
+        "right": parity.relative <= parity.limit,
+    }
+
+
+def report_wrong(results: list[dict[str, Any]]) -> int:
+    """Name the competitors whose scores are wrong on stderr; return the exit code."""
+    wrong = [r["name"] for r in results if not r.get("right", True)]
+    if wrong:
+        print(f"wrong scores: {', '.join(wrong)}", file=sys.stderr)
+    return bool(wrong)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every benchmark takes: model, rows, provider, rounds, where caches go."""
+    parser.add_argument("--model", default="random:gpt2", help="a folder, or random:gpt2[-large]")
+    parser.add_argument("--tokenizer", help="tokenizer folder for a random model (else bytes)")
+    parser.add_argument("--rows", default="generated", help="a JSONL file, or `generated`")
+    parser.add_argument("--count", type=int, default=64, help="how many rows")
+    parser.add_argument("--max-length", type=int, default=1024, help="tokens")
+    parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", nargs="+", choices=list(COMPETITORS), help="competitors to run")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each is run")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run")
+    parser.add_argument("--label", default="cpu", help="names the machine in the result's file")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--cache", type=Path, default=HERE.parent / "build/benchmarks")
+
+
+def set_up(args: argparse.Namespace) -> tuple[Setting, list[Row]]:
+    """Make the checkpoint and the artifacts, outside of every clock, and load the rows."""
+    args.cache.mkdir(parents=True, exist_ok=True)
+    folder = checkpoint(args.model, args.tokenizer, args.cache)
+    setting = Setting(folder, args.cache, args.provider, args.max_length)
+    for stale in args.cache.glob(f"{folder.name}-harmless-*"):
+        shutil.rmtree(stale)  # the exporter may have changed since
+    for name in args.only or COMPETITORS:
+        # What exports does so now: neither its time nor its memory is the scorer's.
+        if name.startswith(("harmless", "optimum")):
+            in_a_process(build, name, setting)
+    return setting, load_rows(args.rows, args.count)
+
+
+def write_result(
+    kind: str, args: argparse.Namespace, setting: Setting, figures: dict[str, Any]
+) -> None:
+    """Write one result, with all that is needed to run it again."""
+    today = datetime.now(UTC).date().isoformat()
+    model = args.model.replace("random:", "")
+    result = {
+        "kind": kind,
+        "date": today,
+        "model": args.model,
+        "tokenizer": Path(args.tokenizer).name if args.tokenizer else "bytes",
+        "source": Path(args.rows).name,
+        "max_length": args.max_length,
+        "code": _revision(),
+        "provider": setting.provider,
+        "machine": describe_machine(setting.provider),
+    } | figures
+    path = args.results / f"{kind}-{Path(model).name}-{args.label}-{today}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=2).replace(f"{setting.cache}/", "")
+    path.write_text(text + "\n")
+    print(path)
+
+
+def _revision() -> str:
+    """The commit that was measured, and whether files differed from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    return str(told.stdout).strip()
+
+
+def need(key: str, run: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return a run that has a key, and end the benchmark where the rest would be for nothing."""
+    if key not in run:
+        raise SystemExit(f"{what}: {run.get('missing') or run.get('failed')}")
+    return run
