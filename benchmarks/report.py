@@ -68,7 +68,7 @@ def throughput_table(path: Path, result: dict[str, Any]) -> str:
             f"| {r['name']} | {r['tokens_per_second']:,.0f} ({r['slowest']:,.0f} to "
             f"{r['fastest']:,.0f}) | {times:.2f} × | "
             f"{r['share_of_peak']:.0%} | {r['padding_share']:.1%} | {r['peak_gb']:.1f} GB | "
-            f"{r['parity']['relative']:.1g} σ |"
+            f"{r['parity']['relative']:.2g} σ |"
         )
     lines += [
         f"| {r['name']} | {reason(r)} | | | | | |" for r in result["results"] if not r.get("right")

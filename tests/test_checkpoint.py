@@ -66,12 +66,13 @@ def edit_config(folder: Path, changes: dict[str, Any]) -> None:
         ({"id2label": True, "num_labels": "1"}, "'1' labels"),
     ],
 )
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_refused_configs(
-    changes: dict[str, Any], message: str, checkpoint: Path, tmp_path: Path
+    changes: dict[str, Any], message: str, precision: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     folder = copy_of(checkpoint, tmp_path)
     edit_config(folder, changes)
-    refused(folder, tmp_path, message)
+    refused(folder, tmp_path, message, precision=precision)
 
 
 def refused(folder: Path, tmp_path: Path, message: str, **options: Any) -> None:
@@ -92,12 +93,16 @@ def test_refused_files(checkpoint: Path, tmp_path: Path) -> None:
     def with_tensor(name: str, tensor: torch.Tensor) -> None:
         save_file(tensors | {name: tensor}, weights)
 
-    with_tensor("score.weight", tensors["score.weight"].double())
-    refused(folder, tmp_path, "score.weight is stored as F64")
-    with_tensor("score.weight", tensors["score.weight"].repeat(2, 1))
-    refused(folder, tmp_path, r"score.weight has shape \(2, 64\)")
-    with_tensor("transformer.wpe.weight", tensors["transformer.wpe.weight"] * torch.inf)
-    refused(folder, tmp_path, "not finite")
+    for precision in ("fp32", "int8"):
+        with_tensor("score.weight", tensors["score.weight"].double())
+        refused(folder, tmp_path, "score.weight is stored as F64", precision=precision)
+        with_tensor("score.weight", tensors["score.weight"].repeat(2, 1))
+        refused(folder, tmp_path, r"score.weight has shape \(2, 64\)", precision=precision)
+        with_tensor("transformer.wpe.weight", tensors["transformer.wpe.weight"] * torch.inf)
+        refused(folder, tmp_path, "not finite", precision=precision)
+        product = "transformer.h.1.mlp.c_fc.weight"
+        with_tensor(product, tensors[product].T.contiguous())
+        refused(folder, tmp_path, r"c_fc.weight has shape \(256, 64\)", precision=precision)
     with_tensor("transformer.wte.weight", tensors["transformer.wte.weight"] * 1e5)
     refused(folder, tmp_path, "fp16 ends at 65504", precision="fp16")
     save_file({k: v for k, v in tensors.items() if k != "score.weight"}, weights)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 WINDOW_SECONDS = 40
 # What a modest machine with this provider computes a second; a faster one has shorter windows.
 _MODEST_FLOPS = {"cpu": 100e9, "cuda": 50e12}
-_WINDOW_ROWS = 65_536
+# Three windows are in memory at a time, so short rows need a limit of their own.
+_WINDOW_ROWS = 8_192
 _WINDOW_BYTES = 64 * 2**20
 # On a CPU a larger product is no faster, and more of it is padding: a window holds few rows there.
 _CPU_BATCH_TOKENS = 512
