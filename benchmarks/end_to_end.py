@@ -22,7 +22,8 @@ from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.records import Record, parse_line, read_lines
 from harmless_runtime.windows import read_windows
 from isolation import in_a_process, run_harmless
-from suite import add_options, need, set_up, write_result
+from suite import add_options, add_precision, add_rounds, add_rows, need, set_up, write_result
+from workload import load_rows
 
 
 def run_command(artifact: Path, rows: Path, out: Path, provider: str) -> float:
@@ -73,10 +74,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16", "int8"))
+    add_rows(parser)
+    add_rounds(parser)
+    add_precision(parser)
     args = parser.parse_args()
-    args.only = [f"harmless-{args.precision}"]
-    setting, rows = set_up(args)
+    setting = set_up(args, [f"harmless-{args.precision}"])
+    rows = load_rows(args.rows, args.count)
     artifact = harmless_artifact(setting, args.precision)
     with tempfile.TemporaryDirectory() as folder:
         source, one, out = (Path(folder, name) for name in ("rows.jsonl", "one.jsonl", "out.jsonl"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from competitors import harmless_artifact
 from harmless_runtime.artifact import WEIGHTS
 from isolation import run_harmless
-from suite import add_options, set_up, write_result
+from suite import add_options, add_precision, set_up, write_result
 
 STARTS = 5
 
@@ -39,10 +39,9 @@ def main() -> None:
     )
     add_options(parser)
     parser.add_argument("--short-rows", type=int, nargs="+", default=[50_000, 1_000_000])
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16", "int8"))
+    add_precision(parser)
     args = parser.parse_args()
-    args.only = [f"harmless-{args.precision}"]
-    setting, _ = set_up(args)
+    setting = set_up(args, [f"harmless-{args.precision}"])
     artifact = harmless_artifact(setting, args.precision)
     weights = (artifact / WEIGHTS).stat().st_size
     short = []

@@ -3,8 +3,8 @@
     python benchmarks/latency.py --model random:gpt2
 
 Each round runs every competitor in a fresh process, which scores each case again and again,
-tokenisation included. Rounds interleave the competitors. The scores of all cases are compared with
-PyTorch's in fp32; one whose scores are off by more than its precision allows fails the run.
+tokenisation included. The scores of all cases are compared with PyTorch's in fp32; one whose scores
+are off by more than its precision allows fails the run.
 """
 
 import argparse
@@ -18,8 +18,18 @@ from transformers import AutoTokenizer
 
 from competitors import COMPETITORS, TRUTH, Setting
 from harmless_runtime.prompt import question_and_answer
-from isolation import in_a_process
-from suite import add_options, need, parity_of, precision_of, report_wrong, set_up, write_result
+from suite import (
+    add_competitors,
+    add_options,
+    chosen,
+    failure_of,
+    in_rounds,
+    parity_of,
+    precision_of,
+    report_wrong,
+    set_up,
+    write_result,
+)
 from workload import generated_text
 
 LENGTHS = (64, 170, 512, 1024)
@@ -84,9 +94,8 @@ def run_once(
 
 def summarise(name: str, runs: list[dict[str, Any]], truth: list[float]) -> dict[str, Any]:
     """Put the rounds of one competitor together: percentiles in milliseconds."""
-    for run in runs:
-        if "missing" in run or "failed" in run:
-            return {"name": name} | run
+    if failure := failure_of(name, runs):
+        return failure
     cases = []
     for rows, tokens in runs[0]["times"]:
         rounds = [np.array(run["times"][rows, tokens]) * 1000 for run in runs]
@@ -106,30 +115,24 @@ def summarise(name: str, runs: list[dict[str, Any]], truth: list[float]) -> dict
     return figures | parity_of(name, truth, runs)
 
 
+def medians(run: dict[str, Any]) -> dict[tuple[int, int], str]:
+    """The middle time of each case."""
+    return {case: f"{np.median(times):.4f} s" for case, times in run["times"].items()}
+
+
 def main() -> int:
     """Measure, print a line a run, and write `benchmarks/results/latency-….json`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
+    add_competitors(parser)
     parser.add_argument("--seconds", type=float, default=5, help="for each case and round")
     args = parser.parse_args()
-    setting, _ = set_up(args)
-    cases = make_cases(setting)
-    names = [TRUTH, *(name for name in args.only or COMPETITORS if name != TRUTH)]
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for round_number in range(args.rounds):
-        for name in names:
-            if runs[name] and "times" not in runs[name][0]:
-                continue  # it would fail, or take too long, again
-            run = in_a_process(run_once, name, setting, cases, args.seconds, timeout=args.timeout)
-            runs[name].append(need("scores", run, name) if name == TRUTH else run)
-            told = run
-            if "times" in run:
-                told = {case: f"{np.median(times):.4f} s" for case, times in run["times"].items()}
-            print(f"round {round_number + 1}: {name} {told}", flush=True)
+    setting = set_up(args, chosen(args))
+    runs = in_rounds(args, run_once, setting, make_cases(setting), args.seconds, tell=medians)
     truth = runs[TRUTH][0]["scores"]
-    results = [summarise(name, runs[name], truth) for name in names]
+    results = [summarise(name, own, truth) for name, own in runs.items()]
     write_result("latency", args, setting, {"rounds": args.rounds, "results": results})
     return report_wrong(results)
 

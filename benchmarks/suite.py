@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from competitors import COMPETITORS, Setting
+from competitors import COMPETITORS, TRUTH, Setting
 from harmless_export.verify import LIMITS, compare
 from isolation import describe_machine, in_a_process
-from workload import Row, checkpoint, load_rows
+from workload import checkpoint
 
 HERE = Path(__file__).parent
 
@@ -52,34 +53,96 @@ def report_wrong(results: list[dict[str, Any]]) -> int:
     return bool(wrong)
 
 
+def failure_of(name: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What to report of a competitor that could not be run, or None for one that could."""
+    return next(({"name": name} | run for run in runs if "scores" not in run), None)
+
+
+def in_rounds(
+    args: argparse.Namespace,
+    function: Callable[..., dict[str, Any]],
+    *arguments: object,
+    tell: Callable[[dict[str, Any]], object],
+    each_round: Callable[[], None] = lambda: None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Call `function(name, *arguments)` for every competitor, a process each, round after round.
+
+    Rounds interleave the competitors, so that a machine that drifts hits all alike. One that fails
+    is not run again; where the truth fails, the benchmark ends.
+
+    Args:
+        args: with the options of `add_competitors`.
+        function: returns `scores` and whatever else.
+        arguments: what it gets beside the name.
+        tell: what to print of a run.
+        each_round: called before every round.
+
+    Returns:
+        The runs of each competitor.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen(args)}
+    for number in range(1, args.rounds + 1):
+        each_round()
+        for name, own in runs.items():
+            if failure_of(name, own):
+                continue
+            run = in_a_process(function, name, *arguments, timeout=args.timeout)
+            own.append(need("scores", run, name) if name == TRUTH else run)
+            print(f"round {number}: {name} {tell(run) if 'scores' in run else run}", flush=True)
+    return runs
+
+
+def chosen(args: argparse.Namespace) -> list[str]:
+    """The competitors to run, the truth first."""
+    return [TRUTH, *(name for name in args.only or COMPETITORS if name != TRUTH)]
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every benchmark takes: model, rows, provider, rounds, where caches go."""
+    """Add what every benchmark takes: model, provider, where results and caches go."""
     parser.add_argument("--model", default="random:gpt2", help="a folder, or random:gpt2[-large]")
     parser.add_argument("--tokenizer", help="tokenizer folder for a random model (else bytes)")
-    parser.add_argument("--rows", default="generated", help="a JSONL file, or `generated`")
-    parser.add_argument("--count", type=int, default=64, help="how many rows")
     parser.add_argument("--max-length", type=int, default=1024, help="tokens")
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", nargs="+", choices=list(COMPETITORS), help="competitors to run")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each is run")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run")
     parser.add_argument("--label", default="cpu", help="names the machine in the result's file")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--cache", type=Path, default=HERE.parent / "build/benchmarks")
 
 
-def set_up(args: argparse.Namespace) -> tuple[Setting, list[Row]]:
-    """Make the checkpoint and the artifacts, outside of every clock, and load the rows."""
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a benchmark that scores rows, for `workload.load_rows`."""
+    parser.add_argument("--rows", default="generated", help="a JSONL file, or `generated`")
+    parser.add_argument("--count", type=int, default=64, help="how many rows")
+
+
+def add_rounds(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a benchmark that repeats itself."""
+    parser.add_argument("--rounds", type=int, default=2, help="how often each is run")
+
+
+def add_competitors(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a benchmark that compares, for `in_rounds`."""
+    parser.add_argument("--only", nargs="+", choices=list(COMPETITORS), help="competitors to run")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run")
+    add_rounds(parser)
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a benchmark of one artifact."""
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16", "int8"))
+
+
+def set_up(args: argparse.Namespace, names: Sequence[str]) -> Setting:
+    """Make the checkpoint, and the competitors' artifacts, outside of every clock."""
     args.cache.mkdir(parents=True, exist_ok=True)
     folder = checkpoint(args.model, args.tokenizer, args.cache)
     setting = Setting(folder, args.cache, args.provider, args.max_length)
     for stale in args.cache.glob(f"{folder.name}-harmless-*"):
         shutil.rmtree(stale)  # the exporter may have changed since
-    for name in args.only or COMPETITORS:
+    for name in names:
         # What exports does so now: neither its time nor its memory is the scorer's.
         if name.startswith(("harmless", "optimum")):
             in_a_process(build, name, setting)
-    return setting, load_rows(args.rows, args.count)
+    return setting
 
 
 def write_result(
@@ -93,7 +156,7 @@ def write_result(
         "date": today,
         "model": args.model,
         "tokenizer": Path(args.tokenizer).name if args.tokenizer else "bytes",
-        "source": Path(args.rows).name,
+        "source": Path(args.rows).name if "rows" in args else None,
         "max_length": args.max_length,
         "code": _revision(),
         "provider": setting.provider,

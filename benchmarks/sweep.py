@@ -14,8 +14,8 @@ from unittest.mock import patch
 from competitors import HarmlessScorer, Setting
 from harmless_runtime import batching, session
 from isolation import in_a_process
-from suite import add_options, need, set_up, write_result
-from workload import Row
+from suite import add_options, add_precision, add_rounds, add_rows, need, set_up, write_result
+from workload import Row, load_rows
 
 BUDGETS = (128, 256, 384, 512, 768, 1024, 2048, 4096)
 THREADS = (1, 2, 3, 4)
@@ -47,10 +47,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "int8"))
+    add_rows(parser)
+    add_rounds(parser)
+    add_precision(parser)
     args = parser.parse_args()
-    args.only = [f"harmless-{args.precision}"]
-    setting, rows = set_up(args)
+    setting = set_up(args, [f"harmless-{args.precision}"])
+    rows = load_rows(args.rows, args.count)
     default, cores = batching._CPU_BATCH_TOKENS, session.usable_cores()
     settings = [(budget, cores) for budget in BUDGETS]
     settings += [(default, threads) for threads in THREADS if threads != cores]

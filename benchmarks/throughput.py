@@ -3,10 +3,9 @@
     python benchmarks/throughput.py --model random:gpt2 --rows FILE --count 256
 
 Each round runs every competitor once, in a fresh process: it loads, scores a few rows to warm up,
-and is timed over all rows, tokenisation included. Rounds interleave the competitors, so that a
-machine that drifts hits all alike. Every competitor's scores are compared with PyTorch's in fp32;
-one whose scores are off by more than its precision allows fails the run. Beside them the machine's
-own matrix products are timed, at the model's shapes.
+and is timed over all rows, tokenisation included. Every competitor's scores are compared with
+PyTorch's in fp32; one whose scores are off by more than its precision allows fails the run. Beside
+them the machine's own matrix products are timed, at the model's shapes.
 """
 
 import argparse
@@ -20,8 +19,21 @@ from typing import Any
 from competitors import COMPETITORS, TRUTH, Setting
 from isolation import in_a_process
 from matmul import measure_peaks
-from suite import add_options, need, parity_of, precision_of, report_wrong, set_up, write_result
-from workload import Row
+from suite import (
+    add_competitors,
+    add_options,
+    add_rows,
+    chosen,
+    failure_of,
+    in_rounds,
+    need,
+    parity_of,
+    precision_of,
+    report_wrong,
+    set_up,
+    write_result,
+)
+from workload import Row, load_rows
 
 WARM_UP = 4
 
@@ -51,9 +63,8 @@ def summarise(
     name: str, runs: list[dict[str, Any]], truth: list[float], peaks: dict[str, float], flops: float
 ) -> dict[str, Any]:
     """Put the rounds of one competitor together."""
-    for run in runs:
-        if "missing" in run or "failed" in run:
-            return {"name": name} | run
+    if failure := failure_of(name, runs):
+        return failure
     seconds = [run["seconds"] for run in runs]
     last = runs[-1]
     precision = precision_of(name)
@@ -75,6 +86,11 @@ def summarise(
     return figures | parity_of(name, truth, runs)
 
 
+def told(run: dict[str, Any]) -> dict[str, Any]:
+    """A run without its scores."""
+    return {key: value for key, value in run.items() if key != "scores"}
+
+
 def matrix_flops(folder: Path) -> int:
     """Floating-point operations a token in matrix products with weights: 2 each, every layer."""
     config = json.loads((folder / "config.json").read_text())
@@ -88,29 +104,25 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
+    add_rows(parser)
+    add_competitors(parser)
     args = parser.parse_args()
-    setting, rows = set_up(args)
-    names = [TRUTH, *(name for name in args.only or COMPETITORS if name != TRUTH)]
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    setting, rows = set_up(args, chosen(args)), load_rows(args.rows, args.count)
     peaks: list[dict[str, Any]] = []
-    for round_number in range(args.rounds):
+
+    def measure_peak() -> None:
         peak = in_a_process(measure_peaks, setting.checkpoint, setting.provider)
         peaks.append(need("fp32_flops", peak, "matrix products"))
-        print(f"round {round_number + 1}: matrix products {peaks[-1]}", flush=True)
-        for name in names:
-            if runs[name] and "seconds" not in runs[name][0]:
-                continue  # it would fail, or take too long, again
-            run = in_a_process(run_once, name, setting, rows, timeout=args.timeout)
-            runs[name].append(need("scores", run, name) if name == TRUTH else run)
-            told = {k: v for k, v in run.items() if k != "scores"}
-            print(f"round {round_number + 1}: {name} {told}", flush=True)
+        print(f"matrix products {peaks[-1]}", flush=True)
+
+    runs = in_rounds(args, run_once, setting, rows, tell=told, each_round=measure_peak)
     truth = runs[TRUTH][0]["scores"]
     best = {
         key: max(peak[key] for peak in peaks if key in peak)
         for key in sorted({key for peak in peaks for key in peak if key.endswith("_flops")})
     }
     flops = matrix_flops(setting.checkpoint)
-    results = [summarise(name, runs[name], truth, best, flops) for name in names]
+    results = [summarise(name, own, truth, best, flops) for name, own in runs.items()]
     write_result("throughput", args, setting, {
         "rows": len(rows),
         "tokens": runs[TRUTH][0]["tokens"],
