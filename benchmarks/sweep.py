@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 from competitors import HarmlessScorer, Setting
 from harmless_runtime import batching, session
+from harmless_runtime.providers import usable_cores
 from isolation import in_a_process
 from suite import add_options, add_precision, add_rounds, add_rows, need, set_up, write_result
 from workload import Row, load_rows
@@ -53,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     setting = set_up(args, [f"harmless-{args.precision}"])
     rows = load_rows(args.rows, args.count)
-    default, cores = batching._CPU_BATCH_TOKENS, session.usable_cores()
+    default, cores = batching._CPU_BATCH_TOKENS, usable_cores()
     settings = [(budget, cores) for budget in BUDGETS]
     settings += [(default, threads) for threads in THREADS if threads != cores]
     runs: dict[tuple[int, int], list[dict[str, Any]]] = {chosen: [] for chosen in settings}

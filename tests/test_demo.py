@@ -9,7 +9,7 @@ from conftest import Run
 from harmless_runtime.artifact import open_artifact
 from harmless_runtime.config import load_config
 from harmless_runtime.demo import DEMO_ROWS, run_demo
-from harmless_runtime.engine import DEMO_FOLDER
+from harmless_runtime.models import DEMO_FOLDER
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

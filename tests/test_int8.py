@@ -17,7 +17,8 @@ from harmless_export.verify import LIMITS
 from harmless_runtime.artifact import Artifact, open_artifact
 from harmless_runtime.batching import pad
 from harmless_runtime.errors import ParityError, SessionError
-from harmless_runtime.session import Session, check_precision, provider_for
+from harmless_runtime.providers import check_precision, provider_for
+from harmless_runtime.session import Session
 from test_parity import random_rows, torch_scores
 
 OUTLIERS = {"plain": 0.0, "outlier channels": 3000.0}

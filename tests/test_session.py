@@ -12,7 +12,8 @@ from conftest import Run
 from harmless_export import export_checkpoint
 from harmless_runtime.artifact import Artifact
 from harmless_runtime.errors import SessionError
-from harmless_runtime.session import Session, _cpu_quota, select_provider
+from harmless_runtime.providers import _cpu_quota, select_provider
+from harmless_runtime.session import Session
 
 
 def test_sessions(artifact: Artifact, checkpoint: Path, tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_containers_cpu_limit(files: dict[str, str], quota: float, tmp_path: P
 def test_a_process_bound_to_one_core_uses_one() -> None:
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from harmless_runtime.session import usable_cores; assert usable_cores() == 1"
+        "from harmless_runtime.providers import usable_cores; assert usable_cores() == 1"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -21,8 +21,9 @@ from harmless_runtime.demo import DEMO_ROWS
 from harmless_runtime.engine import Engine
 from harmless_runtime.errors import CheckpointError, ParityError, SessionError
 from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.providers import check_precision, provider_for, select_provider
 from harmless_runtime.records import Record
-from harmless_runtime.session import Session, check_precision, provider_for, select_provider
+from harmless_runtime.session import Session
 from harmless_runtime.tokenization import PairTokenizer
 
 logger = logging.getLogger(__name__)

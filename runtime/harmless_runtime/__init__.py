@@ -1,6 +1,12 @@
 """Rows to harmlessness scores through ONNX Runtime; imports no torch and no transformers."""
 
+import os
 from typing import TYPE_CHECKING
+
+# Before onnxruntime is imported anywhere: recent releases send telemetry to Microsoft on Linux too,
+# unless told not to, 1.32 by the first name, microsoft/onnxruntime#29843 by the second.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")
 
 if TYPE_CHECKING:
     from harmless_runtime.scorer import Gpt2HarmlessScorer

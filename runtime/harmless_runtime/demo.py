@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from harmless_runtime.config import make_config
-from harmless_runtime.engine import DEMO_MODEL, load_engine
+from harmless_runtime.engine import load_engine
+from harmless_runtime.models import DEMO_MODEL
 from harmless_runtime.pipeline import Summary, score_files
 from harmless_runtime.records import Record
 

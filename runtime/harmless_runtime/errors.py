@@ -31,3 +31,8 @@ class InputError(HarmlessError):
 
 class OutputError(HarmlessError):
     """The output cannot be written, or would replace something."""
+
+
+def one_line(error: object) -> str:
+    """What a library says went wrong, on one line and not too long."""
+    return " ".join(str(error).split())[:500]
