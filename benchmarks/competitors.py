@@ -83,10 +83,12 @@ class TransformersScorer:
         questions, answers = zip(*pairs, strict=True)
         ids = self._tokenizer(list(questions), list(answers), **options)["input_ids"]
         limits = plan_limits(self._setting.provider, 1, BATCH_SIZE, self._setting.max_length)
-        for planned in plan_batches([len(row) for row in ids], limits.batch_tokens):
+        for planned in plan_batches([len(row) for row in ids], limits):
             yield (
-                planned.tolist(),
-                self._tokenizer.pad({"input_ids": [ids[i] for i in planned]}, return_tensors="pt"),
+                planned.rows.tolist(),
+                self._tokenizer.pad(
+                    {"input_ids": [ids[i] for i in planned.rows]}, return_tensors="pt"
+                ),
             )
 
     @torch.inference_mode()

@@ -79,7 +79,7 @@ def main() -> None:
     add_precision(parser)
     args = parser.parse_args()
     setting = set_up(args, [f"harmless-{args.precision}"])
-    rows = load_rows(args.rows, args.count)
+    rows = load_rows(args.rows, args.count, args.join)
     artifact = harmless_artifact(setting, args.precision)
     with tempfile.TemporaryDirectory() as folder:
         source, one, out = (Path(folder, name) for name in ("rows.jsonl", "one.jsonl", "out.jsonl"))

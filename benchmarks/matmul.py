@@ -22,8 +22,8 @@ def measure_peaks(checkpoint: Path, provider: str) -> dict[str, Any]:
     """Time one layer's products in PyTorch and, on a CPU, in ONNX Runtime; keep the better.
 
     Returns:
-        `fp32_flops`, `bf16_flops`, and on a CPU `int8_flops`: multiplications and additions a
-        second over the four products of a layer, each weighed by its own size.
+        `fp32_flops`, `bf16_flops`, on a GPU `fp16_flops`, on a CPU `int8_flops`: multiplications
+        and additions a second over the four products of a layer, each weighed by its own size.
     """
     config = json.loads((checkpoint / "config.json").read_text())
     width = config["n_embd"]
@@ -32,7 +32,10 @@ def measure_peaks(checkpoint: Path, provider: str) -> dict[str, Any]:
     shapes = [(width, 3 * width), (width, width), (width, inner), (inner, width)]
     operations = sum(2 * tokens * k * n for k, n in shapes)
     peaks = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if provider == "cuda":
+        dtypes["fp16"] = torch.float16  # on a CPU, fp16 weights are multiplied in fp32
+    for name, dtype in dtypes.items():
         seconds = sum(_torch_seconds(tokens, k, n, dtype, provider) for k, n in shapes)
         peaks[f"torch_{name}"] = operations / seconds
     if provider == "cpu":
@@ -42,7 +45,7 @@ def measure_peaks(checkpoint: Path, provider: str) -> dict[str, Any]:
         peaks["onnxruntime_int8"] = operations / seconds
     best = {
         f"{name}_flops": max(value for key, value in peaks.items() if key.endswith(name))
-        for name in ("fp32", "bf16", "int8")
+        for name in ("fp32", "fp16", "bf16", "int8")
         if any(key.endswith(name) for key in peaks)
     }
     return {key: round(value / 1e9) * 1e9 for key, value in (peaks | best).items()}

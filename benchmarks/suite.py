@@ -106,12 +106,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", default="cpu", help="names the machine in the result's file")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--cache", type=Path, default=HERE.parent / "build/benchmarks")
+    parser.add_argument("--keep-artifacts", action="store_true", help="do not export again")
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
     """Add the options of a benchmark that scores rows, for `workload.load_rows`."""
     parser.add_argument("--rows", default="generated", help="a JSONL file, or `generated`")
     parser.add_argument("--count", type=int, default=64, help="how many rows")
+    parser.add_argument("--join", type=int, default=1, help="make each row of so many, longer ones")
 
 
 def add_rounds(parser: argparse.ArgumentParser) -> None:
@@ -136,8 +138,9 @@ def set_up(args: argparse.Namespace, names: Sequence[str]) -> Setting:
     args.cache.mkdir(parents=True, exist_ok=True)
     folder = checkpoint(args.model, args.tokenizer, args.cache)
     setting = Setting(folder, args.cache, args.provider, args.max_length)
-    for stale in args.cache.glob(f"{folder.name}-harmless-*"):
-        shutil.rmtree(stale)  # the exporter may have changed since
+    if not args.keep_artifacts:
+        for stale in args.cache.glob(f"{folder.name}-harmless-*"):
+            shutil.rmtree(stale)  # the exporter may have changed since
     for name in names:
         # What exports does so now: neither its time nor its memory is the scorer's.
         if name.startswith(("harmless", "optimum")):

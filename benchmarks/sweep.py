@@ -53,7 +53,7 @@ def main() -> None:
     add_precision(parser)
     args = parser.parse_args()
     setting = set_up(args, [f"harmless-{args.precision}"])
-    rows = load_rows(args.rows, args.count)
+    rows = load_rows(args.rows, args.count, args.join)
     default, cores = batching._CPU_BATCH_TOKENS, usable_cores()
     settings = [(budget, cores) for budget in BUDGETS]
     settings += [(default, threads) for threads in THREADS if threads != cores]

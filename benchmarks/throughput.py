@@ -107,7 +107,7 @@ def main() -> int:
     add_rows(parser)
     add_competitors(parser)
     args = parser.parse_args()
-    setting, rows = set_up(args, chosen(args)), load_rows(args.rows, args.count)
+    setting, rows = set_up(args, chosen(args)), load_rows(args.rows, args.count, args.join)
     peaks: list[dict[str, Any]] = []
 
     def measure_peak() -> None:

@@ -16,6 +16,7 @@ from harmless_runtime.demo import DEMO_ROWS
 from harmless_runtime.prompt import question_and_answer
 
 SIZES = {
+    "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 2},  # to rehearse a benchmark with
     "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
     "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
     "gpt2-large": {"n_embd": 1280, "n_layer": 36, "n_head": 20},
@@ -37,27 +38,47 @@ class Row:
         return question_and_answer(self.instruction, "", self.output)
 
 
-def load_rows(source: str, count: int) -> list[Row]:
+def load_rows(source: str, count: int, join: int = 1) -> list[Row]:
     """Read the first `count` rows of a JSONL file, gzipped or not, or generate them.
+
+    Where the file has fewer, its instructions come again with the outputs of other rows, so that no
+    row comes twice.
 
     Args:
         source: a file whose lines hold `instruction` and `output`, or `chosen` as in hh-rlhf (its
             last answer is the output); or `generated`, for seeded rows of random words whose
             lengths are log-normal, in words, with median 100 and mean 125.
         count: how many rows.
+        join: make each row of so many, one output after the other: longer ones.
     """
     if source == "generated":
-        return _generated_rows(count)
+        own = _generated_rows(count)
+    else:
+        own = [_row(value, "chosen") for value in _read(source, count + join - 1)]
+    rows = []
+    for i in range(count):
+        again, start = divmod(i, len(own))
+        outputs = [own[(start + again + j) % len(own)].output for j in range(join)]
+        rows.append(Row(own[start].instruction, "".join(outputs)))
+    return rows
+
+
+def load_pairs(source: str, count: int) -> list[tuple[Row, Row]]:
+    """Read the first `count` pairs of a file like hh-rlhf's: the chosen row, and the rejected."""
+    return [(_row(v, "chosen"), _row(v, "rejected")) for v in _read(source, count)]
+
+
+def _read(source: str, count: int) -> list[dict[str, str]]:
     path = Path(source)
     open_rows = gzip.open if path.suffix == ".gz" else open
     with open_rows(path, "rt", encoding="utf-8") as file:
-        return [_row(json.loads(line)) for _, line in zip(range(count), file, strict=False)]
+        return [json.loads(line) for _, line in zip(range(count), file, strict=False)]
 
 
-def _row(value: dict[str, str]) -> Row:
-    if "chosen" not in value:
+def _row(value: dict[str, str], key: str) -> Row:
+    if key not in value:
         return Row(value["instruction"], value["output"])
-    question, _, answer = value["chosen"].rpartition(ASSISTANT)
+    question, _, answer = value[key].rpartition(ASSISTANT)
     return Row(question.removeprefix("\n\nHuman: "), answer)
 
 
@@ -102,7 +123,8 @@ def random_model(size: str) -> GPT2ForSequenceClassification:
     """Return a seeded random reward model of a real size, with weights large enough to show.
 
     With `-outliers` behind the size, three channels of its residual stream are far larger than all
-    others, at the first position by far the most, as in trained GPT-2 models.
+    others, at the first position by far the most, and have small gains in the LayerNorms, as in
+    trained GPT-2 models.
     """
     torch.manual_seed(0)
     size, outliers, _ = size.partition("-outliers")
@@ -119,6 +141,9 @@ def random_model(size: str) -> GPT2ForSequenceClassification:
             positions = model.transformer.wpe.weight
             positions[0, :3] += values
             positions[1:, :3] += values / 30
+            for name, parameter in model.named_parameters():
+                if "ln_" in name and name.endswith("weight"):
+                    parameter[:3] *= 0.05
     return model
 
 

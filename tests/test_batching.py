@@ -10,31 +10,66 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmless_runtime.artifact import Artifact
-from harmless_runtime.batching import Limits, pad, plan_batches, plan_limits
-from harmless_runtime.config import make_config
-from harmless_runtime.engine import Batch, Engine, load_engine
+from harmless_runtime.batching import Limits, PlannedBatch, pad, plan_batches, plan_limits
 from harmless_runtime.records import Line
-from harmless_runtime.session import Session
-from harmless_runtime.tokenization import Encoded, PairTokenizer
+from harmless_runtime.tokenization import PairTokenizer
 from harmless_runtime.windows import read_ahead, read_windows
 
 LENGTHS = st.lists(st.integers(1, 1024), max_size=200)
 
 
+def lengths_of(batch: PlannedBatch, lengths: list[int]) -> list[int]:
+    return [lengths[i] for i in batch.rows]
+
+
 @given(lengths=LENGTHS, budget=st.integers(1, 10_000))
 def test_batches_partition_the_rows_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = plan_batches(lengths, budget)
-    assert sorted(i for rows in batches for i in rows) == list(range(len(lengths)))
-    longest = [max(lengths[i] for i in rows) for rows in batches]
-    for rows, length in zip(batches, longest, strict=True):
-        assert len(rows) * length <= budget or len(rows) == 1
+    batches = plan_batches(lengths, Limits(budget, 10**6))
+    assert sorted(i for batch in batches for i in batch.rows) == list(range(len(lengths)))
+    for batch in batches:
+        assert batch.shape == (len(batch.rows), max(lengths_of(batch, lengths)))
+        assert batch.tokens <= budget or len(batch.rows) == 1
+    longest = [batch.shape[1] for batch in batches]
     assert longest == sorted(longest, reverse=True)
+
+
+@given(lengths=LENGTHS, budget=st.integers(1, 10_000), longest=st.sampled_from([1000, 1020, 1024]))
+def test_batches_on_a_grid_hold_their_rows_too(
+    lengths: list[int], budget: int, longest: int
+) -> None:
+    lengths = [min(length, longest) for length in lengths]
+    limits = Limits(budget, 10**6, lengths_per_octave=8, max_length=longest)
+    batches = plan_batches(lengths, limits)
+    assert sorted(i for batch in batches for i in batch.rows) == list(range(len(lengths)))
+    for batch in batches:
+        rows, length = batch.shape
+        assert max(lengths_of(batch, lengths)) <= length <= longest
+        assert length % 8 == 0 or length == longest
+        assert len(batch.rows) <= rows
+        assert batch.tokens <= budget or rows == 1
+
+
+def test_a_grid_bounds_the_shapes() -> None:
+    rng = np.random.default_rng(0)
+    limits = plan_limits("cuda", 774_000_000, 8, 1024)
+    shapes, rows, padding, tokens = set(), 0, 0, 0
+    for _ in range(30):  # windows, each of which ends in a batch that is not full
+        lengths = rng.lognormal(np.log(136), 0.7, 4000).clip(1, 1024).astype(int).tolist()
+        batches = plan_batches(lengths, limits)
+        shapes |= {batch.shape for batch in batches}
+        rows += len(batches)
+        padding += sum(batch.tokens for batch in batches) - sum(lengths)
+        tokens += sum(lengths)
+    assert rows > 1000
+    assert len(shapes) < 100
+    assert padding / tokens < 0.05
 
 
 def test_pad() -> None:
     rows = [np.array(row, np.int32) for row in ([1, 2, 3], [4])]
     assert pad(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
     assert pad(rows, 9).dtype == np.int64
+    assert pad(rows, 9, (3, 4)).tolist() == [[1, 2, 3, 9], [4, 9, 9, 9], [9, 9, 9, 9]]
 
 
 @given(
@@ -81,41 +116,6 @@ def test_windows_cut_alike_from_any_cut(artifact: Artifact) -> None:
     middle = cuts[len(cuts) // 2]
     again = [w.rows[0].line.number for w in read_windows(lines[middle:], tokenizer, limits)]
     assert again == cuts[len(cuts) // 2 :]
-
-
-def test_engine_restores_order(artifact: Artifact) -> None:
-    rng = np.random.default_rng(2)
-    rows = [
-        Encoded(rng.integers(1, 600, n).astype(np.int32), False) for n in rng.integers(1, 90, 40)
-    ]
-    engine = Engine(
-        artifact,
-        PairTokenizer(artifact.tokenizer, 1024),
-        Session(artifact, "cpu", 0, 256),
-        Limits(256, 10**6),
-    )
-    done: list[int] = []
-    scores = engine.score(rows, lambda batch: done.extend(batch.rows))
-    alone = [engine.session.run(row.ids[None].astype(np.int64))[0] for row in rows]
-    np.testing.assert_allclose(scores, alone, atol=2e-4)
-    assert sorted(done) == list(range(40))
-    assert len(engine.score([])) == 0
-
-
-def test_duplicates_are_computed_once(artifact: Artifact) -> None:
-    engine = load_engine(make_config({"model": str(artifact.folder), "provider": "cpu"}))
-    rows = [Encoded(np.array(ids, np.int32), False) for ids in ([5, 6], [7], [5, 6], [7], [5, 6])]
-    batches: list[Batch] = []
-    scores = engine.score(rows, batches.append)
-    assert len(batches) == 1
-    assert (sorted(batches[0].rows), batches[0].tokens, batches[0].padding) == (
-        [0, 1, 2, 3, 4],
-        4,
-        1,
-    )
-    alone = [engine.score([row])[0] for row in rows]
-    np.testing.assert_allclose(scores, alone, atol=2e-4)
-    assert scores[0] == scores[2] == scores[4] != scores[1]
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])

@@ -52,9 +52,13 @@ def test_rows_of_both_kinds(tmp_path: Path) -> None:
         + "\n"
         + json.dumps({"instruction": "Hi", "output": "Yes?"})
     )
-    rows = workload.load_rows(str(path), 9)
+    rows = workload.load_rows(str(path), 4)
     assert "".join(rows[0].pair) == chosen
     assert rows[1].pair == ("\n\nHuman: Hi\n\nAssistant:", "Yes?")
+    # The file has two rows: the others are made of their parts.
+    assert len(set(rows)) == 4
+    assert {row.instruction for row in rows} == {row.instruction for row in rows[:2]}
+    assert workload.load_rows(str(path), 1, join=2)[0].output == " Where?Yes?"
 
 
 def test_a_random_checkpoint_tokenises_to_bytes(tmp_path: Path) -> None:

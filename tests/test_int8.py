@@ -93,7 +93,7 @@ def test_int8_stays_within_its_limit(
     rows = [tokenizer(source[i : i + 60 + i % 400])["input_ids"] for i in range(0, 4000, 97)]
     ids = pad([np.array(row, np.int32) for row in rows], 0)
     truth = torch_scores(make_model(outliers=outliers, **config), ids)
-    scores = Session(artifact, "cpu", 0, ids.size).run(ids)
+    scores = Session(artifact, "cpu", 0, ids.size).submit(ids).result()
     relative = np.abs(scores - truth).max() / truth.std()
     assert LIMITS["fp32"] < relative < LIMITS["int8"], "int8 rounds, and by less than its limit"
     assert np.corrcoef(scores, truth)[0, 1] > 0.995
@@ -103,8 +103,8 @@ def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path)
     rows = random_rows(np.random.default_rng(3), [1, 9, 40, 41, 200, 17])
     session = Session(artifact, "cpu", 0, 4096)
-    together = session.run(pad(rows, 0))
-    alone = np.concatenate([session.run(pad([row], 0)) for row in rows])
+    together = session.submit(pad(rows, 0)).result()
+    alone = np.concatenate([session.submit(pad([row], 0)).result() for row in rows])
     np.testing.assert_allclose(together, alone, atol=1e-3 * alone.std())
 
 

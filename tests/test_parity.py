@@ -53,7 +53,7 @@ def test_fp32_equals_pytorch(config: dict[str, Any], tmp_path: Path) -> None:
     for lengths in ([1], [2, 1], [7, 3, 5], [longest], [longest // 2, 1, longest // 3]):
         ids = pad(random_rows(rng, lengths), 0)
         truth = torch_scores(model, ids)
-        np.testing.assert_allclose(session.run(ids), truth, atol=2e-4, rtol=1e-5)
+        np.testing.assert_allclose(session.submit(ids).result(), truth, atol=2e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 31, 32, 33, 64, 127, 255, 512, 1023, 1024])
@@ -62,7 +62,7 @@ def test_every_length(length: int, artifact: Artifact) -> None:
     ids = pad(random_rows(rng, [length]), 0)
     session = Session(artifact, "cpu", 0, 1024)
     np.testing.assert_allclose(
-        session.run(ids), torch_scores(make_model(), ids), atol=2e-4, rtol=1e-5
+        session.submit(ids).result(), torch_scores(make_model(), ids), atol=2e-4, rtol=1e-5
     )
 
 
@@ -71,16 +71,16 @@ def test_pad_ids_inside_and_at_the_end_of_a_text(artifact: Artifact) -> None:
     ids = np.array([[5, 0, 9, 0, 0], [0, 0, 0, 0, 0], [0, 7, 0, 0, 0], [1, 2, 3, 4, 5]])
     session = Session(artifact, "cpu", 0, 64)
     truth = torch_scores(make_model(), ids)
-    np.testing.assert_allclose(session.run(ids), truth, atol=2e-4, rtol=1e-5)
+    np.testing.assert_allclose(session.submit(ids).result(), truth, atol=2e-4, rtol=1e-5)
 
 
 def test_batch_and_padding_do_not_change_a_score(artifact: Artifact) -> None:
     rng = np.random.default_rng(3)
     rows = random_rows(rng, [1, 9, 40, 41, 200, 17])
     session = Session(artifact, "cpu", 0, 4096)
-    together = session.run(pad(rows, 0))
-    alone = np.concatenate([session.run(pad([row], 0)) for row in rows])
-    wider = session.run(np.pad(pad(rows, 0), ((0, 0), (0, 100))))
+    together = session.submit(pad(rows, 0)).result()
+    alone = np.concatenate([session.submit(pad([row], 0)).result() for row in rows])
+    wider = session.submit(np.pad(pad(rows, 0), ((0, 0), (0, 100)))).result()
     np.testing.assert_allclose(together, alone, atol=2e-4)
     np.testing.assert_allclose(wider, alone, atol=2e-4)
 
@@ -92,7 +92,7 @@ def test_fp16_stays_within_its_limit(outliers: float, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     ids = pad(random_rows(rng, [1, 3, 20, 60, 61, 100, 150, 200]), 0)
     truth = torch_scores(make_model(outliers=outliers), ids)
-    scores = session.run(ids)
+    scores = session.submit(ids).result()
     relative = np.abs(scores - truth).max() / truth.std()
     assert 1e-5 < relative < LIMITS["fp16"], "fp16 rounds, and by less than its limit"
 
@@ -103,7 +103,7 @@ def test_weights_stored_in_half_precision(dtype: torch.dtype, tmp_path: Path) ->
     artifact = export_checkpoint(str(folder), tmp_path / "artifact", verify=False)
     model = GPT2ForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     ids = pad(random_rows(np.random.default_rng(1), [50, 10]), 0)
-    scores = Session(artifact, "cpu", 0, 4096).run(ids)
+    scores = Session(artifact, "cpu", 0, 4096).submit(ids).result()
     np.testing.assert_allclose(scores, torch_scores(model, ids), atol=2e-4, rtol=1e-5)
 
 
@@ -112,7 +112,7 @@ def test_sharded_weights(tmp_path: Path) -> None:
     assert (folder / "model.safetensors.index.json").exists()
     artifact = export_checkpoint(str(folder), tmp_path / "artifact", verify=False)
     ids = pad(random_rows(np.random.default_rng(1), [50, 10]), 0)
-    scores = Session(artifact, "cpu", 0, 4096).run(ids)
+    scores = Session(artifact, "cpu", 0, 4096).submit(ids).result()
     np.testing.assert_allclose(scores, torch_scores(make_model(), ids), atol=2e-4, rtol=1e-5)
 
 

@@ -135,7 +135,7 @@ def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Run) -> None
         assert done.returncode == code, done.stderr
         assert message in done.stderr
         assert "Traceback" not in done.stderr
-        assert done.stderr.count("\n") == 1 or code == 2
+        assert done.stderr.count("error: ") == 1 or code == 2
 
     model = ("--model", artifact.folder)
     out = ("-o", tmp_path / "o")
@@ -269,7 +269,7 @@ def test_overflowing_scores_are_rejected_not_written(tmp_path: Path) -> None:
     assert [line["id"] for line in read(tmp_path / "o.jsonl")] == [1, 1]
     rejects = read(rejects_path(tmp_path / "o.jsonl"))
     assert [entry["line"] for entry in rejects] == [2, 3]
-    assert rejects[0]["reason"] == "the score in fp16 is nan"
+    assert "the score in fp16 is nan: export the checkpoint in fp32" in rejects[0]["reason"]
     assert (summary.tally.rows, summary.tally.rejected) == (2, 2)
     rows.write_bytes(b"\n".join([fine, overflowing]))
     with pytest.raises(InputError, match="line 2: the score in fp16"):
@@ -277,6 +277,30 @@ def test_overflowing_scores_are_rejected_not_written(tmp_path: Path) -> None:
     scorer = Gpt2HarmlessScorer({"model": str(artifact.folder), "provider": "cpu"})
     with pytest.raises(InputError, match="item 1: the score in fp16"):
         scorer.score_batch([json.loads(fine), json.loads(overflowing)])
+
+
+def test_a_checkpoint_is_scored_in_fp32_where_fp16_overflows(tmp_path: Path, harmless: Run) -> None:
+    token = "~"  # in none of the texts that an export is verified with
+    model = make_model()
+    with torch.no_grad():
+        token_id = make_tokenizer().convert_tokens_to_ids(token)
+        model.transformer.wte.weight[token_id, 0] = 65_000
+        model.transformer.wpe.weight[:, 0] = 600
+    folder = save_checkpoint(tmp_path / "checkpoint", model)
+    rows = tmp_path / "rows.jsonl"
+    texts = ["fine", f"not {token} fine"]
+    lines = [json.dumps({"id": i, "instruction": "a", "output": t}) for i, t in enumerate(texts)]
+    rows.write_text("\n".join(lines))
+    options = ("--model", folder, "--precision", "fp16", "--provider", "cpu")
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *options, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "1 rows have no finite score in fp16: scoring them in fp32" in done.stderr
+    pairs = [question_and_answer("a", "", text) for text in texts]
+    scores = [line["score"] for line in read(tmp_path / "o.jsonl")]
+    truth = pytorch_scores(folder, pairs, 1024)
+    np.testing.assert_allclose(scores[0], truth[0], rtol=0.05, atol=0.05)
+    np.testing.assert_allclose(scores[1], truth[1], atol=2e-4)
 
 
 def test_existing_output_and_strict(artifact: Artifact, tmp_path: Path) -> None:

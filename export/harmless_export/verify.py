@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from harmless_export.checkpoint import Source, locate, read_config
 from harmless_export.tokenizer import load_tokenizer, refuse_kernels
 from harmless_runtime.artifact import Artifact, Parity, write_manifest
-from harmless_runtime.batching import plan_limits
 from harmless_runtime.demo import DEMO_ROWS
-from harmless_runtime.engine import Engine
+from harmless_runtime.engine import build_engine
 from harmless_runtime.errors import CheckpointError, ParityError, SessionError
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.providers import check_precision, provider_for, select_provider
 from harmless_runtime.records import Record
-from harmless_runtime.session import Session
-from harmless_runtime.tokenization import PairTokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -95,13 +92,7 @@ def record_parity(
     # PyTorch first, while memory is empty: it holds its weights twice while it loads them.
     logger.info("scoring %d texts with PyTorch in fp32", len(pairs))
     truth = pytorch_scores(source.folder, pairs, manifest.max_length)
-    limits = plan_limits(chosen, manifest.parameters, 8, manifest.max_length)
-    engine = Engine(
-        artifact,
-        PairTokenizer(artifact.tokenizer, manifest.max_length),
-        Session(artifact, chosen, device, max(limits.batch_tokens, manifest.max_length)),
-        limits,
-    )
+    engine = build_engine(artifact, chosen, device=device)
     logger.info("scoring them with ONNX Runtime (%s)", chosen)
     scores = {f"harmless ({chosen})": engine.score(engine.tokenizer.encode(pairs))}
     del engine  # one model in memory at a time

@@ -210,6 +210,10 @@ def score(
         typer.Option(help="Of a checkpoint's export.", show_default="fp16 on CUDA, fp32 on CPU"),
     ] = None,
     device: DeviceOption = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(help="Most GPU memory to take, in GB.", show_default="no limit"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first row that cannot be scored.")
@@ -241,6 +245,7 @@ def score(
                 "provider": provider,
                 "precision": precision,
                 "device": device,
+                "gpu_memory": gpu_memory,
             },
         )
         # Before the model is loaded, or even exported: these fail at once or not at all.

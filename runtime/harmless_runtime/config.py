@@ -17,7 +17,7 @@ class ScorerConfig(BaseModel):
     `batch_size` bounds memory: a batch holds at most `batch_size * max_length` tokens, padding
     included, so short rows go many at a time; on a CPU that is 512 tokens at most, or one row.
     `max_length` counts tokens, at most the model's
-    positions, which is also the default.
+    positions, which is also the default. `gpu_memory` is in GB.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -29,6 +29,7 @@ class ScorerConfig(BaseModel):
     provider: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
     device: int = Field(0, ge=0)
+    gpu_memory: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 def make_config(settings: dict[str, Any], origin: str = "configuration") -> ScorerConfig:

@@ -112,6 +112,8 @@ def show_summary(console: Console, summary: Summary) -> None:
         f"{tally.rejected:,} rejected",
         f"{summary.provider}, {summary.precision}",
     ]
+    if summary.provider == "cuda":
+        facts.append(f"{summary.shapes} shapes, {summary.planning_seconds:.1f} s to plan them")
     console.print(" · ".join(facts), highlight=False, soft_wrap=True)
 
 

@@ -1,19 +1,28 @@
 """A configuration to something that scores: the artifact found, or made, and loaded."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harmless_runtime.artifact import Artifact
-from harmless_runtime.batching import Limits, pad, plan_batches, plan_limits
+from harmless_runtime.batching import Limits, PlannedBatch, pad, plan_batches, plan_limits
 from harmless_runtime.config import ScorerConfig
-from harmless_runtime.errors import ConfigError
-from harmless_runtime.models import find_artifact
-from harmless_runtime.providers import provider_for, select_provider
+from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError
+from harmless_runtime.models import find_artifact, is_checkpoint
+from harmless_runtime.providers import Provider, provider_for, select_provider
 from harmless_runtime.session import Session
 from harmless_runtime.tokenization import Encoded, PairTokenizer
+
+logger = logging.getLogger(__name__)
+
+# One that runs, and one that waits, so that the device never does.
+_SUBMITTED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +36,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Engine:
-    """An artifact, its tokenizer and its session, ready to score."""
+    """An artifact, its tokenizer and its session, ready to score.
+
+    `wider` loads an engine of the same checkpoint in fp32, where that can be had, for the rows that
+    have no finite score in this one's precision.
+    """
 
     artifact: Artifact
     tokenizer: PairTokenizer
     session: Session
     limits: Limits
+    wider: Callable[[], "Engine"] | None = None
 
     def score(
         self,
@@ -46,10 +60,11 @@ class Engine:
             on_batch: called after each batch.
 
         Returns:
-            float32 [len(encoded)], in the order given.
+            float32 [len(encoded)], in the order given. One is not finite where the model overflows
+            in `precision`.
 
         Raises:
-            SessionError: onnxruntime failed.
+            SessionError: onnxruntime failed, or not even a single row fits into memory.
         """
         scores = np.empty(len(encoded), np.float32)
         alike: dict[bytes, list[int]] = {}
@@ -57,15 +72,75 @@ class Engine:
             alike.setdefault(row.ids.tobytes(), []).append(i)
         groups = list(alike.values())
         distinct = [encoded[group[0]].ids for group in groups]
-        for batch in plan_batches(list(map(len, distinct)), self.limits.batch_tokens):
-            ids = pad([distinct[i] for i in batch], self.artifact.manifest.pad_token_id)
-            rewards = self.session.run(ids)
+        for batch, rewards in self._run(distinct):
             rows = []
-            for i, reward in zip(batch, rewards, strict=True):
+            for i, reward in zip(batch.rows, rewards, strict=False):
                 scores[groups[i]] = reward
                 rows += groups[i]
-            on_batch(Batch(rows, ids.size, ids.size - sum(len(distinct[i]) for i in batch)))
+            real = sum(len(distinct[i]) for i in batch.rows)
+            on_batch(Batch(rows, batch.tokens, batch.tokens - real))
+        overflown = np.flatnonzero(~np.isfinite(scores)).tolist()
+        if overflown and self.wider is not None:
+            logger.warning(
+                "%d rows have no finite score in %s: scoring them in fp32",
+                len(overflown),
+                self.artifact.manifest.precision,
+            )
+            scores[overflown] = self.wider().score([encoded[i] for i in overflown])
         return scores
+
+    def why_no_score(self, score: float) -> str:
+        """Say what a score that is not finite means, and what may mend it."""
+        precision = self.artifact.manifest.precision
+        if precision == "fp32":
+            return f"the score in fp32 is {score}"
+        if self.wider is not None:
+            return f"the score is {score}, in {precision} and in fp32"
+        return f"the score in {precision} is {score}: export the checkpoint in fp32 for such rows"
+
+    def _run(
+        self, rows: Sequence[NDArray[np.int32]]
+    ) -> Iterator[tuple[PlannedBatch, NDArray[np.float32]]]:
+        """Yield batches of the rows with their rewards, each row once.
+
+        A batch that memory has no room for is run in parts, and so are all larger ones after it.
+        """
+        todo = deque(plan_batches(list(map(len, rows)), self.limits))
+        submitted: deque[tuple[PlannedBatch, Future[NDArray[np.float32]]]] = deque()
+        try:
+            while todo or submitted:
+                while todo and len(submitted) < _SUBMITTED:
+                    batch = todo.popleft()
+                    if len(batch.rows) > 1 and batch.tokens > self.session.capacity:
+                        todo.extendleft(reversed(self._parts(batch, rows)))
+                        continue
+                    own = [rows[i] for i in batch.rows]
+                    ids = pad(own, self.artifact.manifest.pad_token_id, batch.shape)
+                    submitted.append((batch, self.session.submit(ids)))
+                batch, rewards = submitted.popleft()
+                try:
+                    yield batch, rewards.result()
+                except OutOfMemoryError as error:
+                    if len(batch.rows) == 1:
+                        raise SessionError(
+                            f"memory has no room for a single row of {batch.shape[1]} tokens: use "
+                            "another --device, or a lower --max-length"
+                        ) from error
+                    logger.warning(
+                        "out of memory with a batch of %d × %d tokens: going on with %d at most",
+                        *batch.shape,
+                        self.session.capacity,
+                    )
+                    todo.extendleft(reversed(self._parts(batch, rows)))
+        finally:
+            for _, rewards in submitted:
+                rewards.cancel()
+
+    def _parts(self, batch: PlannedBatch, rows: Sequence[NDArray[np.int32]]) -> list[PlannedBatch]:
+        """Cut a batch into ones that the session has room for, or single rows."""
+        limits = replace(self.limits, batch_tokens=max(self.session.capacity, 1))
+        parts = plan_batches([len(rows[i]) for i in batch.rows], limits)
+        return [replace(part, rows=batch.rows[part.rows]) for part in parts]
 
 
 def load_engine(config: ScorerConfig) -> Engine:
@@ -79,22 +154,52 @@ def load_engine(config: ScorerConfig) -> Engine:
     """
     selected = select_provider(config.provider, config.device)
     artifact = find_artifact(config, provider_for(config.precision, config.provider, selected))
-    manifest = artifact.manifest
-    provider = provider_for(manifest.precision, config.provider, selected)
-    if config.precision not in ("auto", manifest.precision):
+    precision = artifact.manifest.precision
+    if config.precision not in ("auto", precision):
         raise ConfigError(
-            f"precision is {config.precision!r}, and {artifact.folder} is {manifest.precision}: "
+            f"precision is {config.precision!r}, and {artifact.folder} is {precision}: "
             "leave it out, or name the checkpoint as the model"
         )
-    max_length = config.max_length or manifest.max_length
-    if max_length > manifest.max_length:
+    engine = build_engine(
+        artifact,
+        provider_for(precision, config.provider, selected),
+        device=config.device,
+        batch_size=config.batch_size,
+        max_length=config.max_length,
+        gpu_memory=config.gpu_memory,
+    )
+    if precision == "fp32" or not is_checkpoint(config.model):
+        return engine
+    in_fp32 = config.model_copy(update={"precision": "fp32"})
+    return replace(engine, wider=cache(lambda: load_engine(in_fp32)))
+
+
+def build_engine(
+    artifact: Artifact,
+    provider: Provider,
+    *,
+    device: int = 0,
+    batch_size: int = 8,
+    max_length: int | None = None,
+    gpu_memory: float | None = None,
+) -> Engine:
+    """Load an opened artifact; the settings are those of `ScorerConfig`.
+
+    Raises:
+        ConfigError: a setting does not fit the artifact.
+        ArtifactError, SessionError: as the tokenizer and the session raise them.
+    """
+    manifest = artifact.manifest
+    longest = max_length or manifest.max_length
+    if longest > manifest.max_length:
         raise ConfigError(
-            f"max_length {max_length} exceeds the {manifest.max_length} of {artifact.folder}"
+            f"max_length {longest} exceeds the {manifest.max_length} of {artifact.folder}"
         )
-    limits = plan_limits(provider, manifest.parameters, config.batch_size, max_length)
+    limits = plan_limits(provider, manifest.parameters, batch_size, longest)
+    most = max(limits.batch_tokens, longest)
     return Engine(
         artifact,
-        PairTokenizer(artifact.tokenizer, max_length),
-        Session(artifact, provider, config.device, max(limits.batch_tokens, max_length)),
+        PairTokenizer(artifact.tokenizer, longest),
+        Session(artifact, provider, device, most, gpu_memory),
         limits,
     )

@@ -25,6 +25,10 @@ class SessionError(HarmlessError):
     """ONNX Runtime cannot give the execution provider asked for, or failed to run."""
 
 
+class OutOfMemoryError(SessionError):
+    """A batch does not fit into the device's memory; in parts it may."""
+
+
 class InputError(HarmlessError):
     """An input cannot be read, or a row cannot be scored where every row has to be."""
 

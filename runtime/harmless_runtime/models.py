@@ -22,7 +22,7 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     """Open the artifact that `model` names: `demo`, a folder, or a checkpoint's cached export."""
     if config.model == DEMO_MODEL:
         return open_artifact(DEMO_FOLDER)
-    folder = Path(os.path.expanduser(config.model))  # noqa: PTH111 - raises for no user
+    folder = _folder(config.model)
     if is_artifact(folder):
         return open_artifact(folder)
     if folder.is_dir() and not (folder / "config.json").exists():
@@ -56,6 +56,15 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     logger.info("exporting %s once, in %s, to %s", config.model, precision, cached)
     cached.parent.mkdir(parents=True, exist_ok=True)
     return export_checkpoint(config.model, cached, precision=precision)
+
+
+def is_checkpoint(model: str) -> bool:
+    """Tell whether a model's name stands for a checkpoint, which can be had in any precision."""
+    return model != DEMO_MODEL and not is_artifact(_folder(model))
+
+
+def _folder(model: str) -> Path:
+    return Path(os.path.expanduser(model))  # noqa: PTH111 - pathlib's raises for no user
 
 
 def _cache_folder() -> Path:

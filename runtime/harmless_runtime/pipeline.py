@@ -46,12 +46,18 @@ class Tally:
 
 @dataclass(frozen=True)
 class Summary:
-    """A finished run; `seconds` is from the first read to the last write."""
+    """A finished run; `seconds` is from the first read to the last write.
+
+    `shapes` counts the shapes that batches had, and `planning_seconds` is what the first batch of
+    each took longer than its like: on a GPU, the time to plan for the shape.
+    """
 
     tally: Tally
     seconds: float
     provider: str
     precision: str
+    shapes: int
+    planning_seconds: float
     output: Path
     rejects: Path
 
@@ -107,6 +113,8 @@ def score_files(
         time.perf_counter() - start,
         engine.session.provider,
         engine.artifact.manifest.precision,
+        engine.session.times.shapes,
+        engine.session.times.planning_seconds,
         output,
         files.rejects,
     )
@@ -145,8 +153,7 @@ def _score_window(
         elif np.isfinite(score := next(scores)):
             lines.append(score_line(item.id, score, item.encoded if details else None))
         else:
-            precision = engine.artifact.manifest.precision
-            rejects.append(Reject(item.line, f"the score in {precision} is {score}"))
+            rejects.append(Reject(item.line, engine.why_no_score(float(score))))
             tally.rows -= 1
     tally.rejected += len(rejects)
     on_progress(tally)

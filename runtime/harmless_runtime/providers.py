@@ -3,11 +3,14 @@
 With `session.py`, the only module that knows onnxruntime.
 """
 
+import ctypes
+import io
 import logging
 import math
 import os
 import re
 import shutil
+from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -63,9 +66,13 @@ def _cuda_obstacle(device: int) -> str | None:
             "this onnxruntime has no CUDA execution provider "
             "(pip uninstall onnxruntime, then pip install '.[gpu]' in the project's folder)"
         )
-    if hasattr(ort, "preload_dlls"):
+    with redirect_stdout(io.StringIO()):  # where it prints what it does not find
         ort.preload_dlls()
+    library = Path(ort.__file__).with_name("capi") / "libonnxruntime_providers_cuda.so"
     try:
+        # onnxruntime's own error does not name the library that is missing.
+        for name in ("libonnxruntime_providers_shared.so", library.name):
+            ctypes.CDLL(str(library.with_name(name)))
         ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.int64), "cuda", device)
     except Exception as error:  # onnxruntime raises RuntimeError and its own kinds
         return _explain(str(error), device)

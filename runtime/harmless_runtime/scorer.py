@@ -20,8 +20,8 @@ class Gpt2HarmlessScorer:
     """Scores instruction/response pairs with a GPT-2 reward model; higher is more harmless.
 
     Args:
-        config: `name`, `model`, `batch_size`, `max_length`, `provider`, `precision` and `device`,
-            all optional, as in the YAML file.
+        config: `name`, `model`, `batch_size`, `max_length`, `provider`, `precision`, `device` and
+            `gpu_memory`, all optional, as in the YAML file.
 
     Raises:
         ConfigError, ArtifactError, CheckpointError, SessionError: as `engine.load_engine`.
@@ -50,8 +50,7 @@ class Gpt2HarmlessScorer:
         rewards: list[float] = scores.tolist()
         for index, reward in enumerate(rewards):
             if not math.isfinite(reward):
-                precision = self._engine.artifact.manifest.precision
-                raise InputError(f"item {index}: the score in {precision} is {reward}")
+                raise InputError(f"item {index}: {self._engine.why_no_score(reward)}")
         return rewards
 
     def evaluate(self, path: str | Path) -> list[dict[str, Any]]:
@@ -71,7 +70,7 @@ class Gpt2HarmlessScorer:
             scores = self._engine.score([row.encoded for row in window.rows]).tolist()
             for row, score in zip(window.rows, scores, strict=True):
                 if not math.isfinite(score):
-                    raise refusal(Reject(row.line, f"the score is {score}"))
+                    raise refusal(Reject(row.line, self._engine.why_no_score(score)))
                 results.append({"id": _decode_id(row.id), "score": score})
         return results
 

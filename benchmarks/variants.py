@@ -1,0 +1,123 @@
+"""The engine with one thing different: other operators, shapes, budgets, kernels, bindings."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import onnx_ir as ir
+
+from harmless_export import graph
+from harmless_export.nodes import CONTRIB, Nodes
+from harmless_runtime import batching, session
+
+AS_IT_IS = "as it is"
+
+Patch = tuple[object, str, Any]
+
+
+def packed_attention(builder: Any, x: ir.Value, name: str) -> ir.Value:
+    """The contrib operator Attention, which multiplies by the weights of Q, K and V itself."""
+    width = builder.config.n_embd
+    weight = builder.nodes.weight(f"{name}.c_attn.weight", (width, 3 * width))
+    bias = builder.nodes.weight(f"{name}.c_attn.bias", (3 * width,))
+    attended: ir.Value = builder.nodes.op(
+        "Attention",
+        [x, weight, bias],
+        domain=CONTRIB,
+        num_heads=builder.config.n_head,
+        unidirectional=1,
+    )
+    return attended
+
+
+def standard_attention(builder: Any, x: ir.Value, name: str) -> ir.Value:
+    """ONNX's own operator Attention, of opset 23, which takes no bias."""
+    width, heads = builder.config.n_embd, builder.config.n_head
+    parts = []
+    for i, part in enumerate(builder.product(x, f"{name}.c_attn", (width, 3 * width), parts=3)):
+        columns = slice(i * width, (i + 1) * width)
+        bias = builder.nodes.weight(f"{name}.c_attn.bias", (3 * width,), columns)
+        parts.append(builder.nodes.op("Add", [part, bias]))
+    attended: ir.Value = builder.nodes.op(
+        "Attention", parts, is_causal=1, q_num_heads=heads, kv_num_heads=heads
+    )
+    return attended
+
+
+_op = Nodes.op
+
+
+def gather_last(
+    nodes: Nodes, kind: str, inputs: Sequence[ir.Value], domain: str = "", **attributes: Any
+) -> ir.Value:
+    """Let every position through the whole last layer, and gather the last token's row after it."""
+    if kind == "GatherElements":
+        nodes.last = inputs[1]  # type: ignore[attr-defined]
+        return inputs[0]
+    if kind == "Squeeze":
+        row = _op(nodes, "GatherElements", [inputs[0], nodes.last], axis=1)  # type: ignore[attr-defined]
+        return _op(nodes, kind, [row, inputs[1]])
+    return _op(nodes, kind, inputs, domain, **attributes)
+
+
+def without_binding(own: session.Session, ids: Any) -> Any:
+    """Run as onnxruntime's plain interface does, with arrays that it copies."""
+    start = time.perf_counter()
+    (logits,) = own._session.run(["logits"], {"input_ids": ids})
+    own.times.add(ids.shape, time.perf_counter() - start)
+    return logits[:, 0]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is patched when the graph is exported, and when it runs; the environment; the config."""
+
+    export: Sequence[Patch] = ()
+    run: Sequence[Patch] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def variants(provider: str) -> dict[str, Variant]:
+    """Every variant by name, the engine as it is first."""
+    attention = (graph._Builder, "attention")
+    opset = [(graph, "OPSET", 23), (graph, "IR_VERSION", 11)]
+    named = {
+        AS_IT_IS: Variant(),
+        "contrib Attention": Variant(export=[(*attention, packed_attention)]),
+        "ONNX Attention": Variant(export=[(*attention, standard_attention), *opset]),
+        "all of the last layer": Variant(export=[(Nodes, "op", gather_last)]),
+        "no I/O binding": Variant(run=[(session.Session, "_run", without_binding)]),
+    }
+    for number in (0, 4, 8, 32):
+        grid = {provider: number}
+        named[f"{number} lengths an octave"] = Variant(
+            run=[(batching, "_LENGTHS_PER_OCTAVE", grid)]
+        )
+    if provider == "cpu":
+        budget = (batching, "_CPU_BATCH_TOKENS", 2048)
+        return named | {"2,048 tokens a batch": Variant(run=[budget])}
+    for rows in (4, 16, 32, 64, 128):
+        named[f"batch_size {rows}"] = Variant(config={"batch_size": rows})
+    for tokens in (1024, 4096):
+        graphs = (session, "_GRAPH_TOKENS", tokens)
+        named[f"CUDA graphs to {tokens:,} tokens"] = Variant(run=[graphs])
+    flash = {"ORT_ENABLE_CUDNN_FLASH_ATTENTION": "0"}
+    named["no cuDNN attention"] = Variant(environment=flash)
+    named["contrib Attention, Flash"] = Variant(
+        export=[(*attention, packed_attention)],
+        environment=flash | {"ORT_MIN_SEQ_LEN_FLASH_ATTENTION_PACKED_QKV": "0"},
+    )
+    return named
+
+
+@contextmanager
+def patched(patches: Sequence[Patch]) -> Iterator[None]:
+    """Patch several attributes for a while."""
+    with ExitStack() as stack:
+        for target, attribute, value in patches:
+            stack.enter_context(patch.object(target, attribute, value))
+        yield
