@@ -37,7 +37,7 @@ def time_steps(artifact: Path, rows: Path, provider: str) -> dict[str, Any]:
     engine = load_engine(make_config({"model": str(artifact), "provider": provider}))
     engine.score(engine.tokenizer.encode([question_and_answer("warm", "", "up")]))
     start = time.perf_counter()
-    lines = list(read_lines([str(rows)]))
+    lines = list(read_lines([str(rows)], engine.limits.line_bytes))
     records = [parse_line(line) for line in lines]
     read = time.perf_counter()
     pairs = [

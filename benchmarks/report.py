@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+RELIABILITY = HERE.parent / "docs/reliability.md"
+RELIABILITY_RESULTS = HERE.parent / "docs/results"
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
+RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 ORIGINALS = ("pytorch-bf16-original", "pytorch-fp32-original")
 
 
@@ -36,6 +39,26 @@ def tables() -> str:
     }
     return "\n".join(
         function(path, result) for kind, function in render.items() for path, result in load(kind)
+    )
+
+
+def reliability() -> str:
+    """What the long runs of kills, fuzzing and soaking gave."""
+    kill, fuzz, soak = (
+        json.loads((RELIABILITY_RESULTS / f"{name}.json").read_text())
+        for name in ("kill", "fuzz", "soak")
+    )
+    outcomes = ", ".join(f"{count:,} {what}" for what, count in fuzz["outcomes"].items())
+    return (
+        f"- `python tests/kill.py` ({kill['date']}): {kill['kills']:,} kills, "
+        f"{kill['kills_between_commits']:,} of them of a run that had committed something, in "
+        f"{kill['runs']:,} runs of {kill['rows']:,} rows that came to their end; "
+        f"{kill['differences']:,} bytes differed.\n"
+        f"- `python tests/fuzz.py` ({fuzz['date']}): {fuzz['examples_of_each_kind']:,} examples of "
+        f"each kind, {outcomes}; {fuzz['failures']:,} failures.\n"
+        f"- `python tests/soak.py` ({soak['date']}): {soak['rows']:,} rows in {soak['seconds']:,} "
+        f"s; {soak['early_mb']:.0f} MB in the second tenth of the run and {soak['late_mb']:.0f} MB "
+        f"in the last, {soak['early_descriptors']} and {soak['late_descriptors']} descriptors.\n"
     )
 
 
@@ -149,6 +172,13 @@ def model_name(result: dict[str, Any]) -> str:
     return f"{drawn}, {result['provider']}"
 
 
+def fill(path: Path, begin: str, text: str, end: str) -> None:
+    """Put a text between two marks of a file."""
+    before, _, rest = path.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def plot_throughput(path: Path, result: dict[str, Any]) -> None:
     """Draw tokens a second as bars, with the range of the rounds, into an SVG beside the result."""
     import matplotlib.pyplot as plt
@@ -214,9 +244,8 @@ def main() -> None:
     )
     parser.add_argument("--plots", action="store_true")
     args = parser.parse_args()
-    before, _, rest = README.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{after}")
+    fill(README, BEGIN, tables(), END)
+    fill(RELIABILITY, RESULTS_BEGIN, reliability(), RESULTS_END)
     if args.plots:
         for path, result in load("throughput"):
             plot_throughput(path, result)

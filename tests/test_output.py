@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run
+from harmless_runtime.commit import OutputFiles
 from harmless_runtime.errors import OutputError
-from harmless_runtime.output import OutputFiles, check_free, rejects_path, score_line
+from harmless_runtime.output import check_free, rejects_path, score_line
 from harmless_runtime.records import Line, Reject
 from harmless_runtime.tokenization import Encoded
 
@@ -47,13 +48,17 @@ def test_rejects_of_a_file_whose_name_is_not_utf8() -> None:
     assert entry["source"] == "caf\\xe9.jsonl"
 
 
-@pytest.mark.parametrize("name", ["s.jsonl", "s.rejects.jsonl", "s.jsonl.partial"])
+TAKEN = ["s.jsonl", "s.rejects.jsonl", "s.jsonl.partial", "s.jsonl.state"]
+
+
+@pytest.mark.parametrize("name", TAKEN)
 def test_what_exists_is_left_alone(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("precious")
-    with pytest.raises(OutputError, match="exists: choose another name, or pass --overwrite"):
-        OutputFiles(tmp_path / "s.jsonl", False, [])
-    with pytest.raises(OutputError, match="is an input"):
-        OutputFiles(tmp_path / "s.jsonl", True, ["-", "missing", str(tmp_path / name)])
+    with pytest.raises(OutputError, match=r"exists: pass --resume .*, --overwrite to start again"):
+        OutputFiles(tmp_path / "s.jsonl", [], {})
+    for options in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(OutputError, match="is an input"):
+            OutputFiles(tmp_path / "s.jsonl", ["-", "no", str(tmp_path / name)], {}, **options)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "precious")]
 
 
@@ -66,17 +71,27 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder.jsonl").mkdir()
     for name in ("link", "dangling", "partial", "fifo", "folder"):
         with pytest.raises(OutputError, match="is not a regular file"):
-            check_free(tmp_path / f"{name}.jsonl", True, [])
+            check_free(tmp_path / f"{name}.jsonl", [], overwrite=True, resume=False)
     for name in ("", ".", "/"):
         with pytest.raises(OutputError, match="is not the name of a file"):
-            check_free(Path(name), True, [])
+            check_free(Path(name), [], overwrite=True, resume=False)
     assert (tmp_path / "target").read_text() == "precious"
+
+
+def write(files: OutputFiles, *numbers: int) -> None:
+    """Write windows of one line each."""
+    for n in numbers:
+        files.write([b"%d\n" % n], [], [Line("f", n, b"row %d" % n)], {"rows": n})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
 
 
 def test_an_output_that_appears_during_the_run_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "s.jsonl"
-    files = OutputFiles(out, False, [])
-    files.write([b"1\n"], [])
+    files = OutputFiles(out, [], {})
+    write(files, 1)
     out.write_text("precious")
     with pytest.raises(OutputError, match="has appeared during the run"):
         files.__exit__(None, None, None)
@@ -86,20 +101,22 @@ def test_an_output_that_appears_during_the_run_is_left_alone(tmp_path: Path) -> 
 
 def test_two_runs_cannot_write_the_same_output(tmp_path: Path) -> None:
     out = tmp_path / "s.jsonl"
-    with OutputFiles(out, True, []) as files:
-        files.write([b"1\n"], [])
-        with pytest.raises(OutputError, match="another run is writing"):
-            OutputFiles(out, True, [])
-    assert out.read_bytes() == b"1\n"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.jsonl"]
+    with OutputFiles(out, [], {}, overwrite=True) as files:
+        write(files, 1)
+        for options in ({"overwrite": True}, {"resume": True}):
+            with pytest.raises(OutputError, match="another run is writing"):
+                OutputFiles(out, [], {}, **options)
+        write(files, 2)
+    assert out.read_bytes() == b"1\n2\n"
+    assert names(tmp_path) == ["s.jsonl"]
 
 
 def test_a_failed_run_keeps_what_it_has(tmp_path: Path) -> None:
-    for lines, left in (([], []), ([b"1\n"], ["s.jsonl.partial"])):
-        files = OutputFiles(tmp_path / "s.jsonl", True, [])
-        files.write(lines, [])
+    for numbers, left in (((), []), ((1,), ["s.jsonl.partial", "s.jsonl.state"])):
+        files = OutputFiles(tmp_path / "s.jsonl", [], {}, overwrite=True)
+        write(files, *numbers)
         files.__exit__(ValueError, ValueError("stop"), None)
-        assert [file.name for file in tmp_path.iterdir()] == left
+        assert [n for n in names(tmp_path) if "rejects" not in n] == left
 
 
 def test_an_input_is_never_written_over(tmp_path: Path, harmless: Run) -> None:

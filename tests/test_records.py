@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harmless_runtime.batching import LINE_BYTES
 from harmless_runtime.errors import InputError
 from harmless_runtime.records import Line, Record, Reject, parse_line, read_lines
 
@@ -89,12 +90,12 @@ def test_lines(tmp_path: Path) -> None:
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     first.write_bytes(b"\xef\xbb\xbf1\n\n  \r\n2\xe2\x80\xa8\x852\r\n3\x0c3")
     second.write_bytes(b"4\n")
-    lines = list(read_lines([str(first), str(second)]))
+    lines = list(read_lines([str(first), str(second)], LINE_BYTES))
     assert [(line.number, line.raw) for line in lines] == [
         (1, b"1"), (4, b"2\xe2\x80\xa8\x852\r"), (5, b"3\x0c3"), (1, b"4"),
     ]  # fmt: skip
     assert [line.source for line in lines] == [str(first)] * 3 + [str(second)]
     with pytest.raises(InputError, match=r"cannot read .*nothing: No such file"):
-        list(read_lines([str(tmp_path / "nothing")]))
+        list(read_lines([str(tmp_path / "nothing")], LINE_BYTES))
     with pytest.raises(InputError, match="directory"):
-        list(read_lines([str(tmp_path)]))
+        list(read_lines([str(tmp_path)], LINE_BYTES))

@@ -90,10 +90,12 @@ def is_artifact(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def open_artifact(folder: Path) -> Artifact:
+def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
     """Read and check an artifact: the manifest, and the SHA-256 of every file that it lists.
 
-    Hashing takes well under a second a gigabyte where the processor has SHA instructions.
+    Hashing takes well under a second a gigabyte where the processor has SHA instructions. Without
+    `check_files`, the files are only looked for. A file that has another name elsewhere, a hard
+    link, could be changed from there, and is refused with the rest.
 
     Raises:
         ArtifactError: no manifest, a manifest of another format or out of range, or a file that
@@ -117,7 +119,16 @@ def open_artifact(folder: Path) -> Artifact:
         if Path(name).name != name or "\0" in name or (folder / name).is_symlink():
             raise ArtifactError(f"{path} lists {name!r}, which is not a plain file of the folder")
     for name, expected in manifest.files.items():
-        if sha256_of(folder / name) != expected:
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            raise ArtifactError(f"the artifact is incomplete: {folder / name} is missing") from None
+        if check_files and status.st_nlink > 1:
+            raise ArtifactError(
+                f"{folder / name} has {status.st_nlink} hard links, so it can be changed by "
+                "another name: copy the artifact, or pass --no-check-files"
+            )
+        if check_files and sha256_of(folder / name) != expected:
             raise ArtifactError(
                 f"{folder / name} is not the file that was exported (its SHA-256 differs): "
                 "export or copy the artifact again"

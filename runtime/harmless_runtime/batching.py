@@ -14,6 +14,7 @@ _MODEST_FLOPS = {"cpu": 100e9, "cuda": 50e12}
 # Three windows are in memory at a time, so short rows need a limit of their own.
 _WINDOW_ROWS = 8_192
 _WINDOW_BYTES = 64 * 2**20
+LINE_BYTES = 16 * 2**20
 # On a GPU a shape that is new costs time: cuDNN plans for each. The number is a guess so far,
 # between few shapes and little padding (benchmarks/host.py tells both).
 _LENGTHS_PER_OCTAVE = {"cpu": 0, "cuda": 16}
@@ -27,7 +28,8 @@ _CPU_BATCH_TOKENS = 512
 class Limits:
     """The most that a batch and a window hold: tokens with padding, tokens without, rows, bytes.
 
-    Every limit gives way to a single row, so that no row is too large to be scored.
+    A line of input may have `line_bytes` bytes. Every other limit gives way to a single row, so
+    that no row that was read is too large to be scored.
 
     `lengths_per_octave` bounds the shapes of batches: between a power of two and the next, they are
     padded to so many lengths, and the rows of one that is not full to a power of two. With 0, the
@@ -40,6 +42,7 @@ class Limits:
     window_bytes: int = _WINDOW_BYTES
     lengths_per_octave: int = 0
     max_length: int = sys.maxsize
+    line_bytes: int = LINE_BYTES
 
     def padded_length(self, length: int) -> int:
         """The length of a batch whose longest row has so many tokens."""
@@ -63,7 +66,13 @@ class PlannedBatch:
         return self.shape[0] * self.shape[1]
 
 
-def plan_limits(provider: str, parameters: int, batch_size: int, max_length: int) -> Limits:
+def plan_limits(
+    provider: str,
+    parameters: int,
+    batch_size: int,
+    max_length: int,
+    line_bytes: int = LINE_BYTES,
+) -> Limits:
     """Derive the limits from what is known before the first row, so that a rerun cuts alike.
 
     A token costs about two floating-point operations a parameter.
@@ -77,6 +86,7 @@ def plan_limits(provider: str, parameters: int, batch_size: int, max_length: int
         window_tokens,
         lengths_per_octave=_LENGTHS_PER_OCTAVE[provider],
         max_length=max_length,
+        line_bytes=line_bytes,
     )
 
 

@@ -1,5 +1,8 @@
 """The command `harmless`: a thin shell over functions that Python code can call as well."""
 
+import shlex
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +15,8 @@ from harmless_runtime import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXIT_FAILED, EXIT_USAGE, EXIT_REJECTS, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_REJECTS = 1, 2, 3
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # as shells count: 128 + the signal's number
 
 app = typer.Typer(
     help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",
@@ -61,25 +65,50 @@ def _terminal() -> Iterator["Console"]:
     """Give a console on stderr, and turn errors into one sentence and an exit code."""
     from rich.console import Console
 
-    from harmless_runtime.display import set_up_logging
+    from harmless_runtime.display import say, set_up_logging
     from harmless_runtime.errors import ConfigError, HarmlessError
 
     console = Console(stderr=True)
     set_up_logging(console)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         yield console
     except HarmlessError as error:
-        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"error: {error}")
         code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
         raise typer.Exit(code) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        text = f"error: {where}{error.strerror or error}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"error: {where}{error.strerror or error}")
         raise typer.Exit(EXIT_FAILED) from None
-    except KeyboardInterrupt:
-        console.print("interrupted", highlight=False)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, _Terminated)
+        say(console, "terminated" if terminated else "interrupted")
+        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what asks a process to end does so as politely as a person."""
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise _Terminated
+
+
+@contextmanager
+def _resumable(console: "Console", out: Path) -> Iterator[None]:
+    """Tell how to go on with a run that ends early, if it can be gone on with."""
+    from harmless_runtime.display import say
+    from harmless_runtime.output import OutputPaths
+
+    try:
+        yield
+    except BaseException:
+        if OutputPaths(out).state.exists():
+            arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
+            command = shlex.join(["harmless", *arguments, "--resume"])
+            say(console, f"what was scored so far is kept; to go on: {command}")
+        raise
 
 
 @app.command()
@@ -214,7 +243,24 @@ def score(
         float | None,
         typer.Option(help="Most GPU memory to take, in GB.", show_default="no limit"),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
+    ] = False,
+    max_line_bytes: Annotated[
+        int | None,
+        typer.Option(help="Longer lines are rejected.", show_default="16 MiB"),
+    ] = None,
+    check_files: Annotated[
+        bool | None,
+        typer.Option(
+            "--check-files/--no-check-files",
+            help="Compare the artifact's files with their hashes first.",
+            show_default="check",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start again, and replace OUT.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first row that cannot be scored.")
     ] = False,
@@ -225,11 +271,11 @@ def score(
     """Score JSONL rows (instruction, output, optional input and id), a line of output a row.
 
     Exit codes: 0 every row scored, 1 failed, 2 wrong usage, 3 finished with some rows rejected,
-    130 interrupted.
+    130 interrupted, 143 terminated; after the last two, and after many a failure, --resume goes on.
     """
-    with _terminal() as console:
+    with _terminal() as console, _resumable(console, out):
         from harmless_runtime.config import load_config
-        from harmless_runtime.display import ScoringProgress, show_summary
+        from harmless_runtime.display import ScoringProgress, say, show_summary
         from harmless_runtime.engine import load_engine
         from harmless_runtime.errors import ConfigError
         from harmless_runtime.output import check_free
@@ -246,13 +292,17 @@ def score(
                 "precision": precision,
                 "device": device,
                 "gpu_memory": gpu_memory,
+                "max_line_bytes": max_line_bytes,
+                "check_files": check_files,
             },
         )
         # Before the model is loaded, or even exported: these fail at once or not at all.
         if str(out) == STDIN:
             raise ConfigError("-o - is not possible: the output appears only when it is complete")
         check_sources(inputs)
-        check_free(out, overwrite, inputs)
+        if resume and overwrite:
+            raise ConfigError("--resume goes on, --overwrite starts again: not both")
+        check_free(out, inputs, overwrite=overwrite, resume=resume)
         engine = load_engine(settings)
         with ScoringProgress(console, inputs) as progress:
             summary = score_files(
@@ -262,15 +312,14 @@ def score(
                 strict=strict,
                 details=details,
                 overwrite=overwrite,
+                resume=resume,
                 on_progress=progress.update,
             )
         show_summary(console, summary)
         if summary.tally.rejected:
-            console.print(
+            say(
+                console,
                 f"not every row could be scored: {summary.tally.rejected:,} in {summary.rejects}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
             )
             raise typer.Exit(EXIT_REJECTS)
 

@@ -1,13 +1,17 @@
 """A YAML file and command-line flags to one checked configuration."""
 
+import reprlib
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harmless_runtime.batching import LINE_BYTES
 from harmless_runtime.errors import ConfigError
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 200
 DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
 
 
@@ -18,6 +22,8 @@ class ScorerConfig(BaseModel):
     included, so short rows go many at a time; on a CPU that is 512 tokens at most, or one row.
     `max_length` counts tokens, at most the model's
     positions, which is also the default. `gpu_memory` is in GB.
+    A line of input longer than `max_line_bytes` is rejected. `check_files` compares the artifact's
+    files with their hashes before anything of them is loaded.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -30,6 +36,8 @@ class ScorerConfig(BaseModel):
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
     device: int = Field(0, ge=0)
     gpu_memory: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_line_bytes: int = Field(LINE_BYTES, ge=1, le=2**30)
+    check_files: bool = True
 
 
 def make_config(settings: dict[str, Any], origin: str = "configuration") -> ScorerConfig:
@@ -57,7 +65,8 @@ def _describe(key: str, kind: str, value: object, message: str) -> str:
     if kind == "extra_forbidden":
         known = ", ".join(ScorerConfig.model_fields)
         return f"unknown key {key!r} (known: {known})"
-    return f"{key} is {value!r}: {message[:1].lower()}{message[1:]}"
+    # A few lines of YAML can stand for a value of any size.
+    return f"{key} is {_SHORT.repr(value)}: {message[:1].lower()}{message[1:]}"
 
 
 def load_config(path: Path | None, flags: dict[str, Any]) -> ScorerConfig:

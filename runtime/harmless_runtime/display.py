@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,15 @@ from harmless_runtime.records import STDIN
 _LOG_INTERVAL = 30
 
 
+def say(console: Console, text: str) -> None:
+    """Print a line as it is, but for control characters, which may come from an input.
+
+    A terminal would obey them; they are shown as Python writes them.
+    """
+    safe = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    console.print(safe, markup=False, highlight=False, soft_wrap=True)
+
+
 class ConsoleHandler(logging.Handler):
     """Logs to a console on lines of their own, above a progress bar if there is one."""
 
@@ -32,7 +42,7 @@ class ConsoleHandler(logging.Handler):
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, text)
 
 
 def set_up_logging(console: Console) -> None:
@@ -56,6 +66,7 @@ class ScoringProgress:
         sizes = [Path(s).stat().st_size for s in sources if s != STDIN and Path(s).is_file()]
         self._total = sum(sizes) if len(sizes) == len(sources) else None
         self._start = self._last_line = time.monotonic()
+        self._first: Tally | None = None
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -82,10 +93,13 @@ class ScoringProgress:
     def update(self, tally: Tally) -> None:
         """Show a new tally."""
         now = time.monotonic()
+        if self._first is None:
+            self._first = replace(tally)  # a resumed run begins with what was done before
         seconds = max(now - self._start, 1e-9)
+        rows, tokens = tally.rows - self._first.rows, tally.tokens - self._first.tokens
         text = (
-            f"{tally.rows + tally.rejected:,} rows, {tally.rows / seconds:,.1f} rows/s, "
-            f"{tally.tokens / seconds:,.0f} tokens/s"
+            f"{tally.rows + tally.rejected:,} rows, {rows / seconds:,.1f} rows/s, "
+            f"{tokens / seconds:,.0f} tokens/s"
         )
         if self._console.is_terminal:
             self._bar.update(self._task, description=text, completed=tally.input_bytes)
@@ -94,41 +108,44 @@ class ScoringProgress:
             left = ""
             if self._total and tally.input_bytes:
                 share = min(tally.input_bytes / self._total, 1.0)
-                left = f", {share:.0%} done, {seconds / share - seconds:,.0f} s left"
-            self._console.print(text + left, highlight=False, soft_wrap=True)
+                fresh = (tally.input_bytes - self._first.input_bytes) / self._total
+                rest = f"{seconds * (1 - share) / fresh:,.0f}" if fresh > 0 else "?"
+                left = f", {share:.0%} done, {rest} s left"
+            say(self._console, text + left)
 
 
 def show_summary(console: Console, summary: Summary) -> None:
     """Print what a finished run did."""
-    tally, seconds = summary.tally, max(summary.seconds, 1e-9)
+    tally, before, seconds = summary.tally, summary.resumed, max(summary.seconds, 1e-9)
     facts = [
         f"{tally.rows:,} rows",
         f"{tally.tokens:,} tokens",
         f"{summary.seconds:.1f} s",
-        f"{tally.rows / seconds:,.1f} rows/s",
-        f"{tally.tokens / seconds:,.0f} tokens/s",
+        f"{(tally.rows - before.rows) / seconds:,.1f} rows/s",
+        f"{(tally.tokens - before.tokens) / seconds:,.0f} tokens/s",
         f"padding {tally.padding_share:.1%}",
         f"{tally.truncated:,} truncated",
         f"{tally.rejected:,} rejected",
         f"{summary.provider}, {summary.precision}",
     ]
+    if before.rows or before.rejected:
+        facts.insert(1, f"{before.rows + before.rejected:,} of them and of the rejects before")
     if summary.provider == "cuda":
         facts.append(f"{summary.shapes} shapes, {summary.planning_seconds:.1f} s to plan them")
-    console.print(" · ".join(facts), highlight=False, soft_wrap=True)
+    say(console, " · ".join(facts))
 
 
 def show_parity(console: Console, artifact: Artifact) -> None:
     """Print an artifact's parity report as a table, a column a runner."""
     manifest = artifact.manifest
     if not manifest.parity:
-        console.print(manifest.parity_note, highlight=False, soft_wrap=True)
+        say(console, manifest.parity_note)
         return
     first = manifest.parity[0]
-    console.print(
+    say(
+        console,
         f"{manifest.precision} against PyTorch fp32 on {first.texts} texts, whose scores have a "
         f"standard deviation of {first.score_std:.4g}:",
-        highlight=False,
-        soft_wrap=True,
     )
     table = Table()
     table.add_column("")

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmless_runtime.artifact import Artifact
-from harmless_runtime.batching import Limits, PlannedBatch, pad, plan_batches, plan_limits
+from harmless_runtime.batching import (
+    LINE_BYTES,
+    Limits,
+    PlannedBatch,
+    pad,
+    plan_batches,
+    plan_limits,
+)
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError
 from harmless_runtime.models import find_artifact, is_checkpoint
@@ -167,6 +174,7 @@ def load_engine(config: ScorerConfig) -> Engine:
         batch_size=config.batch_size,
         max_length=config.max_length,
         gpu_memory=config.gpu_memory,
+        line_bytes=config.max_line_bytes,
     )
     if precision == "fp32" or not is_checkpoint(config.model):
         return engine
@@ -182,6 +190,7 @@ def build_engine(
     batch_size: int = 8,
     max_length: int | None = None,
     gpu_memory: float | None = None,
+    line_bytes: int = LINE_BYTES,
 ) -> Engine:
     """Load an opened artifact; the settings are those of `ScorerConfig`.
 
@@ -195,7 +204,7 @@ def build_engine(
         raise ConfigError(
             f"max_length {longest} exceeds the {manifest.max_length} of {artifact.folder}"
         )
-    limits = plan_limits(provider, manifest.parameters, batch_size, longest)
+    limits = plan_limits(provider, manifest.parameters, batch_size, longest, line_bytes)
     most = max(limits.batch_tokens, longest)
     return Engine(
         artifact,

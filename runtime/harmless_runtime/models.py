@@ -21,10 +21,11 @@ DEMO_FOLDER = Path(__file__).parent / "demo_model"
 def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     """Open the artifact that `model` names: `demo`, a folder, or a checkpoint's cached export."""
     if config.model == DEMO_MODEL:
-        return open_artifact(DEMO_FOLDER)
+        # It came with the code, and is trusted as that is; installers may have hard-linked it.
+        return open_artifact(DEMO_FOLDER, check_files=False)
     folder = _folder(config.model)
     if is_artifact(folder):
-        return open_artifact(folder)
+        return open_artifact(folder, check_files=config.check_files)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise ArtifactError(
             f"{folder} is neither an artifact (it has no scorer.json) nor a checkpoint "
@@ -43,7 +44,7 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     cached = _cache_folder() / name
     if is_artifact(cached):
         logger.info("using the export of %s in %s", config.model, cached)
-        return open_artifact(cached)
+        return open_artifact(cached, check_files=config.check_files)
     try:
         from harmless_export import export_checkpoint
     except ImportError:

@@ -1,18 +1,22 @@
 """Input files to an output file: reading, running and writing overlap, window by window."""
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from harmless_runtime import __version__
+from harmless_runtime.commit import OutputFiles
 from harmless_runtime.engine import Batch, Engine
 from harmless_runtime.errors import InputError
-from harmless_runtime.output import OutputFiles, score_line
-from harmless_runtime.records import Reject, read_lines
+from harmless_runtime.output import score_line
+from harmless_runtime.records import Line, Reject, read_lines
 from harmless_runtime.windows import Row, Window, read_ahead
 
 logger = logging.getLogger(__name__)
@@ -48,11 +52,13 @@ class Tally:
 class Summary:
     """A finished run; `seconds` is from the first read to the last write.
 
+    Of the tally, `resumed` was there before: the work of the run that this one went on from.
     `shapes` counts the shapes that batches had, and `planning_seconds` is what the first batch of
     each took longer than its like: on a GPU, the time to plan for the shape.
     """
 
     tally: Tally
+    resumed: Tally
     seconds: float
     provider: str
     precision: str
@@ -70,11 +76,13 @@ def score_files(
     strict: bool = False,
     details: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     on_progress: Callable[[Tally], None] = lambda _: None,
 ) -> Summary:
     """Score JSONL inputs into one JSONL output, a line a row, in input order.
 
-    A line that cannot be scored goes to `output.rejects_path(output)` instead.
+    A line that cannot be scored goes to `output.rejects_path(output)` instead. A run that ends
+    early leaves what it has for `resume`, which makes the same bytes as a run that never did.
 
     Args:
         sources: paths, or `-` for standard input.
@@ -82,20 +90,27 @@ def score_files(
         engine: what scores.
         strict: raise at the first line that cannot be scored.
         details: add `tokens` and `truncated` to each line.
-        overwrite: replace an existing output.
-        on_progress: called after every batch, in the calling thread.
+        overwrite: start again, and replace an existing output.
+        resume: go on with the run that left the state beside the output; without one, start.
+        on_progress: called at the start and after every batch, in the calling thread.
 
     Raises:
         InputError: an input cannot be read, or with `strict` a row cannot be scored.
-        OutputError: the output exists, or cannot be written.
+        OutputError: the output exists, or cannot be written, or the run to be resumed was one of
+            another input, model or setting.
         SessionError: onnxruntime failed.
     """
     start = time.perf_counter()
-    tally = Tally()
-    output_files = OutputFiles(output, overwrite, sources)
+    output_files = OutputFiles(
+        output, sources, fingerprint(sources, engine, details), overwrite=overwrite, resume=resume
+    )
+    counts = output_files.resumed.counts if output_files.resumed else {}
+    tally, resumed = Tally(**counts), Tally(**counts)
     with output_files as files, ThreadPoolExecutor(1, "writer") as writer:
         written: Future[None] | None = None
-        for window in read_ahead(read_lines(sources), engine.tokenizer, engine.limits):
+        on_progress(tally)
+        lines_left = _lines_left(files, sources, engine)
+        for window in read_ahead(lines_left, engine.tokenizer, engine.limits):
             if strict and window.rejects:
                 raise refusal(window.rejects[0])
             lines, rejects = _score_window(window, engine, tally, details, on_progress)
@@ -103,21 +118,54 @@ def score_files(
                 raise refusal(rejects[0])
             if written is not None:
                 written.result()
-            written = writer.submit(files.write, lines, rejects)
+            done = [item.line for item in window.items]
+            written = writer.submit(files.write, lines, rejects, done, asdict(tally))
         if written is not None:
             written.result()
     if tally.truncated > _TRUNCATION_WARNINGS:
         logger.warning("%d rows were truncated in all", tally.truncated)
     return Summary(
         tally,
+        resumed,
         time.perf_counter() - start,
         engine.session.provider,
         engine.artifact.manifest.precision,
         engine.session.times.shapes,
         engine.session.times.planning_seconds,
         output,
-        files.rejects,
+        files.paths.rejects,
     )
+
+
+def fingerprint(sources: Sequence[str], engine: Engine, details: bool) -> dict[str, Any]:
+    """What decides the bytes of a run's output, by names for the user."""
+    manifest, limits = engine.artifact.manifest, engine.limits
+    files = hashlib.sha256(repr(sorted(manifest.files.items())).encode()).hexdigest()
+    sizes = {f"the size of {s}": Path(s).stat().st_size for s in sources if Path(s).is_file()}
+    return {
+        "the input": list(sources),
+        **sizes,
+        "the artifact's SHA-256": files,
+        "precision": manifest.precision,
+        "provider": engine.session.provider,
+        "max_length": engine.tokenizer.max_length,
+        "the batches' limits": [limits.batch_tokens, limits.lengths_per_octave],
+        "the windows' limits": [limits.window_tokens, limits.window_rows, limits.window_bytes],
+        "the longest line": limits.line_bytes,
+        "--details": details,
+        "the release": __version__,
+    }
+
+
+def _lines_left(files: OutputFiles, sources: Sequence[str], engine: Engine) -> Iterator[Line]:
+    """The lines of the input that no result is on the disk for."""
+    if files.complete:
+        return iter([])
+    lines = read_lines(sources, engine.limits.line_bytes)
+    if files.resumed is not None:
+        logger.info("resuming: %s lines are done, and are compared", f"{files.resumed.lines:,}")
+        files.consumed.skip(lines, files.resumed)
+    return lines
 
 
 def _score_window(

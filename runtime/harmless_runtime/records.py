@@ -1,6 +1,8 @@
 """JSONL files to records, one a line; a line that cannot be scored becomes a reject."""
 
 import base64
+import codecs
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,16 +14,22 @@ import msgspec
 
 from harmless_runtime.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of an input as it was read: `raw` without its line feed, `number` from 1."""
+    """A line of an input as it was read: `raw` without its line feed, `number` from 1.
+
+    Of a line that is too long, `raw` is only the beginning, and `length` is that of all of it.
+    """
 
     source: str
     number: int
     raw: bytes
+    length: int | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +64,10 @@ class Reject:
         return msgspec.json.encode(origin | content) + b"\n"
 
 
+# What is kept of a line that is too long, and how much of it is read at a time.
+_KEPT_BYTES = 1000
+_CHUNK_BYTES = 2**20
+
 _COMPRESSED = {b"\x1f\x8b": "gzip -dc", b"\x28\xb5\x2f\xfd": "zstd -dc"}
 _DECODER = msgspec.json.Decoder(Record)
 
@@ -66,23 +78,39 @@ def check_sources(sources: Sequence[str]) -> None:
         raise InputError("standard input is closed, and - asks for it")
     for source in sources:
         # A pipe is left alone: to open and close it would end its writer.
-        if source != STDIN and not Path(source).is_fifo():
-            try:
-                with Path(source).open("rb") as file:
-                    start = file.read(4)
-            except OSError as error:
-                raise InputError(f"cannot read {source}: {error.strerror}") from error
-            for magic, tool in _COMPRESSED.items():
-                if start.startswith(magic):
-                    raise InputError(
-                        f"{source} is compressed: {tool} {source} | harmless score - -o OUT.jsonl"
-                    )
+        if source == STDIN or Path(source).is_fifo():
+            continue
+        try:
+            with Path(source).open("rb") as file:
+                start = b"" if file.isatty() else file.read(4)
+            if start and (Path(source).is_block_device() or Path(source).is_char_device()):
+                raise InputError(f"{source} is a device, and has to be a file")
+        except OSError as error:
+            raise InputError(f"cannot read {source}: {error.strerror}") from error
+        for magic, tool in _COMPRESSED.items():
+            if start.startswith(magic):
+                raise InputError(
+                    f"{source} is compressed: {tool} {source} | harmless score - -o OUT.jsonl"
+                )
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(
+                f"{source} is in UTF-16: iconv -f UTF-16 -t UTF-8 {source} | harmless score - "
+                "-o OUT.jsonl"
+            )
+        if start.startswith(b"["):
+            logger.warning(
+                "%s begins with [: if it is one JSON array, jq -c '.[]' makes lines of it", source
+            )
 
 
-def read_lines(sources: Sequence[str]) -> Iterator[Line]:
+def read_lines(sources: Sequence[str], line_bytes: int) -> Iterator[Line]:
     """Yield the lines of files, or of standard input for `-`, in order, without blank ones.
 
     Lines end with a line feed alone, so other Unicode line separators stay inside their strings.
+
+    Args:
+        sources: paths, or `-`.
+        line_bytes: of a longer line only the beginning is kept, so that memory is bounded.
 
     Raises:
         InputError: a file cannot be opened or read.
@@ -90,13 +118,28 @@ def read_lines(sources: Sequence[str]) -> Iterator[Line]:
     for source in sources:
         try:
             with _open(source) as file:
-                for number, raw in enumerate(file, 1):
+                number = 0
+                while raw := file.readline(line_bytes + 1):
+                    number += 1
                     if number == 1:
                         raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is not text
-                    if raw.strip(b" \t\r\n"):  # what JSON calls white space
+                    if len(raw) > line_bytes and not raw.endswith(b"\n"):
+                        length = len(raw) + _skip_line(file)
+                        yield Line(source, number, raw[:_KEPT_BYTES], length)
+                    elif raw.strip(b" \t\r\n"):  # what JSON calls white space
                         yield Line(source, number, raw.removesuffix(b"\n"))
         except OSError as error:
             raise InputError(f"cannot read {source}: {error.strerror}") from error
+
+
+def _skip_line(file: BinaryIO) -> int:
+    """Read to the end of a line; return the bytes before its line feed."""
+    length = 0
+    while chunk := file.readline(_CHUNK_BYTES):
+        length += len(chunk)
+        if chunk.endswith(b"\n"):
+            return length - 1
+    return length
 
 
 def _open(source: str) -> BinaryIO:
@@ -108,6 +151,10 @@ def _open(source: str) -> BinaryIO:
 
 def parse_line(line: Line) -> Record | Reject:
     """Decode one line strictly: no byte is dropped, and no value is turned into text."""
+    if line.length is not None:
+        return Reject(
+            line, f"the line has {line.length:,} bytes, more than max_line_bytes: raw is its start"
+        )
     try:
         # The decoder does not look into the strings that it skips.
         line.raw.decode()

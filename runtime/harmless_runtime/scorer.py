@@ -20,8 +20,7 @@ class Gpt2HarmlessScorer:
     """Scores instruction/response pairs with a GPT-2 reward model; higher is more harmless.
 
     Args:
-        config: `name`, `model`, `batch_size`, `max_length`, `provider`, `precision`, `device` and
-            `gpu_memory`, all optional, as in the YAML file.
+        config: the keys of the YAML file, all optional.
 
     Raises:
         ConfigError, ArtifactError, CheckpointError, SessionError: as `engine.load_engine`.
@@ -63,7 +62,7 @@ class Gpt2HarmlessScorer:
                 sets such lines aside instead).
         """
         results = []
-        lines = read_lines([str(path)])
+        lines = read_lines([str(path)], self._engine.limits.line_bytes)
         for window in read_ahead(lines, self._engine.tokenizer, self._engine.limits):
             if window.rejects:
                 raise refusal(window.rejects[0])
@@ -75,16 +74,24 @@ class Gpt2HarmlessScorer:
         return results
 
     def evaluate_to_file(
-        self, path: str | Path, output_file: str | Path, overwrite: bool = False
+        self,
+        path: str | Path,
+        output_file: str | Path,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
     ) -> str:
         """Score a JSONL file into another, as `harmless score` does, and return the latter's path.
 
-        Lines that cannot be scored go to `….rejects.jsonl` beside it.
+        Lines that cannot be scored go to `….rejects.jsonl` beside it. An interrupted call is
+        continued by another with `resume`, and an output that is there replaced with `overwrite`.
 
         Raises:
             InputError, OutputError, SessionError: as `pipeline.score_files`.
         """
-        score_files([str(path)], Path(output_file), self._engine, overwrite=overwrite)
+        score_files(
+            [str(path)], Path(output_file), self._engine, overwrite=overwrite, resume=resume
+        )
         return str(output_file)
 
 

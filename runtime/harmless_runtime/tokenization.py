@@ -41,6 +41,7 @@ class PairTokenizer:
                 f"max_length {max_length} leaves no room beside the {special} special tokens that "
                 "this tokenizer adds to a row"
             )
+        self.max_length = max_length
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, strategy="longest_first")
 

@@ -1,0 +1,221 @@
+"""A run that dies between any two steps of writing, by a kill or a power cut, and is resumed.
+
+A simulated disk knows what was synchronised. At a power cut, what was not is lost: all of it, or
+what chance decides, since a disk may write anything early: each new, changed or removed name by
+itself, and of the bytes that were appended a part.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from harmless_runtime import commit, disk
+from harmless_runtime.commit import OutputFiles
+from harmless_runtime.errors import OutputError
+from harmless_runtime.records import Line, Reject
+
+STEPS = ("append", "sync", "sync_folder", "rename", "remove", "truncate")
+LINES = [Line("rows", n, b"row %d" % n) for n in range(1, 12)]
+WINDOWS = [LINES[:3], LINES[3:4], LINES[4:8], LINES[8:]]
+
+
+class DeadError(BaseException):
+    """The process is gone: nothing after this reaches the disk."""
+
+
+@dataclass
+class Disk:
+    """Stands between the code and the disk, and dies before a given step."""
+
+    folder: Path
+    die_at: int
+    steps: int = 0
+    synced: dict[int, bytes] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    changes: list[tuple[Any, ...]] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Begin with what is there, all of it on the disk."""
+        self.names = self.seen = self.listing()
+        for path in self.folder.iterdir():
+            self.synced[path.stat().st_ino] = path.read_bytes()
+        for step in STEPS:
+            monkeypatch.setattr(disk, step, self.watch(step, getattr(disk, step)))
+
+    def listing(self) -> dict[str, int]:
+        for path in self.folder.iterdir():
+            self.held.append(os.open(path, os.O_RDONLY))  # no number is used again
+        return {path.name: path.stat().st_ino for path in self.folder.iterdir()}
+
+    def watch(self, name: str, step: Callable[..., None]) -> Callable[..., None]:
+        def watched(*arguments: Any) -> None:
+            self.notice()
+            self.steps += 1
+            if self.steps > self.die_at:
+                raise DeadError
+            step(*arguments)
+            if name == "sync":
+                self.sync(arguments[0])
+            elif name == "sync_folder":
+                self.names, self.changes = self.listing(), []
+            elif name in ("rename", "remove"):
+                self.changes.append((name, *(path.name for path in arguments)))
+            self.seen = self.listing()
+
+        return watched
+
+    def notice(self) -> None:
+        """Files that were made since the last step."""
+        now = self.listing()
+        made = sorted(now.keys() - self.seen.keys())
+        self.changes += [("make", name, now[name]) for name in made]
+        self.seen = now
+
+    def sync(self, file: BinaryIO) -> None:
+        number = file.fileno()
+        self.synced[os.fstat(number).st_ino] = Path(f"/proc/self/fd/{number}").read_bytes()
+
+    def cut_power(self, chance: random.Random | None) -> None:
+        """Leave on the disk what was synchronised, and of the rest what chance decides."""
+        now = {path.stat().st_ino: path.read_bytes() for path in self.folder.iterdir()}
+        names = dict(self.names)
+        for change, *about in self.changes:
+            if chance is None or chance.random() < 0.5:
+                continue
+            match change, about:
+                case "make", [name, number]:
+                    names[name] = number
+                case "remove", [name]:
+                    names.pop(name, None)
+                case "rename", [source, target] if source in names:
+                    names[target] = names.pop(source)
+        image = {}
+        for name, number in names.items():
+            kept = self.synced.get(number, b"")
+            current = now.get(number, kept)
+            if chance is not None and len(current) > len(kept):
+                kept = current[: chance.randint(len(kept), len(current))]
+            image[name] = kept
+        for path in self.folder.iterdir():
+            path.unlink()
+        for name, content in image.items():
+            (self.folder / name).write_bytes(content)
+
+    def close(self) -> None:
+        for number in self.held:
+            os.close(number)
+
+
+def run(out: Path, **options: bool) -> None:
+    """Score as the pipeline does: every third row is a reject."""
+    with OutputFiles(out, [], {"the input": "rows"}, **options) as files:
+        if files.complete:
+            return
+        left = iter(LINES)
+        if files.resumed is not None:
+            files.consumed.skip(left, files.resumed)
+        done = len(LINES) - len(list(left))
+        for window in WINDOWS:
+            if window[0].number <= done:
+                continue
+            scores = [b"score %d\n" % line.number for line in window if line.number % 3]
+            rejects = [Reject(line, "third") for line in window if line.number % 3 == 0]
+            files.write(scores, rejects, window, {"rows": window[-1].number})
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    monkeypatch.setattr(commit, "_COMMIT_SECONDS", 0)
+    folder = tmp_path / "undisturbed"
+    folder.mkdir()
+    run(folder / "s.jsonl")
+    done = read(folder)
+    assert sorted(done) == ["s.jsonl", "s.rejects.jsonl"]
+    assert len(done["s.jsonl"].splitlines()) + len(done["s.rejects.jsonl"].splitlines()) == 11
+    return done
+
+
+def die(folder: Path, die_at: int, **options: bool) -> tuple[Disk, bool]:
+    """Run until the given step; tell whether the run got past it."""
+    with pytest.MonkeyPatch.context() as patches:
+        watched = Disk(folder, die_at)
+        watched.install(patches)
+        try:
+            run(folder / "s.jsonl", **options)
+        except DeadError:
+            return watched, False
+    return watched, True
+
+
+def is_done(folder: Path) -> bool:
+    """Nothing but the removal of the state was left, and that has happened."""
+    there = {path.name for path in folder.iterdir()}
+    return "s.jsonl" in there and "s.jsonl.state" not in there
+
+
+def resume(folder: Path) -> None:
+    if is_done(folder):
+        with pytest.raises(OutputError, match="there is nothing to resume"):
+            run(folder / "s.jsonl", resume=True)
+    else:
+        run(folder / "s.jsonl", resume=True)
+
+
+def losses() -> Iterator[Callable[[Disk], None]]:
+    yield lambda _: None  # a kill: what the operating system has been given is there
+    yield lambda watched: watched.cut_power(None)
+    for seed in range(8):
+        yield partial(Disk.cut_power, chance=random.Random(seed))
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["new output", "older output replaced"])
+def test_a_crash_before_any_step(tmp_path: Path, older: bool, expected: dict[str, bytes]) -> None:
+    survived, die_at = False, 0
+    while not survived:
+        for number, lose in enumerate(losses()):
+            folder = tmp_path / f"{die_at}-{number}"
+            folder.mkdir()
+            if older:
+                (folder / "s.jsonl").write_bytes(b"an older run's\n")
+                (folder / "s.rejects.jsonl").write_bytes(b"an older run's\n")
+            watched, survived = die(folder, die_at, overwrite=older)
+            if not survived:
+                lose(watched)
+            watched.close()
+            if older and "s.jsonl.state" not in read(folder) and not survived:
+                # Nothing was committed yet, or all of it was done.
+                assert read(folder)["s.jsonl"] in (b"an older run's\n", expected["s.jsonl"])
+                continue
+            if not survived:
+                resume(folder)
+            assert read(folder) == expected, (die_at, number)
+        die_at += 1
+    assert die_at > 40
+
+
+def test_crash_after_crash(tmp_path: Path, expected: dict[str, bytes]) -> None:
+    for seed in range(300):
+        chance = random.Random(seed)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        for _ in range(20):
+            if is_done(folder):
+                break
+            watched, survived = die(folder, chance.randint(0, 25), resume=True)
+            if not survived and chance.random() < 0.7:
+                watched.cut_power(chance if chance.random() < 0.7 else None)
+            watched.close()
+        resume(folder)
+        assert read(folder) == expected, seed

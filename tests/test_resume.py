@@ -1,0 +1,263 @@
+"""`--resume`: the same bytes as an undisturbed run makes, or a sentence that says why not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Run
+from harmless_runtime import commit
+from harmless_runtime.config import make_config
+from harmless_runtime.engine import Engine, load_engine
+from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.output import OutputPaths
+from harmless_runtime.pipeline import Summary, Tally, score_files
+
+COUNT = 400
+
+
+def row(number: int) -> str:
+    if number % 50 == 7:
+        return "oops"
+    # Duplicate and missing ids are no obstacle.
+    return json.dumps({"id": number % 5, "instruction": f"Add {number}.", "output": "one " * 9})
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f"{row(n)}\n" for n in range(COUNT)))
+    return path
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """The bundled model with windows of 60 lines, each committed."""
+    monkeypatch.setattr(commit, "_COMMIT_SECONDS", 0)
+    return load(window_rows=60)
+
+
+def load(window_rows: int, **config: Any) -> Engine:
+    engine = load_engine(make_config({"model": "demo", "provider": "cpu", **config}))
+    return replace(engine, limits=replace(engine.limits, window_rows=window_rows))
+
+
+class StopError(Exception):
+    """Raised in the middle of a run."""
+
+
+def stop_after(rows: int, sources: list[str], out: Path, engine: Engine, **options: Any) -> None:
+    def progress(tally: Tally) -> None:
+        if tally.rows >= rows:
+            raise StopError
+
+    with pytest.raises(StopError):
+        score_files(sources, out, engine, on_progress=progress, **options)
+
+
+def read(out: Path) -> tuple[bytes, bytes]:
+    paths = OutputPaths(out)
+    return out.read_bytes(), paths.rejects.read_bytes()
+
+
+def resume(sources: list[str], out: Path, engine: Engine, **options: Any) -> Summary:
+    return score_files(sources, out, engine, resume=True, **options)
+
+
+@pytest.mark.parametrize("after", [1, 100, 333])
+def test_a_resumed_run_makes_the_same_bytes(
+    after: int, rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    whole = score_files([str(rows)], tmp_path / "whole.jsonl", engine)
+    out = tmp_path / "o.jsonl"
+    stop_after(after, [str(rows)], out, engine, details=False)
+    assert not out.exists()
+    rows_before: list[int] = []
+    summary = score_files(
+        [str(rows)], out, engine, resume=True, on_progress=lambda t: rows_before.append(t.rows)
+    )
+    assert read(out) == read(tmp_path / "whole.jsonl")
+    assert summary.tally == whole.tally
+    assert summary.resumed.rows == rows_before[0]
+    assert after - 60 - 8 <= rows_before[0] <= after, "at most the interrupted window is repeated"
+    assert sorted(p.name for p in tmp_path.glob("o.*")) == ["o.jsonl", "o.rejects.jsonl"]
+
+
+def test_what_is_not_changed_may_be_resumed_and_what_is_changed_not(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    stop_after(100, [str(rows)], out, engine)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    text = rows.read_text()
+
+    def refused(match: str, sources: list[str], other: Engine, **options: Any) -> None:
+        with pytest.raises(OutputError, match=match):
+            resume(sources, out, other, **options)
+        rows.write_text(text)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    source = [str(rows)]
+    refused("--details was False and is True", source, engine, details=True)
+    refused("max_length was 1024 and is 64", source, load(60, max_length=64))
+    refused(
+        "the batches' limits was .*512.* and is .*128",
+        source,
+        load(60, batch_size=1, max_length=128),
+    )
+    refused("the input was .* and is", [str(rows), str(rows)], engine)
+    rows.write_text(text + row(1) + "\n")
+    refused(f"the size of {rows} was {len(text)} and is", source, engine)
+    rows.write_text(text.replace("Add 3.", "Sub 3."))
+    refused("the first .* lines of the input are not those that were scored", source, engine)
+    rows.write_text("\n" * (len(text) - len(row(0)) - 1) + row(0) + "\n")
+    refused("the first .* lines of the input are not", source, engine)
+    # A change beyond what was scored is no obstacle: those rows are scored as they are now.
+    rows.write_text(text.replace("Add 399.", "Sub 399."))
+    resume(source, out, engine)
+    assert len(out.read_bytes().splitlines()) == COUNT - 8
+
+
+def test_states_that_are_damaged(rows: Path, tmp_path: Path, engine: Engine) -> None:
+    out = tmp_path / "o.jsonl"
+    stop_after(100, [str(rows)], out, engine)
+    paths = OutputPaths(out)
+    state, partial = paths.state.read_bytes(), paths.partials[0].read_bytes()
+    for content, match in (
+        (b"", "is damaged"),
+        (state[:40], "is damaged"),
+        (b"[" * 10**6, "is damaged"),
+        (state.replace(b'"format_version": 1', b'"format_version": 2'), "another release"),
+    ):
+        paths.state.write_bytes(content)
+        with pytest.raises(OutputError, match=match):
+            resume([str(rows)], out, engine)
+    paths.state.write_bytes(state)
+    paths.partials[0].write_bytes(partial[:10])
+    with pytest.raises(OutputError, match="has lost some of its"):
+        resume([str(rows)], out, engine)
+    # More than is claimed is what a crash leaves: cut off.
+    paths.partials[0].write_bytes(partial + b'{"id": 1, "sc')
+    resume([str(rows)], out, engine)
+    score_files([str(rows)], tmp_path / "whole.jsonl", engine)
+    assert read(out) == read(tmp_path / "whole.jsonl")
+
+
+def test_resume_without_anything_to_resume(rows: Path, tmp_path: Path, engine: Engine) -> None:
+    out = tmp_path / "o.jsonl"
+    resume([str(rows)], out, engine)
+    whole = read(out)
+    with pytest.raises(OutputError, match="is complete: there is nothing to resume"):
+        resume([str(rows)], out, engine)
+    OutputPaths(tmp_path / "p.jsonl").partials[0].write_bytes(b"torn before the first commit")
+    resume([str(rows)], tmp_path / "p.jsonl", engine)
+    assert read(tmp_path / "p.jsonl") == whole
+
+
+def test_overwrite_forgets_the_interrupted_run(rows: Path, tmp_path: Path, engine: Engine) -> None:
+    out = tmp_path / "o.jsonl"
+    stop_after(100, [str(rows)], out, engine)
+    rows.write_text(row(1) + "\n")
+    with pytest.raises(OutputError, match="pass --resume to continue"):
+        score_files([str(rows)], out, engine)
+    score_files([str(rows)], out, engine, overwrite=True)
+    assert len(out.read_bytes().splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.jsonl", "rows.jsonl"]
+
+
+def test_an_input_that_cannot_be_read_to_its_end(tmp_path: Path, engine: Engine) -> None:
+    first = tmp_path / "a"
+    first.write_text("".join(f"{row(n)}\n" for n in range(1100)))
+    with pytest.raises(InputError, match="cannot read"):
+        score_files([str(first), str(tmp_path / "none")], tmp_path / "o", engine)
+    state = json.loads(OutputPaths(tmp_path / "o").state.read_bytes())
+    assert 500 < state["lines"] < 1100
+    (tmp_path / "none").write_text(row(3) + "\n")
+    with pytest.raises(OutputError, match=r"the size of .*none was None and is"):
+        resume([str(first), str(tmp_path / "none")], tmp_path / "o", engine)
+
+
+# What `harmless` is, but for its windows of 60 rows and a commit after each.
+SMALL = (
+    "from dataclasses import replace\n"
+    "from harmless_runtime import commit, engine\n"
+    "plan = engine.plan_limits\n"
+    "engine.plan_limits = lambda *a: replace(plan(*a), window_rows=60)\n"
+    "commit._COMMIT_SECONDS = 0\n"
+    "from harmless_runtime.cli import main; main()"
+)
+
+
+def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+    """Start `harmless` with small windows."""
+    command = [sys.executable, "-c", SMALL, *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, **options)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_a_run_that_can_go_on(
+    number: signal.Signals, code: int, rows: Path, tmp_path: Path
+) -> None:
+    rows.write_text("".join(f"{row(n)}\n" for n in range(10_000)))
+    out = tmp_path / "o.jsonl"
+    arguments = ("score", rows, "-o", out, "--model", "demo")
+    process = start(*arguments)
+    wait_for(OutputPaths(out).state)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    said = errors.decode()
+    assert f"to go on: harmless score {rows} -o {out} --model demo --resume" in said
+    assert "Traceback" not in said
+    done = start(*arguments, "--resume")
+    assert done.wait(timeout=120) == 3, done.communicate()
+    assert done.stderr is not None
+    done.stderr.close()
+    assert len(out.read_bytes().splitlines()) == 10_000 * 49 // 50
+
+
+def test_standard_input_is_resumed_by_the_same_bytes(rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    process = start("score", "-", "-o", out, "--model", "demo", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    text = rows.read_bytes() * 10
+    process.stdin.write(text[: len(text) // 2])
+    process.stdin.flush()
+    wait_for(OutputPaths(out).state)
+    process.send_signal(signal.SIGTERM)
+    process.stdin.close()
+    process.wait(timeout=30)
+    assert process.stderr is not None
+    process.stderr.close()
+    options = {"stdin": subprocess.PIPE}
+    again = start("score", "-", "-o", out, "--model", "demo", "--resume", **options)
+    _, errors = again.communicate(text.replace(b"Add 1.", b"Sub 1."), timeout=60)
+    assert again.returncode == 1
+    assert b"are not those that were scored" in errors
+    again = start("score", "-", "-o", out, "--model", "demo", "--resume", **options)
+    _, errors = again.communicate(text, timeout=60)
+    assert again.returncode == 3, errors
+    assert len(out.read_bytes().splitlines()) == 10 * (COUNT - 8)
+
+
+def test_resume_and_overwrite_are_not_both_possible(
+    rows: Path, tmp_path: Path, harmless: Run
+) -> None:
+    out = tmp_path / "o"
+    done = harmless("score", rows, "-o", out, "--resume", "--overwrite", "--model", "demo")
+    assert done.returncode == 2
+    assert "--resume goes on, --overwrite starts again" in done.stderr
+    assert not out.exists()
