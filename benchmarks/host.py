@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from competitors import harmless_artifact
 from harmless_runtime.artifact import open_artifact
 from harmless_runtime.batching import plan_limits
+from harmless_runtime.commit import OutputFiles
 from harmless_runtime.engine import build_engine
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.session import Session
+from harmless_runtime.state import State
 from isolation import in_a_process
 from suite import add_options, add_rounds, add_rows, need, set_up, write_result
 from workload import load_rows
@@ -42,11 +44,24 @@ def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> dict
         session.times.add(ids.shape, ids.size / pace)
         return np.zeros(len(ids), np.float32)
 
+    commits: list[float] = []
+    commit = OutputFiles._commit
+
+    def timed(files: OutputFiles, *, complete: bool) -> State:
+        start = time.perf_counter()
+        state = commit(files, complete=complete)
+        commits.append(time.perf_counter() - start)
+        return state
+
     limits = plan_limits("cuda", PARAMETERS, 8, max_length)
     opened = open_artifact(artifact)
     session = Session(opened, "cpu", 0, limits.batch_tokens)
     engine = replace(build_engine(opened, "cpu"), session=session, limits=limits)
-    with patch.object(Session, "_run", pause), tempfile.TemporaryDirectory() as folder:
+    with (
+        patch.object(Session, "_run", pause),
+        patch.object(OutputFiles, "_commit", timed),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         summary = score_files([str(source)], Path(folder, "scores.jsonl"), engine)
     tally = summary.tally
     device = tally.computed_tokens / pace
@@ -57,6 +72,8 @@ def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> dict
         "tokens_per_second": round(tally.tokens / summary.seconds),
         "padding_share": round(tally.padding_share, 4),
         "shapes": summary.shapes,
+        "commits": len(commits),
+        "commit_share": round(sum(commits) / summary.seconds, 5),
     }
 
 

@@ -139,6 +139,9 @@ def random_model(size: str) -> GPT2ForSequenceClassification:
         if outliers:
             values = torch.tensor([3000.0, -2100.0, 1200.0])
             positions = model.transformer.wpe.weight
+            # Beside such channels, embeddings as small as they begin would be drowned.
+            model.transformer.wte.weight.normal_(0, 0.7)
+            positions.normal_(0, 0.4)
             positions[0, :3] += values
             positions[1:, :3] += values / 30
             for name, parameter in model.named_parameters():

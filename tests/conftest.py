@@ -10,8 +10,21 @@ import pytest
 from checkpoints import make_model, save_checkpoint
 from harmless_export import export_checkpoint
 from harmless_runtime.artifact import Artifact
+from harmless_runtime.errors import SessionError
+from harmless_runtime.providers import select_provider
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where CUDA does not work, and say why."""
+    needy = [item for item in items if item.get_closest_marker("gpu")]
+    if needy:
+        try:
+            select_provider("cuda", 0)
+        except SessionError as error:
+            for item in needy:
+                item.add_marker(pytest.mark.skip(reason=f"not run: {error}"))
 
 
 @pytest.fixture(scope="session")

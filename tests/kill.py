@@ -53,8 +53,9 @@ def start(rows: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Every file of an output by its name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Every file of an output by its name, but for the lock, which a kill leaves behind."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {name: content for name, content in found.items() if not name.endswith(".lock")}
 
 
 def kill_again_and_again(

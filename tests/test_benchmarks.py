@@ -13,8 +13,10 @@ import pytest
 from transformers import AutoTokenizer
 
 import latency
+import plots
 import report
 import suite
+import tables
 import workload
 from checkpoints import make_model, save_checkpoint
 from harmless_export.verify import LIMITS
@@ -25,11 +27,15 @@ def test_the_readme_shows_the_results() -> None:
     _, _, rest = report.README.read_text().partition(report.BEGIN)
     shown, mark, _ = rest.partition(report.END)
     assert mark
-    assert shown == f"\n{report.tables()}\n", "run python benchmarks/report.py"
+    assert shown == f"\n{tables.tables()}\n", "run python benchmarks/report.py"
+    _, _, rest = report.README.read_text().partition(report.EXPORT_BEGIN)
+    assert rest.startswith(f"\n{tables.export_table()}\n"), "run python benchmarks/report.py"
+    _, _, rest = report.RELIABILITY.read_text().partition(report.RESULTS_BEGIN)
+    assert rest.startswith(f"\n{tables.reliability()}\n"), "run python benchmarks/report.py"
 
 
 def test_results_have_right_scores() -> None:
-    for path, result in report.load("throughput") + report.load("latency"):
+    for path, result in tables.load("throughput") + tables.load("latency"):
         assert result["machine"]["versions"], path
         measured = [r["parity"] for r in result["results"] if "parity" in r]
         assert len(measured) > 1, path
@@ -120,17 +126,17 @@ def test_a_benchmark_from_end_to_end(script: str, tmp_path: Path) -> None:
         "pytorch-fp32-original", "compile-fp32", "optimum", "harmless-fp32", "harmless-int8",
     ]  # fmt: skip
     assert all(r["right"] for r in result["results"]), result
-    table = report.latency_table if script == "latency" else report.throughput_table
-    assert all(f"| {name} |" in table(report.RESULTS / path.name, result) for name in names)
+    render = tables.RENDERERS[script]
+    assert all(f"| {name} |" in render(tables.RESULTS / path.name, result) for name in names)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is not here")
 def test_plots(tmp_path: Path) -> None:
-    for path, result in report.load("throughput"):
-        report.plot_throughput(tmp_path / path.name, result)
+    for path, result in tables.load("throughput"):
+        plots.plot_throughput(tmp_path / path.name, result)
         check_plot(tmp_path, path)
-    for path, result in report.load("latency"):
-        report.plot_latency(tmp_path / path.name, result)
+    for path, result in tables.load("latency"):
+        plots.plot_latency(tmp_path / path.name, result)
         check_plot(tmp_path, path)
 
 

@@ -68,6 +68,9 @@ def test_refusals_name_key_value_and_what_is_allowed(
         ("model: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
         ("model: 2020-13-45\n", "not valid YAML"),
         ("batch_size: !!int abc\n", "not valid YAML"),
+        ("model: !!bool maybe\n", "not valid YAML"),
+        ("model: !!int ''\n", "not valid YAML"),
+        ("model: !!timestamp x\n", "not valid YAML"),
         ("scorers:\n  - name: Gpt2HarmlessScorer\n", "list of scorers"),
     ],
 )

@@ -104,7 +104,7 @@ def test_two_runs_cannot_write_the_same_output(tmp_path: Path) -> None:
     with OutputFiles(out, [], {}, overwrite=True) as files:
         write(files, 1)
         for options in ({"overwrite": True}, {"resume": True}):
-            with pytest.raises(OutputError, match="another run is writing"):
+            with pytest.raises(OutputError, match="another run is writing this output"):
                 OutputFiles(out, [], {}, **options)
         write(files, 2)
     assert out.read_bytes() == b"1\n2\n"

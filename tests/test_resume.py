@@ -1,6 +1,8 @@
 """`--resume`: the same bytes as an undisturbed run makes, or a sentence that says why not."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from harmless_runtime.engine import Engine, load_engine
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output import OutputPaths
 from harmless_runtime.pipeline import Summary, Tally, score_files
+from harmless_runtime.state import read_state
 
 COUNT = 400
 
@@ -129,11 +132,14 @@ def test_states_that_are_damaged(rows: Path, tmp_path: Path, engine: Engine) -> 
     stop_after(100, [str(rows)], out, engine)
     paths = OutputPaths(out)
     state, partial = paths.state.read_bytes(), paths.partials[0].read_bytes()
+    digits = re.compile(rb'("scores_bytes":)[0-9]+')
     for content, match in (
         (b"", "is damaged"),
         (state[:40], "is damaged"),
         (b"[" * 10**6, "is damaged"),
-        (state.replace(b'"format_version": 1', b'"format_version": 2'), "another release"),
+        (state.replace(b'"format_version":1', b'"format_version":2'), "another release"),
+        (digits.sub(rb"\g<1>1", state), "is damaged"),
+        (state.replace(b'"complete":false', b'"complete":true'), "is damaged"),
     ):
         paths.state.write_bytes(content)
         with pytest.raises(OutputError, match=match):
@@ -171,16 +177,71 @@ def test_overwrite_forgets_the_interrupted_run(rows: Path, tmp_path: Path, engin
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.jsonl", "rows.jsonl"]
 
 
+def test_an_overwriting_run_is_resumed_from_its_first_moment_on(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    out.write_text("an older run's")
+    stop_after(0, [str(rows)], out, engine, overwrite=True)
+    assert out.read_text() == "an older run's"
+    resume([str(rows)], out, engine)
+    score_files([str(rows)], tmp_path / "whole.jsonl", engine)
+    assert read(out) == read(tmp_path / "whole.jsonl")
+
+
+def test_rejects_without_scores_are_not_resumed(rows: Path, tmp_path: Path, engine: Engine) -> None:
+    OutputPaths(tmp_path / "o.jsonl").rejects.write_text("precious")
+    with pytest.raises(OutputError, match="is of no run that could be resumed"):
+        resume([str(rows)], tmp_path / "o.jsonl", engine)
+
+
+def test_a_name_that_is_taken_at_the_end_costs_nothing(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    appeared: list[Path] = []
+
+    def appear(tally: Tally) -> None:
+        if tally.rows > 300 and not appeared:
+            out.write_text("precious")
+            appeared.append(out)
+
+    with pytest.raises(OutputError, match="--resume names them once it is gone"):
+        score_files([str(rows)], out, engine, on_progress=appear)
+    out.rename(tmp_path / "precious")
+    summary = resume([str(rows)], out, engine)
+    assert summary.resumed == summary.tally, "nothing was done again"
+    assert len(out.read_bytes().splitlines()) == COUNT - 8
+
+
+def test_an_input_whose_name_is_not_utf8(rows: Path, tmp_path: Path, engine: Engine) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    rows.rename(odd)
+    stop_after(100, [str(odd)], tmp_path / "o.jsonl", engine)
+    resume([str(odd)], tmp_path / "o.jsonl", engine)
+    assert len((tmp_path / "o.jsonl").read_bytes().splitlines()) == COUNT - 8
+
+
 def test_an_input_that_cannot_be_read_to_its_end(tmp_path: Path, engine: Engine) -> None:
     first = tmp_path / "a"
     first.write_text("".join(f"{row(n)}\n" for n in range(1100)))
+    second = tmp_path / "none"
+    second.write_text(row(3) + "\n")
     with pytest.raises(InputError, match="cannot read"):
-        score_files([str(first), str(tmp_path / "none")], tmp_path / "o", engine)
-    state = json.loads(OutputPaths(tmp_path / "o").state.read_bytes())
-    assert 500 < state["lines"] < 1100
-    (tmp_path / "none").write_text(row(3) + "\n")
-    with pytest.raises(OutputError, match=r"the size of .*none was None and is"):
-        resume([str(first), str(tmp_path / "none")], tmp_path / "o", engine)
+        score_files(
+            [str(first), str(second)],
+            tmp_path / "o",
+            engine,
+            on_progress=lambda _: second.unlink(missing_ok=True),
+        )
+    state = read_state(OutputPaths(tmp_path / "o").state)
+    assert state is not None
+    assert 500 < state.lines < 1100
+    with pytest.raises(InputError, match="cannot read"):
+        resume([str(first), str(second)], tmp_path / "o", engine)
+    second.write_text(row(3) + "\n")
+    resume([str(first), str(second)], tmp_path / "o", engine)
+    assert len((tmp_path / "o").read_bytes().splitlines()) == 1101 - 22
 
 
 # What `harmless` is, but for its windows of 60 rows and a commit after each.
@@ -220,12 +281,15 @@ def test_signals_leave_a_run_that_can_go_on(
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     said = errors.decode()
-    assert f"to go on: harmless score {rows} -o {out} --model demo --resume" in said
+    assert f"to go on: harmless score --resume {rows} -o {out} --model demo" in said
     assert "Traceback" not in said
     done = start(*arguments, "--resume")
     assert done.wait(timeout=120) == 3, done.communicate()
     assert done.stderr is not None
     done.stderr.close()
+    whole = start("score", rows, "-o", tmp_path / "whole.jsonl", "--model", "demo")
+    whole.communicate()
+    assert read(out) == read(tmp_path / "whole.jsonl")
     assert len(out.read_bytes().splitlines()) == 10_000 * 49 // 50
 
 

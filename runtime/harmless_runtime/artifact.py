@@ -1,6 +1,7 @@
 """The artifact folder: what an export leaves behind and all that scoring needs."""
 
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -123,6 +124,8 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
             status = (folder / name).stat()
         except OSError:
             raise ArtifactError(f"the artifact is incomplete: {folder / name} is missing") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactError(f"{folder / name} is not a plain file")
         if check_files and status.st_nlink > 1:
             raise ArtifactError(
                 f"{folder / name} has {status.st_nlink} hard links, so it can be changed by "

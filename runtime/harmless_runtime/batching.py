@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 WINDOW_SECONDS = 40
 # What a modest machine with this provider computes a second; a faster one has shorter windows.
 _MODEST_FLOPS = {"cpu": 100e9, "cuda": 50e12}
-# Three windows are in memory at a time, so short rows need a limit of their own.
+# Four windows are in memory at a time, so short rows need a limit of their own.
 _WINDOW_ROWS = 8_192
 _WINDOW_BYTES = 64 * 2**20
-LINE_BYTES = 16 * 2**20
+LINE_BYTES = 4 * 2**20
 # On a GPU a shape that is new costs time: cuDNN plans for each. The number is a guess so far,
 # between few shapes and little padding (benchmarks/host.py tells both).
 _LENGTHS_PER_OCTAVE = {"cpu": 0, "cuda": 16}

@@ -98,17 +98,28 @@ def _terminate(_number: int, _frame: object) -> None:
 @contextmanager
 def _resumable(console: "Console", out: Path) -> Iterator[None]:
     """Tell how to go on with a run that ends early, if it can be gone on with."""
-    from harmless_runtime.display import say
-    from harmless_runtime.output import OutputPaths
+    from harmless_runtime.errors import OutputError
 
     try:
         yield
-    except BaseException:
-        if OutputPaths(out).state.exists():
-            arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
-            command = shlex.join(["harmless", *arguments, "--resume"])
-            say(console, f"what was scored so far is kept; to go on: {command}")
+    except OutputError as error:
+        # Of a state that is not this run's, it has said what there is to say.
+        if isinstance(error.__cause__, OSError):
+            _tell_how_to_resume(console, out)
         raise
+    except BaseException:
+        _tell_how_to_resume(console, out)
+        raise
+
+
+def _tell_how_to_resume(console: "Console", out: Path) -> None:
+    from harmless_runtime.display import say
+    from harmless_runtime.output import OutputPaths
+
+    if OutputPaths(out).state.exists():
+        name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
+        command = shlex.join(["harmless", name, "--resume", *arguments])
+        say(console, f"what was scored so far is kept; to go on: {command}")
 
 
 @app.command()
@@ -248,7 +259,7 @@ def score(
     ] = False,
     max_line_bytes: Annotated[
         int | None,
-        typer.Option(help="Longer lines are rejected.", show_default="16 MiB"),
+        typer.Option(help="Longer lines are rejected.", show_default="4 MiB"),
     ] = None,
     check_files: Annotated[
         bool | None,
@@ -273,7 +284,7 @@ def score(
     Exit codes: 0 every row scored, 1 failed, 2 wrong usage, 3 finished with some rows rejected,
     130 interrupted, 143 terminated; after the last two, and after many a failure, --resume goes on.
     """
-    with _terminal() as console, _resumable(console, out):
+    with _terminal() as console:
         from harmless_runtime.config import load_config
         from harmless_runtime.display import ScoringProgress, say, show_summary
         from harmless_runtime.engine import load_engine
@@ -304,7 +315,7 @@ def score(
             raise ConfigError("--resume goes on, --overwrite starts again: not both")
         check_free(out, inputs, overwrite=overwrite, resume=resume)
         engine = load_engine(settings)
-        with ScoringProgress(console, inputs) as progress:
+        with _resumable(console, out), ScoringProgress(console, inputs) as progress:
             summary = score_files(
                 inputs,
                 out,

@@ -22,7 +22,6 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output import OutputPaths, check_free
 from harmless_runtime.records import Line, Reject
 from harmless_runtime.state import (
-    FORMAT_VERSION,
     Consumed,
     Fingerprint,
     State,
@@ -68,11 +67,18 @@ class OutputFiles:
         self.consumed = Consumed()
         self.resumed: State | None = None
         self._fingerprint = dict(fingerprint)
-        self._pending = self._torn = False
+        self._replace = overwrite
+        self._counts: Mapping[str, int] = {}
+        # What was appended since the last commit; and whether a step failed, after which the disk
+        # cannot be asked again: a second fsync succeeds, whatever the first has lost.
+        self._pending = self._failed = False
         self._last_commit = -math.inf
         self._writing = threading.Lock()
-        self._files: dict[Path, BinaryIO] = {}
+        self._files: list[BinaryIO] = []
+        self._lock: BinaryIO | None = None
         try:
+            # Held until the end, under a name that no step of the protocol gives or takes.
+            self._lock = _lock(self.paths.lock)
             self._begin(overwrite=overwrite, resume=resume)
         except OSError as error:
             self._close()
@@ -80,8 +86,6 @@ class OutputFiles:
         except BaseException:
             self._close()
             raise
-        self._replace = self.resumed.replace if self.resumed else overwrite
-        self._counts: Mapping[str, int] = self.resumed.counts if self.resumed else {}
 
     @property
     def complete(self) -> bool:
@@ -89,33 +93,33 @@ class OutputFiles:
         return self.resumed is not None and self.resumed.complete
 
     def _begin(self, *, overwrite: bool, resume: bool) -> None:
-        """Lock the files, read the state, and cut off what it does not claim."""
+        """Read the state, and cut off what it does not claim."""
         paths = self.paths
-        # Locked before the state is read: until then, another run may go on writing both.
-        for path in paths.partials:
-            if path.exists() or not paths.state.exists():
-                self._files[path] = _open_locked(path)
         if resume:
             self.resumed = read_state(paths.state)
         elif paths.state.exists() and not overwrite:
             raise OutputError(f"another run has just left {paths.state}: pass --resume to go on")
-        if self.resumed is None:
+        state = self.resumed
+        if state is None:
             # Before anything is cut off, so that no state ever claims what is not there.
             disk.remove(paths.state)
-            disk.sync_folder(paths.scores.parent)
         else:
-            check_fingerprint(paths.state, self.resumed.fingerprint, self._fingerprint)
-            if self.resumed.complete:
+            check_fingerprint(paths.state, state.fingerprint, self._fingerprint)
+            self._replace, self._counts = state.replace, state.counts
+            if state.complete:
                 return
-        sizes = (self.resumed.scores_bytes, self.resumed.rejects_bytes) if self.resumed else (0, 0)
-        for path, size in zip(paths.partials, sizes, strict=True):
-            if path not in self._files:
-                self._files[path] = _open_locked(path)
-            if os.fstat(self._files[path].fileno()).st_size < size:
+        self._files = [_open(path) for path in paths.partials]
+        disk.sync_folder(paths.scores.parent)
+        sizes = (state.scores_bytes, state.rejects_bytes) if state else (0, 0)
+        for file, path, size in zip(self._files, paths.partials, sizes, strict=True):
+            if os.fstat(file.fileno()).st_size < size:
                 raise OutputError(
                     f"{path} has lost some of its {size:,} bytes: start again with --overwrite"
                 )
-            disk.truncate(self._files[path], size)
+            disk.truncate(file, size)
+        if state is None and (paths.scores.exists() or paths.rejects.exists()):
+            # Until the first window, only this tells that what is there is to be replaced.
+            self._commit(complete=False)
 
     def __enter__(self) -> Self:
         return self
@@ -135,28 +139,26 @@ class OutputFiles:
             done: the lines of input that these are the results of, in their order.
             counts: what the summary will tell, these results included.
         """
-        scores_file, rejects_file = (self._files[path] for path in self.paths.partials)
+        scores_file, rejects_file = self._files
         try:
             with self._writing:
-                self._torn = True
+                self._failed = True
                 disk.append(scores_file, lines)
-                disk.append(rejects_file, [reject.to_json() for reject in rejects])
-                self._torn = False
+                disk.append(rejects_file, (reject.to_json() for reject in rejects))
                 self.consumed.add(done)
                 self._counts = counts
                 self._pending = True
                 if time.monotonic() - self._last_commit >= _COMMIT_SECONDS:
                     self._commit(complete=False)
+                self._failed = False
         except OSError as error:
             raise OutputError(f"cannot write {self.paths.scores}: {error.strerror}") from error
 
     def _commit(self, *, complete: bool) -> State:
-        files = [self._files[path] for path in self.paths.partials]
-        for file in files:
+        for file in self._files:
             disk.sync(file)
-        scores_bytes, rejects_bytes = (os.fstat(file.fileno()).st_size for file in files)
+        scores_bytes, rejects_bytes = (os.fstat(file.fileno()).st_size for file in self._files)
         state = State(
-            format_version=FORMAT_VERSION,
             fingerprint=self._fingerprint,
             lines=self.consumed.lines,
             digest=self.consumed.digest,
@@ -179,9 +181,10 @@ class OutputFiles:
     ) -> None:
         try:
             if error is None:
-                _check_final_names(self.paths, replace=self._replace)
-                state = self.resumed if self.complete else self._commit(complete=True)
-                assert state is not None
+                state = self.resumed
+                if state is None or not state.complete:
+                    state = self._commit(complete=True)
+                _check_final_names(self.paths, state)
                 _settle(self.paths, state)
             else:
                 with self._writing, suppress(OSError):
@@ -193,22 +196,26 @@ class OutputFiles:
 
     def _keep(self) -> None:
         """Commit what a run that ends early has written."""
-        if self._pending and not self._torn:
+        if self._pending and not self._failed:
             self._commit(complete=False)
         elif not self.paths.state.exists():
             for path in self.paths.partials:  # nothing claims what is in them
                 disk.remove(path)
 
     def _close(self) -> None:
-        for file in self._files.values():
+        for file in self._files:
             with suppress(OSError):
                 file.close()
+        if self._lock is not None:
+            with suppress(OSError):
+                self.paths.lock.unlink()  # while it is held: whoever waits finds another file
+            self._lock.close()
 
 
-def _check_final_names(paths: OutputPaths, *, replace: bool) -> None:
+def _check_final_names(paths: OutputPaths, state: State) -> None:
     """Raise OutputError where a file has come by a name that this run was to give."""
     for partial, final in zip(paths.partials, (paths.scores, paths.rejects), strict=True):
-        if partial.exists() and final.exists() and not replace:
+        if partial.exists() and final.exists() and not state.replace:
             raise OutputError(
                 f"{final} has appeared during the run and is left alone: the scores are in "
                 f"{paths.partials[0]}, and --resume names them once it is gone"
@@ -237,19 +244,24 @@ def _rename(partial: Path, final: Path) -> None:
         disk.rename(partial, final)
 
 
-def _open_locked(path: Path) -> BinaryIO:
-    """Open a file for writing, made if need be and left as it is, locked against other runs."""
+def _open(path: Path) -> BinaryIO:
+    """Open a file for writing, made if need be and left as it is."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    return os.fdopen(descriptor, "r+b", buffering=2**20)
+
+
+def _lock(path: Path) -> BinaryIO:
+    """Lock a file, made if need be, against other runs until it is closed."""
+    file = _open(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        file = os.fdopen(descriptor, "r+b", buffering=2**20)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another run may have finished in between, and given the file its final name.
-            if not os.path.samestat(os.fstat(descriptor), path.stat()):
-                raise BlockingIOError
-        except BaseException:
-            file.close()
-            raise
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another run may have finished in between, and removed the name.
+        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise BlockingIOError
     except BlockingIOError:
-        raise OutputError(f"another run is writing {path}") from None
+        file.close()
+        raise OutputError(f"another run is writing this output ({path})") from None
+    except BaseException:
+        file.close()
+        raise
     return file

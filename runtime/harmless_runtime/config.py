@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harmless_runtime.batching import LINE_BYTES
 from harmless_runtime.errors import ConfigError
 
+# PyYAML's own, and what its conversions of a value raise.
+_YAML_ERRORS = (
+    yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError,
+)  # fmt: skip
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 2, 200
 DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
@@ -81,7 +85,7 @@ def load_config(path: Path | None, flags: dict[str, Any]) -> ScorerConfig:
             loaded = yaml.safe_load(path.read_bytes())
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except _YAML_ERRORS as error:
             raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if loaded is None:
             loaded = {}

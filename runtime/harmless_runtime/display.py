@@ -26,8 +26,8 @@ def say(console: Console, text: str) -> None:
 
     A terminal would obey them; they are shown as Python writes them.
     """
-    safe = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-    console.print(safe, markup=False, highlight=False, soft_wrap=True)
+    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    console.print(safe, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class ConsoleHandler(logging.Handler):

@@ -20,7 +20,7 @@ from harmless_runtime.batching import (
     plan_limits,
 )
 from harmless_runtime.config import ScorerConfig
-from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError
+from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
 from harmless_runtime.models import find_artifact, is_checkpoint
 from harmless_runtime.providers import Provider, provider_for, select_provider
 from harmless_runtime.session import Session
@@ -45,15 +45,15 @@ class Batch:
 class Engine:
     """An artifact, its tokenizer and its session, ready to score.
 
-    `wider` loads an engine of the same checkpoint in fp32, where that can be had, for the rows that
-    have no finite score in this one's precision.
+    `wider` loads an engine of the same checkpoint in fp32, if it can, for the rows that have no
+    finite score in this one's precision.
     """
 
     artifact: Artifact
     tokenizer: PairTokenizer
     session: Session
     limits: Limits
-    wider: Callable[[], "Engine"] | None = None
+    wider: Callable[[], "Engine | None"] | None = None
 
     def score(
         self,
@@ -93,7 +93,9 @@ class Engine:
                 len(overflown),
                 self.artifact.manifest.precision,
             )
-            scores[overflown] = self.wider().score([encoded[i] for i in overflown])
+            wider = self.wider()
+            if wider is not None:
+                scores[overflown] = wider.score([encoded[i] for i in overflown])
         return scores
 
     def why_no_score(self, score: float) -> str:
@@ -102,7 +104,7 @@ class Engine:
         if precision == "fp32":
             return f"the score in fp32 is {score}"
         if self.wider is not None:
-            return f"the score is {score}, in {precision} and in fp32"
+            return f"the score in {precision} is {score}, and fp32 gave none either"
         return f"the score in {precision} is {score}: export the checkpoint in fp32 for such rows"
 
     def _run(
@@ -179,7 +181,16 @@ def load_engine(config: ScorerConfig) -> Engine:
     if precision == "fp32" or not is_checkpoint(config.model):
         return engine
     in_fp32 = config.model_copy(update={"precision": "fp32"})
-    return replace(engine, wider=cache(lambda: load_engine(in_fp32)))
+
+    @cache
+    def wider() -> Engine | None:
+        try:
+            return load_engine(in_fp32)
+        except HarmlessError as error:  # a row without a score does not end a run
+            logger.warning("fp32 cannot be had: %s", error)
+            return None
+
+    return replace(engine, wider=wider)
 
 
 def build_engine(

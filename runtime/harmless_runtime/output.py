@@ -1,5 +1,6 @@
 """Scored rows to lines of output, and the names of the files that hold them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 
 from harmless_runtime import disk
 from harmless_runtime.errors import OutputError
+from harmless_runtime.records import STDIN
 from harmless_runtime.tokenization import Encoded
 
 
@@ -52,8 +54,13 @@ class OutputPaths:
         return _partial(self.scores), _partial(self.rejects)
 
     @property
+    def lock(self) -> Path:
+        """What a run locks against others."""
+        return self.scores.with_name(self.scores.name + ".lock")
+
+    @property
     def all(self) -> tuple[Path, ...]:
-        """Every name that a run may give."""
+        """Every name that a run may give to what it keeps."""
         return (self.scores, self.rejects, *self.partials, self.state, disk.temporary(self.state))
 
     @property
@@ -82,12 +89,24 @@ def check_free(output: Path, sources: Sequence[str], *, overwrite: bool, resume:
         if path.is_symlink() or not path.is_file():
             raise OutputError(f"{path} is not a regular file, and has to be one")
         for source in sources:
-            if Path(source).exists() and path.samefile(source):
+            if _is_file_of(source, path):
                 raise OutputError(f"{path} is an input, and would be written over")
         if not (overwrite or resume):
             raise OutputError(
                 f"{path} exists: pass --resume to continue an interrupted run, --overwrite to "
                 "start again, or choose another name"
             )
-    if resume and output.exists() and not paths.state.exists():
-        raise OutputError(f"{output} is complete: there is nothing to resume")
+    if resume and not paths.state.exists():
+        if output.exists():
+            raise OutputError(f"{output} is complete: there is nothing to resume")
+        if paths.rejects.exists():
+            raise OutputError(f"{paths.rejects} exists, and is of no run that could be resumed")
+
+
+def _is_file_of(source: str, path: Path) -> bool:
+    """Tell whether a source, standard input too, reads from a file."""
+    try:
+        status = os.fstat(0) if source == STDIN else Path(source).stat()
+    except OSError:
+        return False
+    return os.path.samestat(status, path.stat())

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +16,8 @@ from harmless_runtime import __version__
 from harmless_runtime.commit import OutputFiles
 from harmless_runtime.engine import Batch, Engine
 from harmless_runtime.errors import InputError
-from harmless_runtime.output import score_line
-from harmless_runtime.records import Line, Reject, read_lines
+from harmless_runtime.output import check_free, score_line
+from harmless_runtime.records import Line, Reject, check_sources, read_lines
 from harmless_runtime.windows import Row, Window, read_ahead
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ def score_files(
         SessionError: onnxruntime failed.
     """
     start = time.perf_counter()
+    check_sources(sources)
+    check_free(output, sources, overwrite=overwrite, resume=resume)
     output_files = OutputFiles(
         output, sources, fingerprint(sources, engine, details), overwrite=overwrite, resume=resume
     )
@@ -141,9 +144,15 @@ def fingerprint(sources: Sequence[str], engine: Engine, details: bool) -> dict[s
     """What decides the bytes of a run's output, by names for the user."""
     manifest, limits = engine.artifact.manifest, engine.limits
     files = hashlib.sha256(repr(sorted(manifest.files.items())).encode()).hexdigest()
-    sizes = {f"the size of {s}": Path(s).stat().st_size for s in sources if Path(s).is_file()}
+    # A name of a file may hold bytes that are not UTF-8.
+    names = [os.fsencode(s).decode("utf-8", "backslashreplace") for s in sources]
+    sizes = {
+        f"the size of {name}": Path(source).stat().st_size
+        for name, source in zip(names, sources, strict=True)
+        if Path(source).is_file()
+    }
     return {
-        "the input": list(sources),
+        "the input": names,
         **sizes,
         "the artifact's SHA-256": files,
         "precision": manifest.precision,
@@ -153,6 +162,7 @@ def fingerprint(sources: Sequence[str], engine: Engine, details: bool) -> dict[s
         "the windows' limits": [limits.window_tokens, limits.window_rows, limits.window_bytes],
         "the longest line": limits.line_bytes,
         "--details": details,
+        "fp32 for rows that overflow": engine.wider is not None,
         "the release": __version__,
     }
 

@@ -1,10 +1,10 @@
 """JSONL files to records, one a line; a line that cannot be scored becomes a reject."""
 
 import base64
-import codecs
 import logging
 import os
 import sys
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ def check_sources(sources: Sequence[str]) -> None:
                 raise InputError(
                     f"{source} is compressed: {tool} {source} | harmless score - -o OUT.jsonl"
                 )
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
             raise InputError(
                 f"{source} is in UTF-16: iconv -f UTF-16 -t UTF-8 {source} | harmless score - "
                 "-o OUT.jsonl"
@@ -119,15 +119,17 @@ def read_lines(sources: Sequence[str], line_bytes: int) -> Iterator[Line]:
         try:
             with _open(source) as file:
                 number = 0
-                while raw := file.readline(line_bytes + 1):
+                # A byte order mark is not text, and not of the first line.
+                while raw := file.readline(line_bytes + 1 + (0 if number else len(BOM_UTF8))):
                     number += 1
                     if number == 1:
-                        raw = raw.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is not text
-                    if len(raw) > line_bytes and not raw.endswith(b"\n"):
-                        length = len(raw) + _skip_line(file)
-                        yield Line(source, number, raw[:_KEPT_BYTES], length)
-                    elif raw.strip(b" \t\r\n"):  # what JSON calls white space
-                        yield Line(source, number, raw.removesuffix(b"\n"))
+                        raw = raw.removeprefix(BOM_UTF8)
+                    text = raw.removesuffix(b"\n")
+                    if len(text) > line_bytes:
+                        rest = _skip_line(file) if text is raw else 0
+                        yield Line(source, number, text[:_KEPT_BYTES], len(text) + rest)
+                    elif text.strip(b" \t\r"):  # what JSON calls white space
+                        yield Line(source, number, text)
         except OSError as error:
             raise InputError(f"cannot read {source}: {error.strerror}") from error
 

@@ -12,7 +12,7 @@ from harmless_runtime.engine import load_engine
 from harmless_runtime.errors import InputError
 from harmless_runtime.pipeline import refusal, score_files
 from harmless_runtime.prompt import question_and_answer
-from harmless_runtime.records import Reject, read_lines
+from harmless_runtime.records import Reject, check_sources, read_lines
 from harmless_runtime.windows import read_ahead
 
 
@@ -62,6 +62,7 @@ class Gpt2HarmlessScorer:
                 sets such lines aside instead).
         """
         results = []
+        check_sources([str(path)])
         lines = read_lines([str(path)], self._engine.limits.line_bytes)
         for window in read_ahead(lines, self._engine.tokenizer, self._engine.limits):
             if window.rejects:

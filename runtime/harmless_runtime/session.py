@@ -83,10 +83,16 @@ class Session:
         self.capacity = max_tokens
         self.times = ShapeTimes()
         self._place = (provider, device if provider == "cuda" else 0)
-        self._staging = np.zeros(max_tokens, np.int64)
         allocate = ort.OrtValue.ortvalue_from_shape_and_type
-        self._ids = allocate([max_tokens], np.int64, *self._place)
-        self._logits = allocate([max_tokens, 1], np.float32, *self._place)
+        try:
+            self._staging = np.zeros(max_tokens, np.int64)
+            self._ids = allocate([max_tokens], np.int64, *self._place)
+            self._logits = allocate([max_tokens, 1], np.float32, *self._place)
+        except Exception as error:
+            raise SessionError(
+                f"there is no memory for batches of {max_tokens:,} tokens ({one_line(error)}): use "
+                "a lower --batch-size, or another --device"
+            ) from error
         self._binding = self._session.io_binding()
         self._graphs: dict[tuple[int, ...], str] = {}
         self._thread = ThreadPoolExecutor(1, "session")

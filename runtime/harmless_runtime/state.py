@@ -31,7 +31,6 @@ class State(msgspec.Struct, frozen=True):
     and `complete` that only they are missing.
     """
 
-    format_version: int
     fingerprint: dict[str, Any]
     lines: Count
     digest: str
@@ -42,9 +41,17 @@ class State(msgspec.Struct, frozen=True):
     complete: bool
 
 
+class _File(msgspec.Struct):
+    format_version: int
+    sha256: str
+    state: msgspec.Raw
+
+
 def write_state(path: Path, state: State) -> None:
-    """Write the state in place of the one before."""
-    disk.replace(path, msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
+    """Write the state, with its own SHA-256, in place of the one before."""
+    content = msgspec.json.encode(state)
+    file = _File(FORMAT_VERSION, hashlib.sha256(content).hexdigest(), msgspec.Raw(content))
+    disk.replace(path, msgspec.json.encode(file) + b"\n")
 
 
 def read_state(path: Path) -> State | None:
@@ -54,19 +61,21 @@ def read_state(path: Path) -> State | None:
         OutputError: the file is not a state that this release reads.
     """
     try:
-        state = msgspec.json.decode(path.read_bytes(), type=State)
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
+        if file.format_version != FORMAT_VERSION:
+            raise OutputError(
+                f"{path} is of another release (format {file.format_version}): finish the run with "
+                "that, or start again with --overwrite"
+            )
+        if hashlib.sha256(file.state).hexdigest() != file.sha256:
+            raise OutputError(f"{path} is damaged: start again with --overwrite")
+        return msgspec.json.decode(file.state, type=State)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OutputError(f"{path} is damaged ({error}): start again with --overwrite") from error
-    if state.format_version != FORMAT_VERSION:
-        raise OutputError(
-            f"{path} is of another release (format {state.format_version}): finish the run with "
-            "that, or start again with --overwrite"
-        )
-    return state
 
 
 def check_fingerprint(path: Path, then: Fingerprint, now: Fingerprint) -> None:

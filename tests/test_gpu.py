@@ -1,0 +1,86 @@
+"""What only an NVIDIA GPU can show; reported as skipped where there is none."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from checkpoints import make_model, save_checkpoint
+from conftest import Run
+from harmless_export import export_checkpoint, verify_artifact
+from harmless_export.verify import LIMITS, pytorch_scores
+from harmless_runtime import session
+from harmless_runtime.artifact import Artifact
+from harmless_runtime.demo import DEMO_ROWS
+from harmless_runtime.engine import Engine, build_engine
+from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.tokenization import Encoded
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with the head size of GPT-2, for which the attention kernels are made."""
+    folder = tmp_path_factory.mktemp("wide")
+    return save_checkpoint(folder, make_model(n_embd=256, n_head=4))
+
+
+def export(checkpoint: Path, out: Path, precision: Any) -> Artifact:
+    return export_checkpoint(str(checkpoint), out, precision=precision, verify=False)
+
+
+def random_rows(count: int) -> list[Encoded]:
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(1, 700, count)
+    return [Encoded(rng.integers(1, 600, n).astype(np.int32), False) for n in lengths]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_parity(wide: Path, tmp_path: Path, precision: str) -> None:
+    artifact = verify_artifact(export(wide, tmp_path / "a", precision), provider="cuda")
+    assert artifact.manifest.parity
+    for report in artifact.manifest.parity:
+        assert "cuda" in report.runner
+        assert report.relative <= LIMITS[precision]
+
+
+def test_the_command(wide: Path, tmp_path: Path, harmless: Run) -> None:
+    artifact = export(wide, tmp_path / "a", "fp16")
+    options = ("--model", artifact.folder, "--provider", "cuda")
+    done = harmless("score", DEMO_ROWS, "-o", tmp_path / "o.jsonl", *options)
+    assert done.returncode == 0, done.stderr
+    assert "cuda, fp16" in done.stderr
+    rows = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
+    pairs = [question_and_answer(r["instruction"], r.get("input", ""), r["output"]) for r in rows]
+    truth = pytorch_scores(wide, pairs, 1024)
+    scores = [json.loads(line)["score"] for line in (tmp_path / "o.jsonl").open()]
+    assert np.abs(scores - truth).max() / truth.std() < LIMITS["fp16"]
+
+
+def run_both_ways(engine: Engine, other: Engine) -> None:
+    rows = random_rows(60)
+    expected = engine.score(rows)
+    assert np.abs(other.score(rows) - expected).max() / expected.std() < LIMITS["fp16"]
+
+
+def test_memory_that_is_limited(wide: Path, tmp_path: Path) -> None:
+    artifact = export(wide, tmp_path / "a", "fp16")
+    engine = build_engine(artifact, "cuda", batch_size=64)
+    cramped = build_engine(artifact, "cuda", batch_size=64, gpu_memory=0.1)
+    run_both_ways(engine, cramped)
+    assert cramped.session.capacity < engine.session.capacity
+
+
+def test_graphs(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = export(wide, tmp_path / "a", "fp16")
+    engine = build_engine(artifact, "cuda")
+    monkeypatch.setattr(session, "_GRAPH_TOKENS", 4096)
+    replayed = build_engine(artifact, "cuda", batch_size=2)
+    # Small batches, so that shapes come again and their graphs are replayed.
+    replayed = replace(replayed, limits=replace(replayed.limits, batch_tokens=2048))
+    for _ in range(4):
+        run_both_ways(engine, replayed)
