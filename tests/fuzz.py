@@ -1,6 +1,6 @@
 """Random rows, configurations, artifacts and states, each of which may only be taken or refused.
 
-    python tests/fuzz.py --examples 20000
+    python tests/fuzz.py --examples 2000
 
 The tests run the same checks on a few examples each.
 """
@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--examples", type=int, default=20_000, help="of each kind")
+    parser.add_argument("--examples", type=int, default=2_000, help="of each kind")
     args = parser.parse_args()
     begin = time.monotonic()
     for name in CHECKS:

@@ -57,7 +57,8 @@ def test_the_command(wide: Path, tmp_path: Path, harmless: Run) -> None:
     rows = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
     pairs = [question_and_answer(r["instruction"], r.get("input", ""), r["output"]) for r in rows]
     truth = pytorch_scores(wide, pairs, 1024)
-    scores = [json.loads(line)["score"] for line in (tmp_path / "o.jsonl").open()]
+    lines = (tmp_path / "o.jsonl").read_text().splitlines()
+    scores = [json.loads(line)["score"] for line in lines]
     assert np.abs(scores - truth).max() / truth.std() < LIMITS["fp16"]
 
 

@@ -281,7 +281,7 @@ def test_signals_leave_a_run_that_can_go_on(
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     said = errors.decode()
-    assert f"to go on: harmless score --resume {rows} -o {out} --model demo" in said
+    assert f"lines are done and kept; to go on: harmless score --resume {rows} -o {out} --model demo" in said
     assert "Traceback" not in said
     done = start(*arguments, "--resume")
     assert done.wait(timeout=120) == 3, done.communicate()

@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # it cuts the names of options off where a terminal is narrow
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -114,12 +115,20 @@ def _resumable(console: "Console", out: Path) -> Iterator[None]:
 
 def _tell_how_to_resume(console: "Console", out: Path) -> None:
     from harmless_runtime.display import say
+    from harmless_runtime.errors import OutputError
     from harmless_runtime.output import OutputPaths
+    from harmless_runtime.state import read_state
 
-    if OutputPaths(out).state.exists():
-        name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
-        command = shlex.join(["harmless", name, "--resume", *arguments])
-        say(console, f"what was scored so far is kept; to go on: {command}")
+    try:
+        state = read_state(OutputPaths(out).state)
+    except OutputError:  # it has been said
+        return
+    if state is None:
+        say(console, "nothing was committed yet, so there is nothing to resume")
+        return
+    name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
+    command = shlex.join(["harmless", name, "--resume", *arguments])
+    say(console, f"the first {state.lines:,} lines are done and kept; to go on: {command}")
 
 
 @app.command()

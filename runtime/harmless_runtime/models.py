@@ -56,7 +56,15 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
         ) from None
     logger.info("exporting %s once, in %s, to %s", config.model, precision, cached)
     cached.parent.mkdir(parents=True, exist_ok=True)
-    return export_checkpoint(config.model, cached, precision=precision)
+    artifact = export_checkpoint(config.model, cached, precision=precision)
+    for report in artifact.manifest.parity[:1]:
+        logger.info(
+            "its scores differ from PyTorch's in fp32 by %.2g standard deviations at most, and %g "
+            "is allowed",
+            report.relative,
+            report.limit,
+        )
+    return artifact
 
 
 def is_checkpoint(model: str) -> bool:

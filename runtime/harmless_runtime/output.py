@@ -94,7 +94,7 @@ def check_free(output: Path, sources: Sequence[str], *, overwrite: bool, resume:
         if not (overwrite or resume):
             raise OutputError(
                 f"{path} exists: pass --resume to continue an interrupted run, --overwrite to "
-                "start again, or choose another name"
+                "start again (in Python resume=True, overwrite=True), or choose another name"
             )
     if resume and not paths.state.exists():
         if output.exists():

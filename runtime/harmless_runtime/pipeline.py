@@ -112,7 +112,7 @@ def score_files(
     with output_files as files, ThreadPoolExecutor(1, "writer") as writer:
         written: Future[None] | None = None
         on_progress(tally)
-        lines_left = _lines_left(files, sources, engine)
+        lines_left = _lines_left(files, sources, engine, resume)
         for window in read_ahead(lines_left, engine.tokenizer, engine.limits):
             if strict and window.rejects:
                 raise refusal(window.rejects[0])
@@ -167,7 +167,9 @@ def fingerprint(sources: Sequence[str], engine: Engine, details: bool) -> dict[s
     }
 
 
-def _lines_left(files: OutputFiles, sources: Sequence[str], engine: Engine) -> Iterator[Line]:
+def _lines_left(
+    files: OutputFiles, sources: Sequence[str], engine: Engine, resume: bool
+) -> Iterator[Line]:
     """The lines of the input that no result is on the disk for."""
     if files.complete:
         return iter([])
@@ -175,6 +177,8 @@ def _lines_left(files: OutputFiles, sources: Sequence[str], engine: Engine) -> I
     if files.resumed is not None:
         logger.info("resuming: %s lines are done, and are compared", f"{files.resumed.lines:,}")
         files.consumed.skip(lines, files.resumed)
+    elif resume:
+        logger.info("there is nothing to resume: starting from the first line")
     return lines
 
 

@@ -41,7 +41,8 @@ def select_provider(requested: str, device: int) -> Provider:
             logger.info("running on CUDA device %d", device)
         return "cuda"
     if requested == "cuda":
-        raise SessionError(f"--provider cuda: {obstacle}")
+        where = "" if _has_driver() else "no NVIDIA GPU was found here, and "
+        raise SessionError(f"--provider cuda: {where}{obstacle}")
     if _has_driver():
         logger.warning("running on the CPU, though this machine has an NVIDIA GPU: %s", obstacle)
     else:

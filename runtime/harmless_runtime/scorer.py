@@ -9,7 +9,7 @@ import msgspec
 
 from harmless_runtime.config import make_config
 from harmless_runtime.engine import load_engine
-from harmless_runtime.errors import InputError
+from harmless_runtime.errors import ConfigError, InputError
 from harmless_runtime.pipeline import refusal, score_files
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.records import Reject, check_sources, read_lines
@@ -27,6 +27,11 @@ class Gpt2HarmlessScorer:
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        if config is not None and not isinstance(config, Mapping):
+            raise ConfigError(
+                f"the configuration is a {type(config).__name__}, and has to be a mapping, such as "
+                "yaml.safe_load makes of a file"
+            )
         self.config = make_config(dict(config or {}))
         self._engine = load_engine(self.config)
 
