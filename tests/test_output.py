@@ -165,3 +165,29 @@ def test_names_too_long_for_the_system_are_one_sentence(
     assert done.returncode == 1
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_files_called_as_a_lock_is_are_left_alone(tmp_path: Path, harmless: Run) -> None:
+    lock = tmp_path / "o.jsonl.lock"
+    rows = tmp_path / "rows"
+    for content, source in (("precious", rows), (ROW, lock), ("", lock)):
+        rows.write_text(ROW)
+        lock.write_text(content)
+        done = harmless("score", source, "-o", tmp_path / "o.jsonl", "--model", "demo")
+        assert done.returncode == 1
+        assert "a run would lock a file of that name" in done.stderr
+        assert lock.read_text() == content
+    # An empty one that is nobody's input is what a crash leaves.
+    assert harmless("score", rows, "-o", tmp_path / "o.jsonl", "--model", "demo").returncode == 0
+    assert names(tmp_path) == ["o.jsonl", "rows"]
+
+
+def test_one_runs_rejects_are_not_anothers_scores(tmp_path: Path) -> None:
+    with (
+        OutputFiles(tmp_path / "x.jsonl", [], {}),
+        pytest.raises(OutputError, match="another run is writing this output"),
+    ):
+        OutputFiles(tmp_path / "x.rejects.jsonl", [], {}, overwrite=True)
+    for suffix in ("partial", "state", "lock"):
+        with pytest.raises(OutputError, match="is called as runs call"):
+            OutputFiles(tmp_path / f"x.jsonl.{suffix}", [], {}, overwrite=True)

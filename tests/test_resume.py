@@ -146,7 +146,7 @@ def test_states_that_are_damaged(rows: Path, tmp_path: Path, engine: Engine) -> 
             resume([str(rows)], out, engine)
     paths.state.write_bytes(state)
     paths.partials[0].write_bytes(partial[:10])
-    with pytest.raises(OutputError, match="has lost some of its"):
+    with pytest.raises(OutputError, match="has lost or changed some of its first"):
         resume([str(rows)], out, engine)
     # More than is claimed is what a crash leaves: cut off.
     paths.partials[0].write_bytes(partial + b'{"id": 1, "sc')
@@ -281,7 +281,10 @@ def test_signals_leave_a_run_that_can_go_on(
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     said = errors.decode()
-    assert f"lines are done and kept; to go on: harmless score --resume {rows} -o {out} --model demo" in said
+    assert (
+        f"lines are done and kept; to go on: harmless score --resume {rows} -o {out} --model demo"
+        in said
+    )
     assert "Traceback" not in said
     done = start(*arguments, "--resume")
     assert done.wait(timeout=120) == 3, done.communicate()
@@ -325,3 +328,91 @@ def test_resume_and_overwrite_are_not_both_possible(
     assert done.returncode == 2
     assert "--resume goes on, --overwrite starts again" in done.stderr
     assert not out.exists()
+
+
+def test_results_that_were_changed_are_not_gone_on_with(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    stop_after(100, [str(rows)], out, engine)
+    partial = OutputPaths(out).partials[0]
+    partial.write_bytes(partial.read_bytes().replace(b'"score": ', b'"score":9', 1))
+    with pytest.raises(OutputError, match="has lost or changed some of its first"):
+        resume([str(rows)], out, engine)
+
+
+@pytest.mark.parametrize("step", ["removed", "replaced"])
+def test_results_that_vanish_during_the_run_are_missed(
+    step: str, rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    partial = OutputPaths(out).partials[0]
+
+    def vanish(tally: Tally) -> None:
+        if tally.rows > 300:
+            partial.unlink(missing_ok=True)
+            if step == "replaced":
+                partial.touch()
+
+    with pytest.raises(OutputError, match="was removed or replaced during the run"):
+        score_files([str(rows)], out, engine, on_progress=vanish)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"less"])
+def test_complete_results_that_vanish_before_they_are_named(
+    content: bytes | None, rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    partial = OutputPaths(out).partials[0]
+    with pytest.raises(OutputError, match="has appeared"):
+        score_files([str(rows)], out, engine, on_progress=lambda _: out.touch())
+    out.unlink()
+    partial.unlink()
+    if content is not None:
+        partial.write_bytes(content)
+    with pytest.raises(OutputError, match="has lost some of its"):
+        resume([str(rows)], out, engine)
+    assert not out.exists()
+
+
+def test_strict_takes_no_rejects_of_an_earlier_run(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    stop_after(100, [str(rows)], tmp_path / "o.jsonl", engine)
+    with pytest.raises(InputError, match="2 lines were rejected before the run was interrupted"):
+        resume([str(rows)], tmp_path / "o.jsonl", engine, strict=True)
+
+
+def test_a_second_signal_changes_nothing(rows: Path, tmp_path: Path) -> None:
+    rows.write_text("".join(f"{row(n)}\n" for n in range(10_000)))
+    for pause in (0.0, 0.01, 0.03):
+        out = tmp_path / f"{pause}.jsonl"
+        process = start("score", rows, "-o", out, "--model", "demo")
+        wait_for(OutputPaths(out).state)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(pause)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        # Where both come at once, either may be seen first.
+        assert process.returncode in ((130, 143) if pause < 0.01 else (143,)), errors
+        assert b"Traceback" not in errors
+
+
+def test_messages_that_nobody_reads_end_no_run(rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    command: list[str | Path] = [
+        sys.executable,
+        "-c",
+        SMALL,
+        "score",
+        rows,
+        "-o",
+        out,
+        "--model",
+        "demo",
+    ]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*command, "--max-length", "5"], stderr=full, check=False)
+    assert done.returncode == 3
+    assert len(out.read_bytes().splitlines()) == COUNT - 8

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REJECTS = 1, 2, 3
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # as shells count: 128 + the signal's number
 
 app = typer.Typer(
     help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",
@@ -66,12 +65,11 @@ def _terminal() -> Iterator["Console"]:
     """Give a console on stderr, and turn errors into one sentence and an exit code."""
     from rich.console import Console
 
-    from harmless_runtime.display import say, set_up_logging
+    from harmless_runtime.display import Messages, say, set_up_logging
     from harmless_runtime.errors import ConfigError, HarmlessError
 
-    console = Console(stderr=True)
+    console = Console(file=cast("IO[str]", Messages()))
     set_up_logging(console)
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         yield console
     except HarmlessError as error:
@@ -82,18 +80,24 @@ def _terminal() -> Iterator["Console"]:
         where = f"{error.filename}: " if error.filename else ""
         say(console, f"error: {where}{error.strerror or error}")
         raise typer.Exit(EXIT_FAILED) from None
-    except KeyboardInterrupt as error:
-        terminated = isinstance(error, _Terminated)
-        say(console, "terminated" if terminated else "interrupted")
-        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED) from None
+    except BaseException:
+        # An interrupt may come out of an import as another exception.
+        if not _signals:
+            raise
+        say(console, "interrupted" if _signals[0] == signal.SIGINT else "terminated")
+        raise typer.Exit(128 + _signals[0]) from None
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: what asks a process to end does so as politely as a person."""
+# The signal that ends this process, once it has come.
+_signals: list[int] = []
 
 
-def _terminate(_number: int, _frame: object) -> None:
-    raise _Terminated
+def _end(number: int, _frame: object) -> None:
+    """End as an interrupt does, once: what then is committed is not to be disturbed."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    _signals.append(number)
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -125,6 +129,9 @@ def _tell_how_to_resume(console: "Console", out: Path) -> None:
         return
     if state is None:
         say(console, "nothing was committed yet, so there is nothing to resume")
+        return
+    if not all(argument.isprintable() for argument in sys.argv):
+        say(console, f"the first {state.lines:,} lines are done and kept; --resume goes on")
         return
     name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
     command = shlex.join(["harmless", name, "--resume", *arguments])
@@ -360,4 +367,11 @@ def _need_export_extra(command: str) -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _end)
+    try:
+        app()
+    except BaseException:
+        if _signals:  # before or after a command had the means to tell
+            sys.exit(128 + _signals[0])
+        raise

@@ -7,6 +7,7 @@ state is cut off by `--resume`, and done again.
 """
 
 import fcntl
+import hashlib
 import math
 import os
 import threading
@@ -75,16 +76,21 @@ class OutputFiles:
         self._last_commit = -math.inf
         self._writing = threading.Lock()
         self._files: list[BinaryIO] = []
-        self._lock: BinaryIO | None = None
+        self._digests = [hashlib.sha256(), hashlib.sha256()]
+        self._locks: list[BinaryIO] = []
         try:
-            # Held until the end, under a name that no step of the protocol gives or takes.
-            self._lock = _lock(self.paths.lock)
+            # Held until the end, under names that no step of the protocol gives or takes.
+            for path in self.paths.locks:
+                self._locks.append(_lock(path))
             self._begin(overwrite=overwrite, resume=resume)
-        except OSError as error:
-            self._close()
-            raise OutputError(f"cannot write {output}: {error.strerror}") from error
-        except BaseException:
-            self._close()
+        except BaseException as error:
+            try:
+                if self._files and self.resumed is None:
+                    self._keep()
+            finally:
+                self._close()
+            if isinstance(error, OSError):
+                raise OutputError(f"cannot write {output}: {error.strerror}") from error
             raise
 
     @property
@@ -110,11 +116,13 @@ class OutputFiles:
                 return
         self._files = [_open(path) for path in paths.partials]
         disk.sync_folder(paths.scores.parent)
-        sizes = (state.scores_bytes, state.rejects_bytes) if state else (0, 0)
-        for file, path, size in zip(self._files, paths.partials, sizes, strict=True):
-            if os.fstat(file.fileno()).st_size < size:
+        for i, (file, path) in enumerate(zip(self._files, paths.partials, strict=True)):
+            size, sha256 = _claims(state)[i] if state else (0, None)
+            self._digests[i] = _digest(file, size)
+            if sha256 is not None and self._digests[i].hexdigest() != sha256:
                 raise OutputError(
-                    f"{path} has lost some of its {size:,} bytes: start again with --overwrite"
+                    f"{path} has lost or changed some of its first {size:,} bytes: start again "
+                    "with --overwrite"
                 )
             disk.truncate(file, size)
         if state is None and (paths.scores.exists() or paths.rejects.exists()):
@@ -139,12 +147,13 @@ class OutputFiles:
             done: the lines of input that these are the results of, in their order.
             counts: what the summary will tell, these results included.
         """
-        scores_file, rejects_file = self._files
         try:
             with self._writing:
                 self._failed = True
-                disk.append(scores_file, lines)
-                disk.append(rejects_file, (reject.to_json() for reject in rejects))
+                results = (lines, [reject.to_json() for reject in rejects])
+                for file, digest, own in zip(self._files, self._digests, results, strict=True):
+                    disk.append(file, own)
+                    digest.update(b"".join(own))
                 self.consumed.add(done)
                 self._counts = counts
                 self._pending = True
@@ -163,7 +172,9 @@ class OutputFiles:
             lines=self.consumed.lines,
             digest=self.consumed.digest,
             scores_bytes=scores_bytes,
+            scores_sha256=self._digests[0].hexdigest(),
             rejects_bytes=rejects_bytes,
+            rejects_sha256=self._digests[1].hexdigest(),
             counts=dict(self._counts),
             replace=self._replace,
             complete=complete,
@@ -183,6 +194,7 @@ class OutputFiles:
             if error is None:
                 state = self.resumed
                 if state is None or not state.complete:
+                    _check_still_there(self._files, self.paths.partials)
                     state = self._commit(complete=True)
                 _check_final_names(self.paths, state)
                 _settle(self.paths, state)
@@ -206,19 +218,52 @@ class OutputFiles:
         for file in self._files:
             with suppress(OSError):
                 file.close()
-        if self._lock is not None:
+        for path, lock in zip(self.paths.locks, self._locks, strict=False):
             with suppress(OSError):
-                self.paths.lock.unlink()  # while it is held: whoever waits finds another file
-            self._lock.close()
+                path.unlink()  # while it is held: whoever waits finds another file
+            lock.close()
+
+
+def _claims(state: State) -> list[tuple[int, str]]:
+    """The size and the SHA-256 that a state claims of scores and rejects."""
+    return [
+        (state.scores_bytes, state.scores_sha256),
+        (state.rejects_bytes, state.rejects_sha256),
+    ]
+
+
+def _digest(file: BinaryIO, size: int) -> "hashlib._Hash":
+    """SHA-256 of the first bytes of a file."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size > 0 and (chunk := file.read(min(size, 2**20))):
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest
+
+
+def _check_still_there(files: Sequence[BinaryIO], paths: Sequence[Path]) -> None:
+    """Raise OutputError where what was written has lost its name."""
+    for file, path in zip(files, paths, strict=True):
+        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise OutputError(f"{path} was removed or replaced during the run")
 
 
 def _check_final_names(paths: OutputPaths, state: State) -> None:
-    """Raise OutputError where a file has come by a name that this run was to give."""
-    for partial, final in zip(paths.partials, (paths.scores, paths.rejects), strict=True):
+    """Raise OutputError where files are not there, or have come by a name that is to be given."""
+    finals = (paths.scores, paths.rejects)
+    for partial, final, (size, _) in zip(paths.partials, finals, _claims(state), strict=True):
         if partial.exists() and final.exists() and not state.replace:
             raise OutputError(
                 f"{final} has appeared during the run and is left alone: the scores are in "
                 f"{paths.partials[0]}, and --resume names them once it is gone"
+            )
+        there = partial if partial.exists() else final
+        if final is paths.rejects and size == 0 and not partial.exists():
+            continue
+        if not there.exists() or there.stat().st_size != size:
+            raise OutputError(
+                f"{there} has lost some of its {size:,} bytes: start again with --overwrite"
             )
 
 

@@ -1,12 +1,14 @@
 """What a person at the terminal sees: log lines, progress, the summary, tables."""
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -28,6 +30,37 @@ def say(console: Console, text: str) -> None:
     """
     safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     console.print(safe, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+class Messages:
+    """Standard error, which falls silent where it cannot be written, and so never ends a run."""
+
+    def __init__(self) -> None:
+        self._file = sys.stderr
+        if self._file is None:  # closed from the start
+            self._fall_silent()
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        try:
+            return self._file.write(text)
+        except OSError:
+            self._fall_silent()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        try:
+            self._file.flush()
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        # The interpreter's own, too: it flushes that at its end.
+        sys.stderr = self._file = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class ConsoleHandler(logging.Handler):

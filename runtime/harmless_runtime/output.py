@@ -37,6 +37,10 @@ def score_line(row_id: bytes, score: np.float32, details: Encoded | None) -> byt
     return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), more.encode())
 
 
+# What the names end with that a run gives beside the output.
+_OWN_SUFFIXES = (".partial", ".state", ".lock", ".tmp")
+
+
 @dataclass(frozen=True)
 class OutputPaths:
     """The names that belong to one output."""
@@ -54,9 +58,10 @@ class OutputPaths:
         return _partial(self.scores), _partial(self.rejects)
 
     @property
-    def lock(self) -> Path:
-        """What a run locks against others."""
-        return self.scores.with_name(self.scores.name + ".lock")
+    def locks(self) -> tuple[Path, Path]:
+        """What a run locks against others: one's scores may be called as another's rejects."""
+        scores, rejects = (p.with_name(p.name + ".lock") for p in (self.scores, self.rejects))
+        return scores, rejects
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -82,7 +87,18 @@ def check_free(output: Path, sources: Sequence[str], *, overwrite: bool, resume:
         raise OutputError(f"{str(output)!r} is not the name of a file")
     if not output.parent.is_dir():
         raise OutputError(f"the folder {output.parent} does not exist")
+    if output.suffix in _OWN_SUFFIXES:
+        raise OutputError(
+            f"{output} is called as runs call files of their own: choose another name"
+        )
     paths = OutputPaths(output)
+    for path in paths.locks:
+        # One that is left behind by a crash is an empty file, and nobody's input.
+        own = path.is_file() and not path.is_symlink() and path.stat().st_size == 0
+        if path.is_symlink() or (path.exists() and not own):
+            raise OutputError(f"{path} exists, and a run would lock a file of that name")
+        if own and any(_is_file_of(source, path) for source in sources):
+            raise OutputError(f"{path} is an input, and a run would lock a file of that name")
     for path in paths.all:
         if not (path.exists() or path.is_symlink()):
             continue
@@ -98,7 +114,9 @@ def check_free(output: Path, sources: Sequence[str], *, overwrite: bool, resume:
             )
     if resume and not paths.state.exists():
         if output.exists():
-            raise OutputError(f"{output} is complete: there is nothing to resume")
+            raise OutputError(
+                f"{output} is complete: there is nothing to resume, and no state of a later run"
+            )
         if paths.rejects.exists():
             raise OutputError(f"{paths.rejects} exists, and is of no run that could be resumed")
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from harmless_runtime import __version__
@@ -17,7 +18,7 @@ from harmless_runtime.commit import OutputFiles
 from harmless_runtime.engine import Batch, Engine
 from harmless_runtime.errors import InputError
 from harmless_runtime.output import check_free, score_line
-from harmless_runtime.records import Line, Reject, check_sources, read_lines
+from harmless_runtime.records import STDIN, Line, Reject, check_sources, read_lines
 from harmless_runtime.windows import Row, Window, read_ahead
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,11 @@ def score_files(
     with output_files as files, ThreadPoolExecutor(1, "writer") as writer:
         written: Future[None] | None = None
         on_progress(tally)
+        if strict and resumed.rejected:
+            raise InputError(
+                f"{resumed.rejected:,} lines were rejected before the run was interrupted, and "
+                "strict allows none"
+            )
         lines_left = _lines_left(files, sources, engine, resume)
         for window in read_ahead(lines_left, engine.tokenizer, engine.limits):
             if strict and window.rejects:
@@ -143,18 +149,19 @@ def score_files(
 def fingerprint(sources: Sequence[str], engine: Engine, details: bool) -> dict[str, Any]:
     """What decides the bytes of a run's output, by names for the user."""
     manifest, limits = engine.artifact.manifest, engine.limits
-    files = hashlib.sha256(repr(sorted(manifest.files.items())).encode()).hexdigest()
+    # All but the parity report, which may be measured again.
+    content = msgspec.json.encode(msgspec.structs.replace(manifest, parity=[], parity_note=""))
     # A name of a file may hold bytes that are not UTF-8.
     names = [os.fsencode(s).decode("utf-8", "backslashreplace") for s in sources]
     sizes = {
         f"the size of {name}": Path(source).stat().st_size
         for name, source in zip(names, sources, strict=True)
-        if Path(source).is_file()
+        if source != STDIN and Path(source).is_file()
     }
     return {
         "the input": names,
         **sizes,
-        "the artifact's SHA-256": files,
+        "the artifact's SHA-256": hashlib.sha256(content).hexdigest(),
         "precision": manifest.precision,
         "provider": engine.session.provider,
         "max_length": engine.tokenizer.max_length,

@@ -26,8 +26,8 @@ class State(msgspec.Struct, frozen=True):
     """What is on the disk of an unfinished run.
 
     `lines` counts the lines of input that were scored or rejected, `digest` is their SHA-256, and
-    `scores_bytes` and `rejects_bytes` are the sizes of the files that hold the results. `counts` is
-    what the summary tells. `replace` says whether the final names may be taken from older files,
+    of the files that hold the results it has the sizes and the SHA-256. `counts` is what the
+    summary tells. `replace` says whether the final names may be taken from older files,
     and `complete` that only they are missing.
     """
 
@@ -35,7 +35,9 @@ class State(msgspec.Struct, frozen=True):
     lines: Count
     digest: str
     scores_bytes: Count
+    scores_sha256: str
     rejects_bytes: Count
+    rejects_sha256: str
     counts: dict[str, Count]
     replace: bool
     complete: bool
