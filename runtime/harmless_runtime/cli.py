@@ -92,10 +92,15 @@ def _terminal() -> Iterator["Console"]:
 _signals: list[int] = []
 
 
+def _pass(_number: int, _frame: object) -> None:
+    pass
+
+
 def _end(number: int, _frame: object) -> None:
     """End as an interrupt does, once: what then is committed is not to be disturbed."""
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+        # Not SIG_IGN: Python complains of a signal that came just before it.
+        signal.signal(each, _pass)
     _signals.append(number)
     raise KeyboardInterrupt
 
