@@ -259,7 +259,7 @@ def _check_final_names(paths: OutputPaths, state: State) -> None:
                 f"{paths.partials[0]}, and --resume names them once it is gone"
             )
         there = partial if partial.exists() else final
-        if final is paths.rejects and size == 0 and not partial.exists():
+        if final == paths.rejects and size == 0 and not partial.exists():
             continue
         if not there.exists() or there.stat().st_size != size:
             raise OutputError(
