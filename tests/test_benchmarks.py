@@ -104,20 +104,10 @@ def test_a_benchmark_from_end_to_end(script: str, tmp_path: Path) -> None:
     # Optimum's own export cannot do without the pad token's id.
     checkpoint = save_checkpoint(tmp_path / "checkpoint", make_model(pad_token_id=0))
     command: list[str | Path] = [sys.executable, f"benchmarks/{script}.py", "--model", checkpoint]
-    options: list[str | Path] = [
-        "--count",
-        "6",
-        "--rounds",
-        "1",
-        "--max-length",
-        "170",
-        "--label",
-        "test",
-    ]
+    options: list[str | Path] = ["--rounds", "1", "--max-length", "170", "--label", "test"]
     options += ["--results", tmp_path, "--cache", tmp_path / "cache"]
     options += ["--only", "compile-fp32", "optimum", "harmless-fp32", "harmless-int8"]
-    if script == "latency":
-        options += ["--seconds", "0.01"]
+    options += ["--seconds", "0.01"] if script == "latency" else ["--count", "6"]
     subprocess.run([*command, *options], check=True, cwd=report.README.parent)
     (path,) = tmp_path.glob(f"{script}-*-test-*.json")
     result = json.loads(path.read_text())
