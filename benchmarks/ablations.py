@@ -33,6 +33,7 @@ from suite import (
     add_precision,
     add_rounds,
     add_rows,
+    failure_of,
     need,
     report_wrong,
     set_up,
@@ -101,9 +102,8 @@ def time_of(call: Callable[[], object]) -> float:
 
 def summarise(name: str, runs: list[dict[str, Any]], truth: list[float]) -> dict[str, Any]:
     """Put the rounds of one variant together, its scores held against those of the engine."""
-    failed = next((run for run in runs if "scores" not in run), None)
-    if failed:
-        return {"name": name} | failed
+    if failure := failure_of(name, runs):
+        return failure
     middle = {
         key: round(statistics.median(run[key] for run in runs), 4)
         for key in runs[0]

@@ -7,7 +7,6 @@ overlaps are timed one after the other: reading and parsing, tokenising, running
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -23,7 +22,7 @@ from harmless_runtime.records import Record, parse_line, read_lines
 from harmless_runtime.windows import read_windows
 from isolation import in_a_process, run_harmless
 from suite import add_options, add_precision, add_rounds, add_rows, need, set_up, write_result
-from workload import load_rows
+from workload import load_rows, write_rows
 
 
 def run_command(artifact: Path, rows: Path, out: Path, provider: str) -> float:
@@ -83,12 +82,8 @@ def main() -> None:
     artifact = harmless_artifact(setting, args.precision)
     with tempfile.TemporaryDirectory() as folder:
         source, one, out = (Path(folder, name) for name in ("rows.jsonl", "one.jsonl", "out.jsonl"))
-        lines = [
-            json.dumps({"id": i, "instruction": row.instruction, "output": row.output}) + "\n"
-            for i, row in enumerate(rows)
-        ]
-        source.write_text("".join(lines))
-        one.write_text(lines[0])
+        write_rows(source, rows)
+        write_rows(one, rows[:1])
         commands, steps = [], []
         for _ in range(args.rounds):
             commands.append(run_command(artifact, source, out, args.provider))

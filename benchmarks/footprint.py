@@ -18,18 +18,14 @@ from competitors import harmless_artifact
 from harmless_runtime.artifact import WEIGHTS
 from isolation import run_harmless
 from suite import add_options, add_precision, set_up, write_result
+from workload import Row, write_rows
 
 STARTS = 5
 
 
 def short_rows(path: Path, count: int) -> None:
     """Write rows of a few tokens, no two alike."""
-    with path.open("w", encoding="utf-8") as file:
-        for i in range(count):
-            file.write(
-                json.dumps({"id": i, "instruction": f"Add {i} and 1.", "output": f"{i + 1}"})
-            )
-            file.write("\n")
+    write_rows(path, (Row(f"Add {i} and 1.", f"{i + 1}") for i in range(count)))
 
 
 def main() -> None:

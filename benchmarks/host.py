@@ -9,7 +9,6 @@ a GPU of that speed would have on this host. It says nothing about a GPU itself.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import replace
@@ -30,7 +29,7 @@ from harmless_runtime.session import Session
 from harmless_runtime.state import State
 from isolation import in_a_process
 from suite import add_options, add_rounds, add_rows, need, set_up, write_result
-from workload import load_rows
+from workload import load_rows, write_rows
 
 # What window sizes are derived from: the real checkpoint's.
 PARAMETERS = 774_000_000
@@ -95,10 +94,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "rows.jsonl")
-        with source.open("w") as file:
-            for i, row in enumerate(load_rows(args.rows, args.count, args.join)):
-                value = {"id": i, "instruction": row.instruction, "output": row.output}
-                file.write(json.dumps(value) + "\n")
+        write_rows(source, load_rows(args.rows, args.count, args.join))
         for pace in args.pace:
             runs = [
                 need("seconds", in_a_process(run_once, artifact, source, pace, 1024), f"{pace}")

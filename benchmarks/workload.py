@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,6 +62,14 @@ def load_rows(source: str, count: int, join: int = 1) -> list[Row]:
         outputs = [own[(start + again + j) % len(own)].output for j in range(join)]
         rows.append(Row(own[start].instruction, "".join(outputs)))
     return rows
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as `harmless score` reads them, with their numbers as ids."""
+    with path.open("w", encoding="utf-8") as file:
+        for i, row in enumerate(rows):
+            value = {"id": i, "instruction": row.instruction, "output": row.output}
+            file.write(json.dumps(value) + "\n")
 
 
 def load_pairs(source: str, count: int) -> list[tuple[Row, Row]]:

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import results
 from harmless_runtime.artifact import MANIFEST, open_artifact, sha256_of
 from harmless_runtime.config import load_config, make_config
 from harmless_runtime.engine import Engine, build_engine, load_engine
@@ -218,16 +218,12 @@ def main() -> None:
     for name in CHECKS:
         run(name, args.examples)
         print(name, dict(outcomes), flush=True)
-    result = {
-        "date": datetime.now(UTC).date().isoformat(),
+    results.write("fuzz", {
         "examples_of_each_kind": args.examples,
         "outcomes": dict(outcomes),
         "failures": 0,
         "seconds": round(time.monotonic() - begin),
-    }
-    path = Path(__file__).parents[1] / "docs/results/fuzz.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

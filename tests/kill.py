@@ -14,18 +14,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-# What `harmless` is, but for its windows of 300 rows and a commit after each.
-PROGRAM = (
-    "from dataclasses import replace\n"
-    "from harmless_runtime import commit, engine\n"
-    "plan = engine.plan_limits\n"
-    "engine.plan_limits = lambda *a: replace(plan(*a), window_rows=300)\n"
-    "commit._COMMIT_SECONDS = 0\n"
-    "from harmless_runtime.cli import main; main()"
-)
+import results
+
+
+def program(window_rows: int) -> str:
+    """What `harmless` is, but for its small windows and a commit after each."""
+    return (
+        "from dataclasses import replace\n"
+        "from harmless_runtime import commit, engine\n"
+        "plan = engine.plan_limits\n"
+        f"engine.plan_limits = lambda *a: replace(plan(*a), window_rows={window_rows})\n"
+        "commit._COMMIT_SECONDS = 0\n"
+        "from harmless_runtime.cli import main; main()"
+    )
 
 
 def row(number: int) -> str:
@@ -41,7 +44,7 @@ def start(rows: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
     command: list[str | Path] = [
         sys.executable,
         "-c",
-        PROGRAM,
+        program(300),
         "score",
         rows,
         "-o",
@@ -52,7 +55,7 @@ def start(rows: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, *options], stderr=subprocess.PIPE)
 
 
-def results(folder: Path) -> dict[str, bytes]:
+def files_of(folder: Path) -> dict[str, bytes]:
     """Every file of an output by its name, but for the lock, which a kill leaves behind."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     return {name: content for name, content in found.items() if not name.endswith(".lock")}
@@ -73,7 +76,7 @@ def kill_again_and_again(
     process = start(source, whole / "o.jsonl")
     _, errors = process.communicate()
     assert process.returncode == 3, errors
-    expected = results(whole)
+    expected = files_of(whole)
     assert sorted(expected) == ["o.jsonl", "o.rejects.jsonl"]
     counts = {"kills": 0, "kills_between_commits": 0, "runs": 0}
     while counts["kills"] < kills:
@@ -93,7 +96,7 @@ def kill_again_and_again(
             done = process.returncode == 3 or b"nothing to resume" in errors
             assert done, errors
             break
-        assert results(attempt) == expected, counts
+        assert files_of(attempt) == expected, counts
         counts["runs"] += 1
     return counts
 
@@ -110,17 +113,12 @@ def main() -> None:
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         counts = kill_again_and_again(Path(folder), args.kills, args.rows, args.longest)
-    result = {
-        "date": datetime.now(UTC).date().isoformat(),
+    results.write("kill", {
         "rows": args.rows,
         **counts,
         "differences": 0,
         "seconds": round(time.monotonic() - begin),
-    }
-    print(result)
-    path = Path(__file__).parents[1] / "docs/results/kill.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

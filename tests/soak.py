@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
+
+import results
 
 INTERVAL = 1.0
 
@@ -63,8 +64,7 @@ def main() -> None:
     tenth = max(1, len(samples) // 10)
     # The first tenth loads the model and fills the buffers.
     early, late = samples[tenth : 2 * tenth], samples[-tenth:]
-    result = {
-        "date": datetime.now(UTC).date().isoformat(),
+    results.write("soak", {
         "rows": args.rows,
         "seconds": round(seconds),
         "samples": len(samples),
@@ -73,11 +73,7 @@ def main() -> None:
         "peak_mb": round(max(resident for resident, _ in samples) / 1e6, 1),
         "early_descriptors": max(descriptors for _, descriptors in early),
         "late_descriptors": max(descriptors for _, descriptors in late),
-    }
-    print(result)
-    path = Path(__file__).parents[1] / "docs/results/soak.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

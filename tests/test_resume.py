@@ -21,6 +21,7 @@ from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output import OutputPaths
 from harmless_runtime.pipeline import Summary, Tally, score_files
 from harmless_runtime.state import read_state
+from kill import program
 
 COUNT = 400
 
@@ -244,20 +245,9 @@ def test_an_input_that_cannot_be_read_to_its_end(tmp_path: Path, engine: Engine)
     assert len((tmp_path / "o").read_bytes().splitlines()) == 1101 - 22
 
 
-# What `harmless` is, but for its windows of 60 rows and a commit after each.
-SMALL = (
-    "from dataclasses import replace\n"
-    "from harmless_runtime import commit, engine\n"
-    "plan = engine.plan_limits\n"
-    "engine.plan_limits = lambda *a: replace(plan(*a), window_rows=60)\n"
-    "commit._COMMIT_SECONDS = 0\n"
-    "from harmless_runtime.cli import main; main()"
-)
-
-
 def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     """Start `harmless` with small windows."""
-    command = [sys.executable, "-c", SMALL, *arguments]
+    command = [sys.executable, "-c", program(60), *arguments]
     return subprocess.Popen(command, stderr=subprocess.PIPE, **options)
 
 
@@ -404,7 +394,7 @@ def test_messages_that_nobody_reads_end_no_run(rows: Path, tmp_path: Path) -> No
     command: list[str | Path] = [
         sys.executable,
         "-c",
-        SMALL,
+        program(60),
         "score",
         rows,
         "-o",

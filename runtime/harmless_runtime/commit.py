@@ -31,8 +31,8 @@ from harmless_runtime.state import (
     write_state,
 )
 
-# Seconds between commits: what a crash costs at most, beside the windows that it interrupts. A
-# commit waits some hundredths of a second for the disk.
+# Seconds between commits: what a crash costs at most, beside the windows that it interrupts.
+# benchmarks/host.py tells what share of a run commits take.
 _COMMIT_SECONDS = 5
 
 
@@ -150,10 +150,10 @@ class OutputFiles:
         try:
             with self._writing:
                 self._failed = True
-                results = (lines, [reject.to_json() for reject in rejects])
+                results = (b"".join(lines), b"".join(reject.to_json() for reject in rejects))
                 for file, digest, own in zip(self._files, self._digests, results, strict=True):
                     disk.append(file, own)
-                    digest.update(b"".join(own))
+                    digest.update(own)
                 self.consumed.add(done)
                 self._counts = counts
                 self._pending = True
@@ -242,10 +242,15 @@ def _digest(file: BinaryIO, size: int) -> "hashlib._Hash":
     return digest
 
 
+def _is_called(file: BinaryIO, path: Path) -> bool:
+    """Tell whether an open file still has a name."""
+    return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+
+
 def _check_still_there(files: Sequence[BinaryIO], paths: Sequence[Path]) -> None:
     """Raise OutputError where what was written has lost its name."""
     for file, path in zip(files, paths, strict=True):
-        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if not _is_called(file, path):
             raise OutputError(f"{path} was removed or replaced during the run")
 
 
@@ -301,7 +306,7 @@ def _lock(path: Path) -> BinaryIO:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Another run may have finished in between, and removed the name.
-        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if not _is_called(file, path):
             raise BlockingIOError
     except BlockingIOError:
         file.close()

@@ -5,14 +5,13 @@ A name is only on the disk when its folder was synchronised, and bytes when thei
 
 import errno
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 
-def append(file: BinaryIO, lines: Iterable[bytes]) -> None:
-    """Write lines at the end of an open file, as far as the operating system."""
-    file.writelines(lines)
+def append(file: BinaryIO, content: bytes) -> None:
+    """Write at the end of an open file, as far as the operating system."""
+    file.write(content)
     file.flush()
 
 
@@ -58,7 +57,7 @@ def replace(path: Path, content: bytes) -> None:
     """Write a small file so that it is on the disk whole, with its old content or the new."""
     whole = temporary(path)
     with whole.open("wb") as file:
-        append(file, [content])
+        append(file, content)
         sync(file)
     rename(whole, path)
     sync_folder(path.parent)

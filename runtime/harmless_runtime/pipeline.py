@@ -17,7 +17,7 @@ from harmless_runtime import __version__
 from harmless_runtime.commit import OutputFiles
 from harmless_runtime.engine import Batch, Engine
 from harmless_runtime.errors import InputError
-from harmless_runtime.output import check_free, score_line
+from harmless_runtime.output import score_line
 from harmless_runtime.records import STDIN, Line, Reject, check_sources, read_lines
 from harmless_runtime.windows import Row, Window, read_ahead
 
@@ -104,7 +104,6 @@ def score_files(
     """
     start = time.perf_counter()
     check_sources(sources)
-    check_free(output, sources, overwrite=overwrite, resume=resume)
     output_files = OutputFiles(
         output, sources, fingerprint(sources, engine, details), overwrite=overwrite, resume=resume
     )
