@@ -1,21 +1,12 @@
 """The command `harmless`: a thin shell over functions that Python code can call as well."""
 
-import shlex
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from harmless_runtime import __version__
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-EXIT_FAILED, EXIT_USAGE, EXIT_REJECTS = 1, 2, 3
+from harmless_runtime.terminal import EXIT_REJECTS, resumable, run, terminal
 
 app = typer.Typer(
     help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",
@@ -60,93 +51,10 @@ def _options(
     pass
 
 
-@contextmanager
-def _terminal() -> Iterator["Console"]:
-    """Give a console on stderr, and turn errors into one sentence and an exit code."""
-    from rich.console import Console
-
-    from harmless_runtime.display import Messages, say, set_up_logging
-    from harmless_runtime.errors import ConfigError, HarmlessError
-
-    console = Console(file=cast("IO[str]", Messages()))
-    set_up_logging(console)
-    try:
-        yield console
-    except HarmlessError as error:
-        say(console, f"error: {error}")
-        code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
-        raise typer.Exit(code) from None
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        say(console, f"error: {where}{error.strerror or error}")
-        raise typer.Exit(EXIT_FAILED) from None
-    except BaseException:
-        # An interrupt may come out of an import as another exception.
-        if not _signals:
-            raise
-        say(console, "interrupted" if _signals[0] == signal.SIGINT else "terminated")
-        raise typer.Exit(128 + _signals[0]) from None
-
-
-# The signal that ends this process, once it has come.
-_signals: list[int] = []
-
-
-def _pass(_number: int, _frame: object) -> None:
-    pass
-
-
-def _end(number: int, _frame: object) -> None:
-    """End as an interrupt does, once: what then is committed is not to be disturbed."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        # Not SIG_IGN: Python complains of a signal that came just before it.
-        signal.signal(each, _pass)
-    _signals.append(number)
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _resumable(console: "Console", out: Path) -> Iterator[None]:
-    """Tell how to go on with a run that ends early, if it can be gone on with."""
-    from harmless_runtime.errors import OutputError
-
-    try:
-        yield
-    except OutputError as error:
-        # Of a state that is not this run's, it has said what there is to say.
-        if isinstance(error.__cause__, OSError):
-            _tell_how_to_resume(console, out)
-        raise
-    except BaseException:
-        _tell_how_to_resume(console, out)
-        raise
-
-
-def _tell_how_to_resume(console: "Console", out: Path) -> None:
-    from harmless_runtime.display import say
-    from harmless_runtime.errors import OutputError
-    from harmless_runtime.output import OutputPaths
-    from harmless_runtime.state import read_state
-
-    try:
-        state = read_state(OutputPaths(out).state)
-    except OutputError:  # it has been said
-        return
-    if state is None:
-        say(console, "nothing was committed yet, so there is nothing to resume")
-        return
-    if not all(argument.isprintable() for argument in sys.argv):
-        say(console, f"the first {state.lines:,} lines are done and kept; --resume goes on")
-        return
-    name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
-    command = shlex.join(["harmless", name, "--resume", *arguments])
-    say(console, f"the first {state.lines:,} lines are done and kept; to go on: {command}")
-
-
 @app.command()
 def demo() -> None:
     """Score bundled rows with the bundled tiny model: no download, no torch."""
-    with _terminal():
+    with terminal():
         from rich.console import Console
 
         from harmless_runtime.config import DEFAULT_MODEL
@@ -191,7 +99,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact.")] = False,
 ) -> None:
     """Turn a GPT-2 reward checkpoint into an ONNX artifact, and verify it against PyTorch."""
-    with _terminal() as console:
+    with terminal() as console:
         _need_export_extra(f"harmless export {model}")
         from harmless_export import export_checkpoint
         from harmless_runtime.display import show_parity
@@ -222,7 +130,7 @@ def verify(
     parity_limit: LimitOption = None,
 ) -> None:
     """Measure an artifact's parity with PyTorch fp32 again, and store it in the artifact."""
-    with _terminal() as console:
+    with terminal() as console:
         _need_export_extra(f"harmless verify {artifact}")
         from harmless_export import verify_artifact
         from harmless_runtime.artifact import open_artifact
@@ -305,7 +213,7 @@ def score(
     Exit codes: 0 every row scored, 1 failed, 2 wrong usage, 3 finished with some rows rejected,
     130 interrupted, 143 terminated; after the last two, and after many a failure, --resume goes on.
     """
-    with _terminal() as console:
+    with terminal() as console:
         from harmless_runtime.config import load_config
         from harmless_runtime.display import ScoringProgress, say, show_summary
         from harmless_runtime.engine import load_engine
@@ -336,7 +244,7 @@ def score(
             raise ConfigError("--resume goes on, --overwrite starts again: not both")
         check_free(out, inputs, overwrite=overwrite, resume=resume)
         engine = load_engine(settings)
-        with _resumable(console, out), ScoringProgress(console, inputs) as progress:
+        with resumable(console, out), ScoringProgress(console, inputs) as progress:
             summary = score_files(
                 inputs,
                 out,
@@ -372,11 +280,4 @@ def _need_export_extra(command: str) -> None:
 
 def main() -> None:
     """Run the command line."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _end)
-    try:
-        app()
-    except BaseException:
-        if _signals:  # before or after a command had the means to tell
-            sys.exit(128 + _signals[0])
-        raise
+    run(app)
