@@ -6,7 +6,6 @@ says `complete` comes before the final names, and goes after them. What a crash 
 state is cut off by `--resume`, and done again.
 """
 
-import fcntl
 import hashlib
 import math
 import os
@@ -20,6 +19,8 @@ from typing import BinaryIO, Self
 
 from harmless_runtime import disk
 from harmless_runtime.errors import OutputError
+from harmless_runtime.locks import is_called, lock, open_kept
+from harmless_runtime.naming import check_final_names, settle
 from harmless_runtime.output import OutputPaths, check_free
 from harmless_runtime.records import Line, Reject
 from harmless_runtime.state import (
@@ -81,7 +82,7 @@ class OutputFiles:
         try:
             # Held until the end, under names that no step of the protocol gives or takes.
             for path in self.paths.locks:
-                self._locks.append(_lock(path))
+                self._locks.append(lock(path))
             self._begin(overwrite=overwrite, resume=resume)
         except BaseException as error:
             try:
@@ -114,10 +115,10 @@ class OutputFiles:
             self._replace, self._counts = state.replace, state.counts
             if state.complete:
                 return
-        self._files = [_open(path) for path in paths.partials]
+        self._files = [open_kept(path) for path in paths.partials]
         disk.sync_folder(paths.scores.parent)
         for i, (file, path) in enumerate(zip(self._files, paths.partials, strict=True)):
-            size, sha256 = _claims(state)[i] if state else (0, None)
+            size, sha256 = state.claims[i] if state else (0, None)
             self._digests[i] = _digest(file, size)
             if sha256 is not None and self._digests[i].hexdigest() != sha256:
                 raise OutputError(
@@ -196,8 +197,8 @@ class OutputFiles:
                 if state is None or not state.complete:
                     _check_still_there(self._files, self.paths.partials)
                     state = self._commit(complete=True)
-                _check_final_names(self.paths, state)
-                _settle(self.paths, state)
+                check_final_names(self.paths, state)
+                settle(self.paths, state)
             else:
                 with self._writing, suppress(OSError):
                     self._keep()
@@ -218,18 +219,10 @@ class OutputFiles:
         for file in self._files:
             with suppress(OSError):
                 file.close()
-        for path, lock in zip(self.paths.locks, self._locks, strict=False):
+        for path, held in zip(self.paths.locks, self._locks, strict=False):
             with suppress(OSError):
                 path.unlink()  # while it is held: whoever waits finds another file
-            lock.close()
-
-
-def _claims(state: State) -> list[tuple[int, str]]:
-    """The size and the SHA-256 that a state claims of scores and rejects."""
-    return [
-        (state.scores_bytes, state.scores_sha256),
-        (state.rejects_bytes, state.rejects_sha256),
-    ]
+            held.close()
 
 
 def _digest(file: BinaryIO, size: int) -> "hashlib._Hash":
@@ -242,76 +235,8 @@ def _digest(file: BinaryIO, size: int) -> "hashlib._Hash":
     return digest
 
 
-def _is_called(file: BinaryIO, path: Path) -> bool:
-    """Tell whether an open file still has a name."""
-    return path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
-
-
 def _check_still_there(files: Sequence[BinaryIO], paths: Sequence[Path]) -> None:
     """Raise OutputError where what was written has lost its name."""
     for file, path in zip(files, paths, strict=True):
-        if not _is_called(file, path):
+        if not is_called(file, path):
             raise OutputError(f"{path} was removed or replaced during the run")
-
-
-def _check_final_names(paths: OutputPaths, state: State) -> None:
-    """Raise OutputError where files are not there, or have come by a name that is to be given."""
-    finals = (paths.scores, paths.rejects)
-    for partial, final, (size, _) in zip(paths.partials, finals, _claims(state), strict=True):
-        if partial.exists() and final.exists() and not state.replace:
-            raise OutputError(
-                f"{final} has appeared during the run and is left alone: the scores are in "
-                f"{paths.partials[0]}, and --resume names them once it is gone"
-            )
-        there = partial if partial.exists() else final
-        if final == paths.rejects and size == 0 and not partial.exists():
-            continue
-        if not there.exists() or there.stat().st_size != size:
-            raise OutputError(
-                f"{there} has lost some of its {size:,} bytes: start again with --overwrite"
-            )
-
-
-def _settle(paths: OutputPaths, state: State) -> None:
-    """Give the final names; after a crash between any two steps, doing all again finishes it."""
-    scores, rejects = paths.partials
-    if state.rejects_bytes:
-        _rename(rejects, paths.rejects)
-    else:
-        disk.remove(rejects)
-        if state.replace:
-            disk.remove(paths.rejects)
-    # The scores last: their name says that the run is complete.
-    _rename(scores, paths.scores)
-    disk.sync_folder(paths.scores.parent)
-    disk.remove(disk.temporary(paths.state))
-    disk.remove(paths.state)
-    disk.sync_folder(paths.scores.parent)
-
-
-def _rename(partial: Path, final: Path) -> None:
-    if partial.exists():
-        disk.rename(partial, final)
-
-
-def _open(path: Path) -> BinaryIO:
-    """Open a file for writing, made if need be and left as it is."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    return os.fdopen(descriptor, "r+b", buffering=2**20)
-
-
-def _lock(path: Path) -> BinaryIO:
-    """Lock a file, made if need be, against other runs until it is closed."""
-    file = _open(path)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Another run may have finished in between, and removed the name.
-        if not _is_called(file, path):
-            raise BlockingIOError
-    except BlockingIOError:
-        file.close()
-        raise OutputError(f"another run is writing this output ({path})") from None
-    except BaseException:
-        file.close()
-        raise
-    return file

@@ -18,7 +18,6 @@ FORMAT_VERSION = 1
 # the same bytes.
 Fingerprint = Mapping[str, Any]
 
-
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
@@ -41,6 +40,14 @@ class State(msgspec.Struct, frozen=True):
     counts: dict[str, Count]
     replace: bool
     complete: bool
+
+    @property
+    def claims(self) -> list[tuple[int, str]]:
+        """The size in bytes and the SHA-256 of what is claimed of the scores and the rejects."""
+        return [
+            (self.scores_bytes, self.scores_sha256),
+            (self.rejects_bytes, self.rejects_sha256),
+        ]
 
 
 class _File(msgspec.Struct):
