@@ -89,13 +89,13 @@ print(json.dumps([code, seconds, usage.ru_maxrss * 1024, errors.decode()[-300:]]
 
 
 def run_harmless(*arguments: str | Path) -> tuple[float, int]:
-    """Run the installed command; return its seconds and its peak resident memory in bytes.
+    """Run the command; return its seconds and its peak resident memory in bytes.
 
     Raises:
         RuntimeError: it failed; with the end of what it said.
     """
-    command = Path(sys.executable).with_name("harmless")
-    launch = [sys.executable, "-S", "-c", _LAUNCHER, command, *arguments]
+    command = [sys.executable, "-m", "harmless_runtime", *arguments]
+    launch = [sys.executable, "-S", "-c", _LAUNCHER, *command]
     told = subprocess.run(launch, check=True, capture_output=True, text=True).stdout
     code, seconds, peak, errors = json.loads(told)
     if code:

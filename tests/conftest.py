@@ -41,11 +41,14 @@ def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Arti
 @pytest.fixture
 def harmless() -> Run:
     """Runs `harmless` with arguments in a process of its own."""
-    command = Path(sys.executable).with_name("harmless")
 
     def run(*args: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # type: ignore[call-overload,no-any-return]
-            [command, *args], capture_output=True, text=True, check=False, **kwargs
+            [sys.executable, "-m", "harmless_runtime", *args],
+            capture_output=True,
+            text=True,
+            check=False,
+            **kwargs,
         )
 
     return run
