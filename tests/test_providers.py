@@ -1,6 +1,6 @@
 """Which execution provider is chosen, what is said about it, and how many cores it gets."""
 
-import importlib.metadata
+import ctypes
 import logging
 import math
 import subprocess
@@ -27,6 +27,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def cpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What onnxruntime without CUDA says, with whichever the tests run."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+
+
+@pytest.fixture
 def cuda_build(monkeypatch: pytest.MonkeyPatch) -> None:
     """An onnxruntime that claims to have CUDA, as onnxruntime-gpu does on any machine."""
     names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -44,7 +50,7 @@ def test_auto_without_a_gpu_takes_the_cpu(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.text
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("gpu", "cpu_build")
 def test_auto_warns_where_a_gpu_lies_idle(caplog: pytest.LogCaptureFixture) -> None:
     assert select_provider("auto", 0) == "cpu"
     assert [r.levelname for r in caplog.records] == ["WARNING"]
@@ -54,22 +60,27 @@ def test_auto_warns_where_a_gpu_lies_idle(caplog: pytest.LogCaptureFixture) -> N
         select_provider("cuda", 0)
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("gpu", "cpu_build")
 def test_both_packages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = importlib.metadata.version
-
-    def version(name: str) -> str:
-        return "1.31.1" if name == "onnxruntime-gpu" else installed(name)
-
-    monkeypatch.setattr(providers, "version", version)
+    monkeypatch.setattr(providers, "version", lambda _: "1.31.1")
     with pytest.raises(SessionError, match="are both installed, and share one name"):
         select_provider("cuda", 0)
 
 
 @pytest.mark.usefixtures("cuda_build")
-def test_a_library_that_is_missing_is_named() -> None:
-    # The CPU build really has no library for CUDA: the loader's own error.
-    with pytest.raises(SessionError, match=r"libonnxruntime_providers_\w+.so cannot be loaded"):
+def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = ctypes.CDLL
+    # The loader's own error, on machines that have one too.
+    monkeypatch.setattr("ctypes.CDLL", lambda name: load(name + ".no"))
+    with pytest.raises(SessionError, match=r"NVIDIA driver is missing \(libcuda.so.1.no cannot"):
+        select_provider("cuda", 0)
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = ctypes.CDLL
+    monkeypatch.setattr("ctypes.CDLL", lambda name: "libcuda" in name or load(name + ".no"))
+    with pytest.raises(SessionError, match=r"libonnxruntime_providers_\w+.so.no cannot be loaded"):
         select_provider("cuda", 0)
 
 

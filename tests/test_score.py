@@ -150,7 +150,7 @@ def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Run) -> None
     fails(2, "precision is 'fp16'", DEMO_ROWS, *out, *model, "--precision", "fp16")
     fails(2, "there is no such folder", DEMO_ROWS, *out, "--model", "./nowhere")
     fails(1, "neither an artifact", DEMO_ROWS, *out, "--model", tmp_path)
-    fails(1, "no CUDA execution provider", DEMO_ROWS, *out, *model, "--provider", "cuda")
+    fails(1, "error: --provider cuda: ", DEMO_ROWS, *out, *model, "--provider", "cuda")
     fails(2, "Missing option", DEMO_ROWS)
     fails(2, "-o - is not possible", DEMO_ROWS, "-o", "-", *model)
     fails(1, "is not a regular file", DEMO_ROWS, "-o", "/dev/null", "--overwrite", *model)

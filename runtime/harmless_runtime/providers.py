@@ -67,10 +67,12 @@ def _cuda_obstacle(device: int) -> str | None:
             "this onnxruntime has no CUDA execution provider "
             "(pip uninstall onnxruntime, then pip install '.[gpu]' in the project's folder)"
         )
-    with redirect_stdout(io.StringIO()):  # where it prints what it does not find
-        ort.preload_dlls()
     library = Path(ort.__file__).with_name("capi") / "libonnxruntime_providers_cuda.so"
     try:
+        # The driver's first: without one, some 200 MB of libraries need not be loaded.
+        ctypes.CDLL("libcuda.so.1")
+        with redirect_stdout(io.StringIO()):  # where it prints what it does not find
+            ort.preload_dlls()
         # onnxruntime's own error does not name the library that is missing.
         for name in ("libonnxruntime_providers_shared.so", library.name):
             ctypes.CDLL(str(library.with_name(name)))
