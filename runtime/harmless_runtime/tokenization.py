@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from harmless_runtime.errors import ArtifactError, ConfigError
 
@@ -42,12 +43,28 @@ class PairTokenizer:
                 "this tokenizer adds to a row"
             )
         self.max_length = max_length
+        self._path = path
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, strategy="longest_first")
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
         """Encode pairs on all cores; the lengths are at most `max_length`, and never padded."""
+        encodings = self._tokenizer.encode_batch_fast(list(pairs))
         return [
-            Encoded(np.array(encoding.ids, dtype=np.int32), bool(encoding.overflowing))
-            for encoding in self._tokenizer.encode_batch_fast(list(pairs))
+            Encoded(np.array(encoding.ids, dtype=np.int32), self._is_truncated(encoding, pair))
+            for encoding, pair in zip(encodings, pairs, strict=True)
         ]
+
+    def _is_truncated(self, encoding: Encoding, pair: tuple[str, str]) -> bool:
+        if encoding.overflowing or len(encoding) < self.max_length:
+            return bool(encoding.overflowing)
+        # tokenizers 0.23 keeps no overflow where one part of the pair is empty.
+        return len(self._untruncated.encode(*pair)) > self.max_length
+
+    @cached_property
+    def _untruncated(self) -> Tokenizer:
+        """Loaded apart, for the few rows that need it: others may be encoding meanwhile."""
+        tokenizer = Tokenizer.from_file(str(self._path))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
