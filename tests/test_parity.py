@@ -1,5 +1,6 @@
 """The exported graph against GPT2ForSequenceClassification in PyTorch fp32."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,16 @@ def test_generic_tokenizer_class_gives_no_token_types(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path / "checkpoint", make_model(), tokenizer)
     artifact = export_checkpoint(str(folder), tmp_path / "artifact")
     assert all(report.relative <= 1e-4 for report in artifact.manifest.parity)
+
+
+def test_without_optimum(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "optimum", None)
+    monkeypatch.delitem(sys.modules, "optimum.onnxruntime", raising=False)
+    artifact = export_checkpoint(str(checkpoint), tmp_path / "artifact")
+    assert [report.runner for report in artifact.manifest.parity] == ["harmless (cpu)"]
+    assert "Optimum, because it is not installed" in caplog.text

@@ -96,9 +96,11 @@ def record_parity(
     logger.info("scoring them with ONNX Runtime (%s)", chosen)
     scores = {f"harmless ({chosen})": engine.score(engine.tokenizer.encode(pairs))}
     del engine  # one model in memory at a time
-    if find_spec("optimum.onnxruntime") is not None:
+    if _has_optimum():
         logger.info("scoring them with Optimum")
         scores[f"optimum ({chosen})"] = optimum_scores(artifact, pairs, chosen, device)
+    else:
+        logger.warning("not scoring them with Optimum, because it is not installed")
     limit = limit if limit is not None else LIMITS[manifest.precision]
     reports = [compare(runner, truth, other, limit) for runner, other in scores.items()]
     for report in reports:
@@ -106,6 +108,13 @@ def record_parity(
         if not report.relative <= limit:
             raise ParityError(_failure(artifact, report))
     return _store(artifact, reports, "")
+
+
+def _has_optimum() -> bool:
+    try:
+        return find_spec("optimum.onnxruntime") is not None
+    except ModuleNotFoundError:  # not even Optimum's other half is there
+        return False
 
 
 def _store(artifact: Artifact, reports: list[Parity], note: str) -> Artifact:
