@@ -4,7 +4,8 @@ Every competitor tokenises inside `score`, since all of them have to. Each is bu
 of its own (`isolation.py`), so none shares threads or memory with another.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,13 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, GPT2ForSequenceClassification
+from transformers import AttentionInterface, AutoTokenizer, GPT2ForSequenceClassification
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from harmless_export import export_checkpoint
+from harmless_export.tokenizer import load_tokenizer
 from harmless_runtime.artifact import Precision, is_artifact, open_artifact
-from harmless_runtime.batching import plan_batches, plan_limits
+from harmless_runtime.batching import pad, plan_batches, plan_limits
 from harmless_runtime.config import make_config
 from harmless_runtime.engine import load_engine
+from harmless_runtime.tokenization import PairTokenizer
 
 Pairs = Sequence[tuple[str, str]]
 BATCH_SIZE = 8
@@ -51,61 +55,79 @@ class Setting:
     max_length: int
 
 
-class TransformersScorer:
-    """A Hugging Face model called as `model(input_ids, attention_mask)`, in PyTorch or Optimum.
+class OriginalScorer:
+    """A Hugging Face model in PyTorch or Optimum as the original scorer calls it.
 
-    With `planned` it gets this project's batches; without, 8 rows at a time in file order, as the
-    original scorer does it.
+    8 rows at a time in file order, each batch's scores fetched before the next is made.
     """
 
-    def __init__(self, model: Any, setting: Setting, planned: bool) -> None:
+    def __init__(self, model: Any, setting: Setting) -> None:
         self._model = model
         self._tokenizer = AutoTokenizer.from_pretrained(setting.checkpoint)
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         model.config.pad_token_id = self._tokenizer.pad_token_id
         self._setting = setting
-        self._planned = planned
-
-    def _batches(self, pairs: Pairs) -> Iterator[tuple[Sequence[int], Any]]:
-        options = {"truncation": True, "max_length": self._setting.max_length}
-        if not self._planned:
-            for start in range(0, len(pairs), BATCH_SIZE):
-                rows = range(start, min(start + BATCH_SIZE, len(pairs)))
-                questions, answers = zip(*(pairs[i] for i in rows), strict=True)
-                yield (
-                    rows,
-                    self._tokenizer(
-                        list(questions), list(answers), padding=True, return_tensors="pt", **options
-                    ),
-                )
-            return
-        questions, answers = zip(*pairs, strict=True)
-        ids = self._tokenizer(list(questions), list(answers), **options)["input_ids"]
-        limits = plan_limits(self._setting.provider, 1, BATCH_SIZE, self._setting.max_length)
-        for planned in plan_batches([len(row) for row in ids], limits):
-            yield (
-                planned.rows.tolist(),
-                self._tokenizer.pad(
-                    {"input_ids": [ids[i] for i in planned.rows]}, return_tensors="pt"
-                ),
-            )
 
     @torch.inference_mode()
     def score(self, pairs: Pairs) -> Scored:
         """Tokenise and score."""
         scores = np.empty(len(pairs), np.float32)
         tokens = padded = 0
-        device = self._model.device
-        for rows, batch in self._batches(pairs):
-            mask = batch["attention_mask"]
-            logits = self._model(
-                input_ids=batch["input_ids"].to(device), attention_mask=mask.to(device)
-            ).logits
-            scores[list(rows)] = logits[:, 0].float().cpu().numpy()
+        for start in range(0, len(pairs), BATCH_SIZE):
+            questions, answers = zip(*pairs[start : start + BATCH_SIZE], strict=True)
+            batch = self._tokenizer(
+                list(questions),
+                list(answers),
+                truncation=True,
+                padding=True,
+                max_length=self._setting.max_length,
+                return_tensors="pt",
+            )
+            ids, mask = batch["input_ids"], batch["attention_mask"]
+            device = self._model.device
+            logits = self._model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+            scores[start : start + BATCH_SIZE] = logits[:, 0].float().cpu().numpy()
             tokens += int(mask.sum())
             padded += mask.numel()
         return Scored(scores, tokens, padded)
+
+
+class PlannedScorer:
+    """The same model as well as it can be run: this project's tokens and batches.
+
+    No batch waits for the scores of the one before. With causal attention and the padding on the
+    right, PyTorch needs no mask, and has faster attention without one; Optimum's graph needs it.
+    """
+
+    def __init__(self, model: Any, setting: Setting, *, mask: bool) -> None:
+        self._model = model
+        tokenizer = load_tokenizer(setting.checkpoint)
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            tokenizer.backend_tokenizer.save(file.name)
+            self._tokenizer = PairTokenizer(Path(file.name), setting.max_length)
+        self._pad = model.config.pad_token_id = tokenizer.pad_token_id
+        self._limits = plan_limits(setting.provider, 1, BATCH_SIZE, setting.max_length)
+        self._mask = mask
+
+    @torch.inference_mode()
+    def score(self, pairs: Pairs) -> Scored:
+        """Tokenise and score."""
+        rows = [row.ids for row in self._tokenizer.encode(pairs)]
+        batches = plan_batches(list(map(len, rows)), self._limits)
+        logits = []
+        padded = 0
+        for batch in batches:
+            own = [rows[i] for i in batch.rows]
+            inputs = {"input_ids": pad(own, self._pad)}
+            padded += inputs["input_ids"].size
+            if self._mask:
+                inputs["attention_mask"] = pad([np.ones_like(ids) for ids in own], 0)
+            tensors = {k: torch.from_numpy(v).to(self._model.device) for k, v in inputs.items()}
+            logits.append(self._model(**tensors).logits[:, 0].float())
+        scores = np.empty(len(pairs), np.float32)
+        scores[np.concatenate([batch.rows for batch in batches])] = torch.cat(logits).cpu().numpy()
+        return Scored(scores, sum(map(len, rows)), padded)
 
 
 class HarmlessScorer:
@@ -134,18 +156,27 @@ def harmless_artifact(setting: Setting, precision: Precision) -> Path:
     ).folder
 
 
-def _pytorch(setting: Setting, dtype: torch.dtype, planned: bool, compiled: bool = False) -> Any:
+def _pytorch(
+    setting: Setting, dtype: torch.dtype, planned: bool, compiled: bool = False
+) -> Competitor:
     model = GPT2ForSequenceClassification.from_pretrained(setting.checkpoint, dtype=dtype).eval()
-    # The original collects keys and values that nobody asks for.
-    model.config.use_cache = not planned
     if setting.provider == "cuda":
         model = model.cuda()
+    if not planned:
+        return OriginalScorer(model, setting)
+    # The original collects keys and values that nobody asks for.
+    model.config.use_cache = False
+    # Transformers makes no mask for an attention that it does not know, and warns of the lack of
+    # one after a look at the ids, for which every batch would wait.
+    AttentionInterface.register("causal", sdpa_attention_forward)
+    model.set_attn_implementation("causal")
+    model.transformer.warn_if_padding_and_no_attention_mask = lambda *_: None
     if compiled:
         model.forward = torch.compile(model.forward, dynamic=True)
-    return TransformersScorer(model, setting, planned)
+    return PlannedScorer(model, setting, mask=False)
 
 
-def _optimum(setting: Setting, planned: bool, io_binding: bool) -> TransformersScorer:
+def _optimum(setting: Setting, planned: bool, io_binding: bool) -> Competitor:
     from optimum.onnxruntime import ORTModelForSequenceClassification
 
     folder = setting.cache / f"{setting.checkpoint.name}-optimum"
@@ -158,7 +189,7 @@ def _optimum(setting: Setting, planned: bool, io_binding: bool) -> TransformersS
     model = ORTModelForSequenceClassification.from_pretrained(
         folder, provider=provider, use_io_binding=io_binding
     )
-    return TransformersScorer(model, setting, planned)
+    return PlannedScorer(model, setting, mask=True) if planned else OriginalScorer(model, setting)
 
 
 FP32, BF16 = torch.float32, torch.bfloat16
