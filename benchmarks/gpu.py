@@ -1,73 +1,72 @@
-"""Everything that has to be measured on a GPU, in one command of under ten minutes.
+"""Everything that has to be measured on a GPU, in one command.
 
     python benchmarks/gpu.py --rows hh_harmless_base_test.jsonl.gz --label h200 --results DIR
 
 The other benchmarks run one after the other, what matters most first, each with what is left of
-the time. Their results and logs go to `--results`, and what did not fit is listed in `gpu-….json`
-there. `--provider cpu --model random:tiny --count 8` rehearses it without a GPU.
+`--budget`. Their results and logs go to `--results`, and what did not fit is listed in
+`gpu-….json` there: the same command with `--only` does the rest, and finds what was exported.
+`--provider cpu --model random:tiny --count 8` rehearses it without a GPU.
 """
 
 import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-HALF = ("harmless-fp16", "harmless-bf16")
-PEERS = ("pytorch-bf16-original", "pytorch-bf16", "compile-bf16")
 
 
 def steps(args: argparse.Namespace) -> dict[str, list[str]]:
     """The commands by name, in the order of what they are worth."""
     where = ["--model", args.model, "--provider", args.provider, "--keep-artifacts"]
     where += ["--results", str(args.results), "--cache", str(args.cache)]
+    where += ["--rows", args.rows]
     if args.tokenizer:
         where += ["--tokenizer", args.tokenizer]
-    label, long_label = ["--label", args.label], ["--label", f"{args.label}-long"]
-    rows, once = ["--rows", args.rows, "--count", str(args.count)], ["--rounds", "1"]
-    fp16 = ["--precision", "fp16"]
-    # A CPU has no bf16 kernels, and is rehearsed with what it has.
-    own = HALF if args.provider == "cuda" else ("harmless-fp16", "harmless-fp32")
-    compared = ["--timeout", "150", "--only", *PEERS, *own]
-    few = ["--rows", args.rows, "--count", "8"]
-    few += ["--variants", "as it is", "contrib Attention", "ONNX Attention"]
-    many = ["--rows", args.rows, "--count", str(20 * args.count)]
-    pairs = ["--pairs", args.rows, "--count", str(args.count)]
+    labelled = [*where, "--label", args.label]
+    half = ["--rounds", "1", "--precision", "fp16"]
+    few = ["--count", "8", "--variants", "as it is", "contrib Attention", "ONNX Attention"]
+    count, many = ["--count", str(args.count)], ["--count", str(20 * args.count)]
+    compared = [*count, "--long-count", str(-(-args.count // 4))]
+    if args.provider == "cpu":  # which has no bf16 kernels
+        compared += ["--only", "pytorch-bf16-original", "compile-bf16", "harmless-fp16"]
     return {
-        "kernels": ["ablations.py", *where, "--label", "kernels", *few, *once, *fp16],
-        "throughput": ["throughput.py", *where, *label, *rows, *compared],
-        "latency": ["latency.py", *where, *label, *once, "--seconds", "1", *compared],
-        "parity": ["parity.py", *where, *label, *pairs, "--only", PEERS[0], *own],
-        "ablations": ["ablations.py", *where, *label, *rows, *once, *fp16, "--timeout", "60"],
-        "end-to-end": ["end_to_end.py", *where, *label, *many, *once, *fp16],
-        "long rows": ["throughput.py", *where, *long_label, *rows, "--join", "4", *once, *compared],
+        "kernels": ["ablations.py", *where, "--label", "kernels", *half, *few],
+        "compare": ["compare.py", *labelled, *compared],
+        "end-to-end": ["end_to_end.py", *labelled, *half, *many],
+        "ablations": ["ablations.py", *labelled, *half, *count, "--timeout", "60"],
     }
 
 
 def run(name: str, command: list[str], seconds: float, args: argparse.Namespace) -> dict[str, Any]:
     """Run one benchmark with its output in a log, and say how it ended."""
-    log = args.results / f"{name.replace(' ', '-')}.log"
+    log = args.results / f"{name}.log"
     environment = dict(os.environ)
     if name == "kernels":
         environment["ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"] = "1"
     start = time.monotonic()
     with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, HERE / command[0], *command[1:]],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
         try:
-            code = subprocess.run(
-                [sys.executable, HERE / command[0], *command[1:]],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                check=False,
-                env=environment,
-            ).returncode
+            code: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = None
+        with suppress(ProcessLookupError):  # and what it started, which holds the GPU's memory
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     told: dict[str, Any] = {"exit_code": code, "seconds": round(time.monotonic() - start, 1)}
     if name == "kernels":
         told["kernels"] = sorted(set(re.findall(r"\w*Kernel=\w+", log.read_text())))
@@ -83,7 +82,12 @@ def main() -> int:
     parser.add_argument("--tokenizer", help="tokenizer folder for a random model (else bytes)")
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--rows", required=True, help="a file like hh-rlhf's, gzipped or not")
-    parser.add_argument("--count", type=int, default=2312, help="rows; the whole command gets 20 ×")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=2312,
+        help="pairs of texts; the whole command gets 20 × as many rows",
+    )
     parser.add_argument("--budget", type=float, default=570, help="seconds for all of it")
     parser.add_argument("--only", nargs="+", help="the names of some steps")
     parser.add_argument("--label", default="gpu", help="names the machine in the results' files")
@@ -92,6 +96,8 @@ def main() -> int:
     args = parser.parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + args.budget
+    path = args.results / f"gpu-{args.label}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
     report: dict[str, Any] = {}
     for name, command in steps(args).items():
         left = deadline - time.monotonic()
@@ -99,8 +105,7 @@ def main() -> int:
             continue
         report[name] = run(name, command, left, args) if left > 5 else {"exit_code": None}
         print(f"{name}: {report[name]}", flush=True)
-        path = args.results / f"gpu-{args.label}.json"
-        path.write_text(json.dumps(report, indent=2) + "\n")
+        path.write_text(json.dumps(before | report, indent=2) + "\n")
     return int(any(step["exit_code"] != 0 for step in report.values()))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from competitors import COMPETITORS, TRUTH, Setting
+from competitors import COMPETITORS, TRUTH, Competitor, Pairs, Setting
 from harmless_runtime.prompt import question_and_answer
 from suite import (
     add_competitors,
@@ -36,8 +36,6 @@ LENGTHS = (64, 170, 512, 1024)
 ROWS = (1, 8)
 # From so many samples on, the 99th percentile is not just the slowest; the 90th from a tenth.
 ENOUGH = 100
-
-Pairs = list[tuple[str, str]]
 
 
 def make_cases(setting: Setting) -> dict[tuple[int, int], Pairs]:
@@ -78,8 +76,14 @@ def exact_pair(tokenizer: Any, tokens: int, seed: int) -> tuple[str, str]:
 def run_once(
     name: str, setting: Setting, cases: dict[tuple[int, int], Pairs], seconds: float
 ) -> dict[str, Any]:
-    """Load a competitor; time each case for so many seconds, and at least twice."""
-    competitor = COMPETITORS[name](setting)
+    """Load a competitor, and time each case."""
+    return time_cases(COMPETITORS[name](setting), cases, seconds)
+
+
+def time_cases(
+    competitor: Competitor, cases: dict[tuple[int, int], Pairs], seconds: float
+) -> dict[str, Any]:
+    """Time each case for so many seconds, and at least twice."""
     times: dict[tuple[int, int], list[float]] = {}
     scores: list[float] = []
     for case, pairs in cases.items():
@@ -131,7 +135,16 @@ def main() -> int:
     args = parser.parse_args()
     setting = set_up(args, chosen(args))
     runs = in_rounds(args, run_once, setting, make_cases(setting), args.seconds, tell=medians)
-    truth = runs[TRUTH][0]["scores"]
+    return write(args, setting, runs, runs[TRUTH][0]["scores"])
+
+
+def write(
+    args: argparse.Namespace,
+    setting: Setting,
+    runs: dict[str, list[dict[str, Any]]],
+    truth: list[float],
+) -> int:
+    """Write the result of all runs; name on stderr whose scores are wrong, for the exit code."""
     results = [summarise(name, own, truth) for name, own in runs.items()]
     write_result("latency", args, setting, {"rounds": args.rounds, "results": results})
     return report_wrong(results)

@@ -61,11 +61,18 @@ def main() -> int:
     pairs = load_pairs(args.pairs, args.count)
     rows = [row for pair in pairs for row in pair]
     runs = in_rounds(args, run_once, setting, rows, tell=lambda run: f"{run['tokens']:,} tokens")
-    truth = runs[TRUTH][0]["scores"]
+    return write(args, setting, runs, runs[TRUTH][0]["scores"])
+
+
+def write(
+    args: argparse.Namespace,
+    setting: Setting,
+    runs: dict[str, list[dict[str, Any]]],
+    truth: list[float],
+) -> int:
+    """Write the result of all runs; name on stderr whose scores are wrong, for the exit code."""
     results = [summarise(name, own, truth) for name, own in runs.items()]
-    for result in results:
-        print(result)
-    write_result("parity", args, setting, {"pairs": len(pairs), "results": results})
+    write_result("parity", args, setting, {"pairs": len(truth) // 2, "results": results})
     return report_wrong(results)
 
 

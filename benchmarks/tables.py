@@ -46,16 +46,21 @@ def throughput_table(path: Path, result: dict[str, Any]) -> str:
     peaks = result["matrix_products"]
     measured = [r for r in result["results"] if r.get("right")]
     rates = {r["name"]: r["tokens_per_second"] for r in measured}
-    # Where the original's own bf16 is too slow to measure, its fp32 has to do.
-    original = next(name for name in ORIGINALS if name in rates)
+    # Where the original's own bf16 is too slow to measure, its fp32 has to do, or the slowest.
+    original = next(
+        (name for name in ORIGINALS if name in rates), min(rates, key=rates.__getitem__)
+    )
+    passes, rounds = result.get("passes", 1), result["rounds"]
+    medians = f"{passes} passes" if passes > 1 else f"{rounds} rounds"
+    joined = f", {n} answers in each" if (n := result.get("join", 1)) > 1 else ""
     lines = [
-        f"{model_name(result)}, {result['rows']} rows of {result['source']} "
+        f"{model_name(result)}, {result['rows']} rows of {result['source']}{joined} "
         f"({result['tokens']:,} tokens), {machine_name(result)}, medians of "
-        f"{result['rounds']} rounds ([all figures]({path.relative_to(ROOT)})). "
+        f"{medians} ([all figures]({path.relative_to(ROOT)})). "
         "Plain matrix products reach "
         + ", ".join(
             f"{peaks[f'{p}_flops'] / 1e9:,.0f} GFLOP/s in {p}"
-            for p in ("fp32", "bf16", "int8")
+            for p in ("fp32", "fp16", "bf16", "int8")
             if f"{p}_flops" in peaks
         )
         + " there.",
@@ -90,7 +95,7 @@ def latency_table(path: Path, result: dict[str, Any]) -> str:
         "|---|" + "---|" * len(cases),
     ]
     for r in sorted(measured, key=lambda r: float(r["cases"][1]["p50_ms"])):
-        cells = [f"{case['p50_ms']:,.1f}" for case in r["cases"]]
+        cells = [f"{p50:,.{1 if p50 > 10 else 2}f}" for p50 in (c["p50_ms"] for c in r["cases"])]
         lines.append(f"| {r['name']} | " + " | ".join(cells) + " |")
     lines += [
         f"| {r['name']} | {reason(r)} |" + " |" * (len(cases) - 1)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from competitors import COMPETITORS, TRUTH, Setting
+from competitors import COMPETITORS, TRUTH, Competitor, Pairs, Setting
 from isolation import in_a_process
 from matmul import measure_peaks
 from suite import (
@@ -47,12 +47,15 @@ def run_once(name: str, setting: Setting, rows: list[Row]) -> dict[str, Any]:
     by_length = sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
     # Short and long rows: what is compiled or allocated for a size is so before the clock runs.
     competitor.score([*by_length[:WARM_UP], *by_length[-WARM_UP:]])
-    begin = time.perf_counter()
+    return {"load_seconds": loaded - start} | timed(competitor, pairs)
+
+
+def timed(competitor: Competitor, pairs: Pairs) -> dict[str, Any]:
+    """Time a competitor over all pairs."""
+    start = time.perf_counter()
     scored = competitor.score(pairs)
-    seconds = time.perf_counter() - begin
     return {
-        "load_seconds": loaded - start,
-        "seconds": seconds,
+        "seconds": time.perf_counter() - start,
         "scores": scored.scores.tolist(),
         "tokens": scored.tokens,
         "padded_tokens": scored.padded_tokens,
@@ -83,6 +86,8 @@ def summarise(
         "peak_gb": max(run["peak_gb"] for run in runs),
         "seconds": [round(value, 2) for value in seconds],
     }
+    if "first_seconds" in last:
+        figures["first_pass_tokens_per_second"] = round(last["tokens"] / last["first_seconds"], 1)
     return figures | parity_of(name, truth, runs)
 
 
@@ -116,20 +121,33 @@ def main() -> int:
         print(f"matrix products {peaks[-1]}", flush=True)
 
     runs = in_rounds(args, run_once, setting, rows, tell=told, each_round=measure_peak)
-    truth = runs[TRUTH][0]["scores"]
     best = {
         key: max(peak[key] for peak in peaks if key in peak)
         for key in sorted({key for peak in peaks for key in peak if key.endswith("_flops")})
     }
+    return write(args, setting, runs, runs[TRUTH][0], best)
+
+
+def write(
+    args: argparse.Namespace,
+    setting: Setting,
+    runs: dict[str, list[dict[str, Any]]],
+    truth: dict[str, Any],
+    peaks: dict[str, float],
+) -> int:
+    """Write the result of all runs; name on stderr whose scores are wrong, for the exit code."""
     flops = matrix_flops(setting.checkpoint)
-    results = [summarise(name, own, truth, best, flops) for name, own in runs.items()]
+    scores = truth["scores"]
+    results = [summarise(name, own, scores, peaks, flops) for name, own in runs.items()]
     write_result("throughput", args, setting, {
-        "rows": len(rows),
-        "tokens": runs[TRUTH][0]["tokens"],
+        "rows": len(scores),
+        "join": args.join,
+        "tokens": truth["tokens"],
         "rounds": args.rounds,
+        "passes": getattr(args, "passes", 1),
         "timeout": args.timeout,
         "matrix_flops_per_token": flops,
-        "matrix_products": best,
+        "matrix_products": peaks,
         "results": results,
     })  # fmt: skip
     return report_wrong(results)

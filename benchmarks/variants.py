@@ -71,11 +71,26 @@ def without_binding(own: session.Session, ids: Any) -> Any:
     return logits[:, 0]
 
 
+_ATTENTION = (graph._Builder, "attention")
+
+# What is patched while a graph is exported, by the graph's name.
+GRAPHS: dict[str, Sequence[Patch]] = {
+    "": [],
+    "contrib Attention": [(*_ATTENTION, packed_attention)],
+    "ONNX Attention": [
+        (*_ATTENTION, standard_attention),
+        (graph, "OPSET", 23),
+        (graph, "IR_VERSION", 11),
+    ],
+    "all of the last layer": [(Nodes, "op", gather_last)],
+}
+
+
 @dataclass(frozen=True)
 class Variant:
-    """What is patched when the graph is exported, and when it runs; the environment; the config."""
+    """A graph of `GRAPHS`; what is patched while it runs; the environment; the configuration."""
 
-    export: Sequence[Patch] = ()
+    graph: str = ""
     run: Sequence[Patch] = ()
     environment: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -83,15 +98,8 @@ class Variant:
 
 def variants(provider: str) -> dict[str, Variant]:
     """Every variant by name, the engine as it is first."""
-    attention = (graph._Builder, "attention")
-    opset = [(graph, "OPSET", 23), (graph, "IR_VERSION", 11)]
-    named = {
-        AS_IT_IS: Variant(),
-        "contrib Attention": Variant(export=[(*attention, packed_attention)]),
-        "ONNX Attention": Variant(export=[(*attention, standard_attention), *opset]),
-        "all of the last layer": Variant(export=[(Nodes, "op", gather_last)]),
-        "no I/O binding": Variant(run=[(session.Session, "_run", without_binding)]),
-    }
+    named = {AS_IT_IS: Variant()} | {name: Variant(name) for name in GRAPHS if name}
+    named["no I/O binding"] = Variant(run=[(session.Session, "_run", without_binding)])
     for number in (0, 4, 8, 32):
         grid = {provider: number}
         named[f"{number} lengths an octave"] = Variant(
@@ -108,7 +116,7 @@ def variants(provider: str) -> dict[str, Variant]:
     flash = {"ORT_ENABLE_CUDNN_FLASH_ATTENTION": "0"}
     named["no cuDNN attention"] = Variant(environment=flash)
     named["contrib Attention, Flash"] = Variant(
-        export=[(*attention, packed_attention)],
+        "contrib Attention",
         environment=flash | {"ORT_MIN_SEQ_LEN_FLASH_ATTENTION_PACKED_QKV": "0"},
     )
     return named

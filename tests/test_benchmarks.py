@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -99,25 +100,38 @@ def test_what_becomes_of_a_process() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["throughput", "latency"])
+@pytest.mark.parametrize("script", ["throughput", "latency", "compare"])
 def test_a_benchmark_from_end_to_end(script: str, tmp_path: Path) -> None:
     # Optimum's own export cannot do without the pad token's id.
     checkpoint = save_checkpoint(tmp_path / "checkpoint", make_model(pad_token_id=0))
+    names = ["compile-fp32", "optimum", "harmless-fp32", "harmless-int8"]
     command: list[str | Path] = [sys.executable, f"benchmarks/{script}.py", "--model", checkpoint]
-    options: list[str | Path] = ["--rounds", "1", "--max-length", "170", "--label", "test"]
+    options: list[str | Path] = ["--max-length", "170", "--label", "test", "--only", *names]
     options += ["--results", tmp_path, "--cache", tmp_path / "cache"]
-    options += ["--only", "compile-fp32", "optimum", "harmless-fp32", "harmless-int8"]
-    options += ["--seconds", "0.01"] if script == "latency" else ["--count", "6"]
+    if script != "throughput":
+        options += ["--seconds", "0.01"]
+    if script == "compare":
+        options += ["--rows", tmp_path / "pairs", "--count", "3", "--long-count", "3"]
+        (tmp_path / "pairs").write_text("".join(map(pair, range(6))))
+    else:
+        names.insert(0, "pytorch-fp32-original")
+        options += ["--rounds", "1"]
     subprocess.run([*command, *options], check=True, cwd=report.README.parent)
-    (path,) = tmp_path.glob(f"{script}-*-test-*.json")
-    result = json.loads(path.read_text())
-    names = [r["name"] for r in result["results"]]
-    assert names == [
-        "pytorch-fp32-original", "compile-fp32", "optimum", "harmless-fp32", "harmless-int8",
-    ]  # fmt: skip
-    assert all(r["right"] for r in result["results"]), result
-    render = tables.RENDERERS[script]
-    assert all(f"| {name} |" in render(tables.RESULTS / path.name, result) for name in names)
+    kinds = ("throughput", "latency", "parity") if script == "compare" else (script,)
+    for kind in kinds:
+        (path,) = tmp_path.glob(f"{kind}-*-test-2*.json")
+        result = json.loads(path.read_text())
+        assert [r["name"] for r in result["results"]] == names
+        assert all(r["right"] for r in result["results"]), result
+        shown = tables.RENDERERS[kind](tables.RESULTS / path.name, result)
+        assert all(f"| {name} |" in shown for name in names)
+
+
+def pair(number: int) -> str:
+    """A line like hh-rlhf's, of random words."""
+    texts = [workload.generated_text(random.Random(2 * number + i), 60) for i in range(2)]
+    values = zip(("chosen", "rejected"), texts, strict=True)
+    return json.dumps({k: f"\n\nHuman: Hi {number}\n\nAssistant: {v}" for k, v in values}) + "\n"
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is not here")

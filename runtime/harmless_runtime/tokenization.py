@@ -43,7 +43,6 @@ class PairTokenizer:
                 "this tokenizer adds to a row"
             )
         self.max_length = max_length
-        self._path = path
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, strategy="longest_first")
 
@@ -63,8 +62,7 @@ class PairTokenizer:
 
     @cached_property
     def _untruncated(self) -> Tokenizer:
-        """Loaded apart, for the few rows that need it: others may be encoding meanwhile."""
-        tokenizer = Tokenizer.from_file(str(self._path))
-        tokenizer.no_padding()
+        """A copy, for the few rows that need it: others may be encoding meanwhile."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
         tokenizer.no_truncation()
         return tokenizer
