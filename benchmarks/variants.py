@@ -47,6 +47,29 @@ def standard_attention(builder: Any, x: ir.Value, name: str) -> ir.Value:
     return attended
 
 
+def query_bias_alone(builder: Any, x: ir.Value, name: str) -> ir.Value:
+    """No bias in the attention, so that no kernel has to add it to all three of its inputs.
+
+    That of the keys adds the same to every score of a row, which softmax takes off again; that of
+    the values goes through the weights behind it, into the bias there.
+    """
+    width, nodes = builder.config.n_embd, builder.nodes
+    query, keys, values = builder.product(x, f"{name}.c_attn", (width, 3 * width), parts=3)
+    bias = nodes.weight(f"{name}.c_attn.bias", (3 * width,), slice(0, width))
+    read = nodes._weights.read
+    moved = read(f"{name}.c_attn.bias")[2 * width :] @ read(f"{name}.c_proj.weight")
+    folded = {f"{name}.c_proj.bias": read(f"{name}.c_proj.bias") + moved}
+    nodes._replaced = {**nodes._replaced, **folded}
+    attended: ir.Value = nodes.op(
+        "MultiHeadAttention",
+        [nodes.op("Add", [query, bias]), keys, values],
+        domain=CONTRIB,
+        num_heads=builder.config.n_head,
+        unidirectional=1,
+    )
+    return attended
+
+
 _op = Nodes.op
 
 
@@ -82,6 +105,7 @@ GRAPHS: dict[str, Sequence[Patch]] = {
         (graph, "OPSET", 23),
         (graph, "IR_VERSION", 11),
     ],
+    "bias of the query alone": [(*_ATTENTION, query_bias_alone)],
     "all of the last layer": [(Nodes, "op", gather_last)],
 }
 

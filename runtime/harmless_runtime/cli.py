@@ -51,7 +51,7 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(short_help="Score bundled rows with a bundled tiny model.")
 def demo() -> None:
     """Score bundled rows with the bundled tiny model: no download, no torch."""
     with terminal():
@@ -75,7 +75,7 @@ def demo() -> None:
         )
 
 
-@app.command()
+@app.command(short_help="Turn a checkpoint into an ONNX artifact, and verify it.")
 def export(
     model: Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Artifact folder to make.")],
@@ -118,7 +118,7 @@ def export(
         typer.echo(artifact.folder)
 
 
-@app.command()
+@app.command(short_help="Compare an artifact with PyTorch again.")
 def verify(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
     checkpoint: Annotated[
@@ -146,7 +146,7 @@ def verify(
         show_parity(console, verified)
 
 
-@app.command()
+@app.command(short_help="Score JSONL rows.")
 def score(
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT...", help="JSONL files; - is standard input.")
