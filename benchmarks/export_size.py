@@ -17,24 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2TokenizerFast
 
 from harmless_runtime.artifact import open_artifact
 from isolation import run_harmless
-from workload import EOS, SIZES, random_model
+from workload import SIZES, save_random_checkpoint
 
 # Tokens of a text: with bytes as tokens, most texts of a verification are longer.
 MAX_LENGTH = 128
-
-
-def make_checkpoint(folder: Path, size: str) -> None:
-    """Save a seeded random model of real size, with a tokenizer whose tokens are bytes."""
-    random_model(size).save_pretrained(folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate([EOS, *alphabet])}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    GPT2TokenizerFast(tokenizer_object=tokenizer, eos_token=EOS).save_pretrained(folder)
 
 
 def export(checkpoint: Path, out: Path, precision: str, *options: str) -> dict[str, float]:
@@ -57,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, out = Path(folder, "checkpoint"), Path(folder, "artifact")
-        make_checkpoint(checkpoint, arguments.size)
+        save_random_checkpoint(checkpoint, arguments.size, tokenizer=None)
         exported = export(checkpoint, out, arguments.precision, "--no-verify")
         verified = export(checkpoint, out, arguments.precision, "--force")
         manifest = open_artifact(out).manifest
