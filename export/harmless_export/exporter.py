@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import onnx_ir as ir
 
 from harmless_export.checkpoint import Gpt2Config, Source, Weights, locate, read_config
@@ -17,6 +18,7 @@ from harmless_export.graph import OPSET, build_model
 from harmless_export.quantize import NOT_QUANTIZED, quantize
 from harmless_export.tokenizer import load_tokenizer
 from harmless_export.verify import parity_pairs, record_parity
+from harmless_runtime import __version__
 from harmless_runtime.artifact import (
     FORMAT_VERSION,
     MANIFEST,
@@ -31,15 +33,16 @@ from harmless_runtime.artifact import (
     write_manifest,
 )
 from harmless_runtime.errors import CheckpointError, ConfigError, OutputError
+from harmless_runtime.providers import provider_for, select_provider
 
 logger = logging.getLogger(__name__)
 
-TOOLS = ("harmless-scorer", "numpy", "onnx-ir", "tokenizers", "torch", "transformers")
+TOOLS = ("numpy", "onnx-ir", "tokenizers", "torch", "transformers")
 
 
 def export_checkpoint(
     model: str,
-    out: Path,
+    out: str | Path,
     *,
     precision: Precision = "fp32",
     revision: str | None = None,
@@ -68,6 +71,7 @@ def export_checkpoint(
         OutputError: `out` exists, or cannot be written.
         ParityError: the largest difference exceeds the limit.
     """
+    out = Path(out)
     _check_target(out, force)
     source = locate(model, revision)
     config = read_config(source.folder)
@@ -105,16 +109,24 @@ def export_checkpoint(
             vocab_size=config.vocab_size,
             parameters=parameters,
             opset=OPSET,
-            versions={tool: version(tool) for tool in TOOLS},
+            versions={"harmless-scorer": __version__} | {tool: version(tool) for tool in TOOLS},
             files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
-            parity_note="not verified: exported with --no-verify",
         )
-        # The manifest makes the folder an artifact, so it comes after the verification.
-        if verify:
-            record_parity(Artifact(folder, manifest), source, limit=limit)
-        else:
-            write_manifest(folder, manifest)
+        _complete(Artifact(folder, manifest), source, verify, limit)
     return open_artifact(out)
+
+
+def _complete(artifact: Artifact, source: Source, verify: bool, limit: float | None) -> None:
+    """Write the manifest, which makes a folder an artifact, and so only after the verification."""
+    note = "not verified: exported with --no-verify"
+    if verify:
+        precision = artifact.manifest.precision
+        provider = provider_for(precision, "auto", select_provider("auto", 0))
+        if precision != "bf16" or provider == "cuda":
+            record_parity(artifact, source, provider=provider, limit=limit)
+            return
+        note = "not verified here: bf16 needs a GPU (harmless verify DIR --provider cuda)"
+    write_manifest(artifact.folder, msgspec.structs.replace(artifact.manifest, parity_note=note))
 
 
 def _check_target(out: Path, force: bool) -> None:

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 
 from harmless_export.checkpoint import Source, locate, read_config
 from harmless_export.tokenizer import load_tokenizer, refuse_kernels
-from harmless_runtime.artifact import Artifact, Parity, write_manifest
+from harmless_runtime.artifact import Artifact, Parity, open_artifact, write_manifest
 from harmless_runtime.demo import DEMO_ROWS
 from harmless_runtime.engine import build_engine
 from harmless_runtime.errors import CheckpointError, ParityError, SessionError
 from harmless_runtime.prompt import question_and_answer
-from harmless_runtime.providers import check_precision, provider_for, select_provider
+from harmless_runtime.providers import (
+    Provider,
+    check_precision,
+    provider_for,
+    select_provider,
+)
 from harmless_runtime.records import Record
 
 logger = logging.getLogger(__name__)
@@ -34,7 +39,7 @@ Pairs = Sequence[tuple[str, str]]
 
 
 def verify_artifact(
-    artifact: Artifact,
+    artifact: Artifact | str | Path,
     *,
     checkpoint: str | None = None,
     provider: str = "auto",
@@ -44,7 +49,7 @@ def verify_artifact(
     """Measure an artifact's parity again, and store it in the artifact's `scorer.json`.
 
     Args:
-        artifact: the opened artifact.
+        artifact: an artifact folder, or one that is opened.
         checkpoint: where its checkpoint is, if not where the manifest says.
         provider: `auto`, `cuda` or `cpu`.
         device: the CUDA device's number.
@@ -58,7 +63,11 @@ def verify_artifact(
         ParityError: the largest difference exceeds the limit; the report is not stored.
         SessionError: the artifact does not run on the provider.
     """
+    if not isinstance(artifact, Artifact):
+        artifact = open_artifact(Path(artifact))
     manifest = artifact.manifest
+    chosen = provider_for(manifest.precision, provider, select_provider(provider, device))
+    check_precision(manifest.precision, chosen, str(artifact.folder))
     try:
         source = locate(checkpoint or manifest.source, None if checkpoint else manifest.revision)
     except CheckpointError as error:
@@ -68,37 +77,30 @@ def verify_artifact(
             f"{error} (this is the checkpoint that {artifact.folder} names: say where it is now "
             "with --checkpoint)"
         ) from error
-    return record_parity(artifact, source, provider=provider, device=device, limit=limit)
+    return record_parity(artifact, source, provider=chosen, device=device, limit=limit)
 
 
 def record_parity(
     artifact: Artifact,
     source: Source,
     *,
-    provider: str = "auto",
+    provider: Provider,
     device: int = 0,
     limit: float | None = None,
 ) -> Artifact:
     """Compare with the checkpoint at `source`, and write the report into `scorer.json`."""
     manifest = artifact.manifest
-    chosen = provider_for(manifest.precision, provider, select_provider(provider, device))
-    if provider != "auto":
-        check_precision(manifest.precision, chosen, str(artifact.folder))
-    if manifest.precision == "bf16" and chosen == "cpu" and provider == "auto":
-        note = "not verified here: bf16 needs a GPU (harmless verify DIR --provider cuda)"
-        logger.warning("%s", note)
-        return _store(artifact, [], note)
     pairs = parity_pairs()
     # PyTorch first, while memory is empty: it holds its weights twice while it loads them.
     logger.info("scoring %d texts with PyTorch in fp32", len(pairs))
     truth = pytorch_scores(source.folder, pairs, manifest.max_length)
-    engine = build_engine(artifact, chosen, device=device)
-    logger.info("scoring them with ONNX Runtime (%s)", chosen)
-    scores = {f"harmless ({chosen})": engine.score(engine.tokenizer.encode(pairs))}
+    engine = build_engine(artifact, provider, device=device)
+    logger.info("scoring them with ONNX Runtime (%s)", provider)
+    scores = {f"harmless ({provider})": engine.score(engine.tokenizer.encode(pairs))}
     del engine  # one model in memory at a time
     if _has_optimum():
         logger.info("scoring them with Optimum")
-        scores[f"optimum ({chosen})"] = optimum_scores(artifact, pairs, chosen, device)
+        scores[f"optimum ({provider})"] = optimum_scores(artifact, pairs, provider, device)
     else:
         logger.warning("not scoring them with Optimum, because it is not installed")
     limit = limit if limit is not None else LIMITS[manifest.precision]
@@ -107,7 +109,9 @@ def record_parity(
         # Not `>`: a score that is not a number has to fail too.
         if not report.relative <= limit:
             raise ParityError(_failure(artifact, report))
-    return _store(artifact, reports, "")
+    manifest = msgspec.structs.replace(manifest, parity=reports, parity_note="")
+    write_manifest(artifact.folder, manifest)
+    return Artifact(artifact.folder, manifest)
 
 
 def _has_optimum() -> bool:
@@ -115,12 +119,6 @@ def _has_optimum() -> bool:
         return find_spec("optimum.onnxruntime") is not None
     except ModuleNotFoundError:  # not even Optimum's other half is there
         return False
-
-
-def _store(artifact: Artifact, reports: list[Parity], note: str) -> Artifact:
-    manifest = msgspec.structs.replace(artifact.manifest, parity=reports, parity_note=note)
-    write_manifest(artifact.folder, manifest)
-    return Artifact(artifact.folder, manifest)
 
 
 def _failure(artifact: Artifact, report: Parity) -> str:
