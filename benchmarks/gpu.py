@@ -34,7 +34,7 @@ def steps(args: argparse.Namespace) -> dict[str, list[str]]:
     half = ["--rounds", "1", "--precision", "fp16"]
     few = ["--count", "8", "--variants", "as it is", "contrib Attention", "ONNX Attention"]
     count, many = ["--count", str(args.count)], ["--count", str(20 * args.count)]
-    compared = [*count, "--long-count", str(-(-args.count // 4))]
+    compared = [*count, "--long-count", str(max(8, args.count // 4))]
     if args.provider == "cpu":  # which has no bf16 kernels
         compared += ["--only", "pytorch-bf16-original", "compile-bf16", "harmless-fp16"]
     return {

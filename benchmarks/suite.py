@@ -16,7 +16,7 @@ import numpy as np
 from competitors import COMPETITORS, TRUTH, Setting
 from harmless_export.verify import LIMITS, compare
 from isolation import describe_machine, in_a_process
-from workload import checkpoint
+from workload import SIZES, checkpoint
 
 HERE = Path(__file__).parent
 
@@ -99,7 +99,11 @@ def chosen(args: argparse.Namespace) -> list[str]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what every benchmark takes: model, provider, where results and caches go."""
-    parser.add_argument("--model", default="random:gpt2", help="a folder, or random:gpt2[-large]")
+    parser.add_argument(
+        "--model",
+        default="random:gpt2",
+        help=f"a folder, or random: and one of {', '.join(SIZES)}, with -outliers",
+    )
     parser.add_argument("--tokenizer", help="tokenizer folder for a random model (else bytes)")
     parser.add_argument("--max-length", type=int, default=1024, help="tokens")
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cpu")
@@ -173,9 +177,12 @@ def write_result(
 
 
 def _revision() -> str:
-    """The commit that was measured, and whether files differed from it."""
+    """The commit that was measured, and whether files differed from it, where git tells."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    try:
+        told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # a copy without its history, or no git
+        return "unknown"
     return str(told.stdout).strip()
 
 

@@ -56,6 +56,8 @@ def load_rows(source: str, count: int, join: int = 1) -> list[Row]:
         own = _generated_rows(count)
     else:
         own = [_row(value, "chosen") for value in _read(source, count + join - 1)]
+    if count > len(own) ** 2:
+        raise SystemExit(f"{source} has {len(own)} rows: {count} different ones need more")
     rows = []
     for i in range(count):
         again, start = divmod(i, len(own))
