@@ -160,7 +160,7 @@ def test_resume_without_anything_to_resume(rows: Path, tmp_path: Path, engine: E
     out = tmp_path / "o.jsonl"
     resume([str(rows)], out, engine)
     whole = read(out)
-    with pytest.raises(OutputError, match="is complete: there is nothing to resume"):
+    with pytest.raises(OutputError, match="is complete, so there is nothing to resume"):
         resume([str(rows)], out, engine)
     OutputPaths(tmp_path / "p.jsonl").partials[0].write_bytes(b"torn before the first commit")
     resume([str(rows)], tmp_path / "p.jsonl", engine)

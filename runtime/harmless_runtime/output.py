@@ -115,7 +115,8 @@ def check_free(output: Path, sources: Sequence[str], *, overwrite: bool, resume:
     if resume and not paths.state.exists():
         if output.exists():
             raise OutputError(
-                f"{output} is complete: there is nothing to resume, and no state of a later run"
+                f"{output} is complete, so there is nothing to resume: pass --overwrite to score "
+                "again (in Python overwrite=True), or choose another name"
             )
         if paths.rejects.exists():
             raise OutputError(f"{paths.rejects} exists, and is of no run that could be resumed")
