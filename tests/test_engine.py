@@ -204,6 +204,7 @@ def test_limits_of_memory(artifact: Artifact) -> None:
     with pytest.raises(ConfigError, match=r"the weights of .* alone take 0.00 GB"):
         _cuda_options(artifact, 0, 1e-6)
     options = _cuda_options(artifact, 1, 1.5)
+    assert options["use_tf32"] == "0", "fp32 is held to PyTorch's"
     weights = (artifact.folder / WEIGHTS).stat().st_size
     assert int(options["gpu_mem_limit"]) + weights == 1_500_000_000
     assert options["device_id"] == "1"

@@ -67,11 +67,14 @@ class Session:
         name = NAMES[provider]
         try:
             self._session = ort.InferenceSession(
-                artifact.model, options, providers=[(name, provider_options)]
+                artifact.model,
+                options,
+                providers=[(name, provider_options)],
+                # Falling back, it would print on stdout, and its own error would hide CUDA's.
+                enable_fallback=0,
             )
         except Exception as error:  # onnxruntime's own kinds have no public base
             raise SessionError(f"cannot load {artifact.model}: {one_line(error)}") from error
-        self._session.disable_fallback()
         if name not in self._session.get_providers():
             raise SessionError(f"onnxruntime fell back from {name} on loading {artifact.model}")
         if provider == "cuda" and not _cudnn_is_loaded():
@@ -177,7 +180,8 @@ class ShapeTimes:
 
 def _cuda_options(artifact: Artifact, device: int, gpu_memory: float | None) -> dict[str, str]:
     """The CUDA execution provider's options, as its documentation names them."""
-    options = {"device_id": str(device)}
+    # TF32, its default, rounds what fp32 products multiply to 10 bits, as fp16 does.
+    options = {"device_id": str(device), "use_tf32": "0"}
     if _GRAPH_TOKENS:
         options["enable_cuda_graph"] = "1"
     if gpu_memory is not None:
