@@ -135,6 +135,7 @@ def main() -> int:
     with ThreadPoolExecutor(EXPORTS) as pool:
         list(pool.map(lambda g: in_a_process(export_once, g, setting, args.precision), graphs))
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    wrong = 0
     for _ in range(args.rounds):
         for name, own in runs.items():
             with patch.dict(os.environ, all_variants[name].environment):
@@ -143,13 +144,19 @@ def main() -> int:
                 )
             own.append(need("scores", run, name) if name == AS_IT_IS else run)
             print(f"{name}: { {k: v for k, v in run.items() if k != 'scores'} }", flush=True)
+            wrong = write(args, setting, runs)
+    return wrong
+
+
+def write(args: argparse.Namespace, setting: Setting, runs: dict[str, list[dict[str, Any]]]) -> int:
+    """Write the result of all runs so far; name on stderr whose scores are wrong."""
     truth = runs[AS_IT_IS][0]["scores"]
-    results = [summarise(name, own, truth) for name, own in runs.items()]
+    results = [summarise(name, own, truth) for name, own in runs.items() if own]
     limit = LIMITS[args.precision]
     for result in results:
         if "largest_difference" in result:
             result["right"] = result["largest_difference"] <= limit
-    figures = {"precision": args.precision, "rows": len(rows), "limit": limit}
+    figures = {"precision": args.precision, "rows": len(truth), "limit": limit}
     write_result(f"ablations-{args.precision}", args, setting, figures | {"results": results})
     return report_wrong(results)
 

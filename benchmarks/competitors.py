@@ -123,11 +123,18 @@ class PlannedScorer:
             padded += inputs["input_ids"].size
             if self._mask:
                 inputs["attention_mask"] = pad([np.ones_like(ids) for ids in own], 0)
-            tensors = {k: torch.from_numpy(v).to(self._model.device) for k, v in inputs.items()}
+            tensors = {k: self._to_device(torch.from_numpy(v)) for k, v in inputs.items()}
             logits.append(self._model(**tensors).logits[:, 0].float())
         scores = np.empty(len(pairs), np.float32)
         scores[np.concatenate([batch.rows for batch in batches])] = torch.cat(logits).cpu().numpy()
         return Scored(scores, sum(map(len, rows)), padded)
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        device = torch.device(self._model.device)
+        if device.type == "cuda":
+            # From memory that is not pinned, a copy waits for all that was started before.
+            return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.to(device)
 
 
 class HarmlessScorer:

@@ -38,7 +38,8 @@ def steps(args: argparse.Namespace) -> dict[str, list[str]]:
     if args.provider == "cpu":  # which has no bf16 kernels
         compared += ["--only", "pytorch-bf16-original", "compile-bf16", "harmless-fp16"]
     return {
-        "kernels": ["ablations.py", *where, "--label", "kernels", *half, *few],
+        # In a folder of its own: what is timed here is timed with debugging output.
+        "kernels": ["ablations.py", *labelled, *half, *few, "--results", f"{args.results}/kernels"],
         "compare": ["compare.py", *labelled, *compared],
         "end-to-end": ["end_to_end.py", *labelled, *half, *many],
         "ablations": ["ablations.py", *labelled, *half, *count, "--timeout", "60"],
@@ -64,9 +65,10 @@ def run(name: str, command: list[str], seconds: float, args: argparse.Namespace)
             code: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = None
-        with suppress(ProcessLookupError):  # and what it started, which holds the GPU's memory
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        finally:
+            with suppress(ProcessLookupError):  # and what it started, which holds GPU memory
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     told: dict[str, Any] = {"exit_code": code, "seconds": round(time.monotonic() - start, 1)}
     if name == "kernels":
         told["kernels"] = sorted(set(re.findall(r"\w*Kernel=\w+", log.read_text())))
@@ -94,6 +96,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--cache", type=Path, default=HERE.parent / "build/benchmarks")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     args.results.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + args.budget
     path = args.results / f"gpu-{args.label}.json"

@@ -112,8 +112,7 @@ def describe_machine(provider: str) -> dict[str, Any]:
         "python": platform.python_version(),
     }
     if provider == "cuda":
-        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        machine["gpu"] = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        machine["gpu"] = _gpu_name()
     versions = {}
     for name in PACKAGES:
         try:
@@ -121,6 +120,18 @@ def describe_machine(provider: str) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return machine | {"versions": versions}
+
+
+def _gpu_name() -> str:
+    """The GPU and its driver; without nvidia-smi, as PyTorch calls it."""
+    query = ["nvidia-smi", "--id=0", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        import torch
+
+        return torch.cuda.get_device_name(0)
+    return str(told).strip()
 
 
 def _cpu_name() -> str:

@@ -126,7 +126,9 @@ def checkpoint(model: str, tokenizer: str | None, cache: Path) -> Path:
     size = model.removeprefix("random:")
     folder = cache / f"{size}-{Path(tokenizer).name if tokenizer else 'bytes'}"
     if not (folder / "model.safetensors").exists():
-        save_random_checkpoint(folder, size, tokenizer)
+        part = folder.with_name(f"{folder.name}.partial")
+        save_random_checkpoint(part, size, tokenizer)
+        part.rename(folder)
     return folder
 
 
