@@ -36,9 +36,8 @@ from suite import (
     add_rows,
     failure_of,
     need,
-    report_wrong,
     set_up,
-    write_result,
+    write_compared,
 )
 from variants import AS_IT_IS, GRAPHS, patched, variants
 from workload import Row, load_rows
@@ -157,8 +156,7 @@ def write(args: argparse.Namespace, setting: Setting, runs: dict[str, list[dict[
         if "largest_difference" in result:
             result["right"] = result["largest_difference"] <= limit
     figures = {"precision": args.precision, "rows": len(truth), "limit": limit}
-    write_result(f"ablations-{args.precision}", args, setting, figures | {"results": results})
-    return report_wrong(results)
+    return write_compared(f"ablations-{args.precision}", args, setting, results, figures)
 
 
 if __name__ == "__main__":

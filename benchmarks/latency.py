@@ -26,9 +26,8 @@ from suite import (
     in_rounds,
     parity_of,
     precision_of,
-    report_wrong,
     set_up,
-    write_result,
+    write_compared,
 )
 from workload import generated_text
 
@@ -144,10 +143,9 @@ def write(
     runs: dict[str, list[dict[str, Any]]],
     truth: list[float],
 ) -> int:
-    """Write the result of all runs; name on stderr whose scores are wrong, for the exit code."""
+    """Write the result of all runs, as `write_compared` does."""
     results = [summarise(name, own, truth) for name, own in runs.items()]
-    write_result("latency", args, setting, {"rounds": args.rounds, "results": results})
-    return report_wrong(results)
+    return write_compared("latency", args, setting, results, {"rounds": args.rounds})
 
 
 if __name__ == "__main__":

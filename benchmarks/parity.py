@@ -21,9 +21,8 @@ from suite import (
     in_rounds,
     parity_of,
     precision_of,
-    report_wrong,
     set_up,
-    write_result,
+    write_compared,
 )
 from workload import Row, load_pairs
 
@@ -70,10 +69,9 @@ def write(
     runs: dict[str, list[dict[str, Any]]],
     truth: list[float],
 ) -> int:
-    """Write the result of all runs; name on stderr whose scores are wrong, for the exit code."""
+    """Write the result of all runs, as `write_compared` does."""
     results = [summarise(name, own, truth) for name, own in runs.items()]
-    write_result("parity", args, setting, {"pairs": len(truth) // 2, "results": results})
-    return report_wrong(results)
+    return write_compared("parity", args, setting, results, {"pairs": len(truth) // 2})
 
 
 if __name__ == "__main__":

@@ -53,6 +53,18 @@ def report_wrong(results: list[dict[str, Any]]) -> int:
     return bool(wrong)
 
 
+def write_compared(
+    kind: str,
+    args: argparse.Namespace,
+    setting: Setting,
+    results: list[dict[str, Any]],
+    figures: dict[str, Any],
+) -> int:
+    """Write a comparison; name on stderr whose scores are wrong, for the exit code."""
+    write_result(kind, args, setting, figures | {"results": results})
+    return report_wrong(results)
+
+
 def failure_of(name: str, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
     """What to report of a competitor that could not be run, or None for one that could."""
     return next(({"name": name} | run for run in runs if "scores" not in run), None)

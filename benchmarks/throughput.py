@@ -29,9 +29,8 @@ from suite import (
     need,
     parity_of,
     precision_of,
-    report_wrong,
     set_up,
-    write_result,
+    write_compared,
 )
 from workload import Row, load_rows
 
@@ -135,11 +134,11 @@ def write(
     truth: dict[str, Any],
     peaks: dict[str, float],
 ) -> int:
-    """Write the result of all runs; name on stderr whose scores are wrong, for the exit code."""
+    """Write the result of all runs, as `write_compared` does."""
     flops = matrix_flops(setting.checkpoint)
     scores = truth["scores"]
     results = [summarise(name, own, scores, peaks, flops) for name, own in runs.items()]
-    write_result("throughput", args, setting, {
+    return write_compared("throughput", args, setting, results, {
         "rows": len(scores),
         "join": args.join,
         "tokens": truth["tokens"],
@@ -148,9 +147,7 @@ def write(
         "timeout": args.timeout,
         "matrix_flops_per_token": flops,
         "matrix_products": peaks,
-        "results": results,
     })  # fmt: skip
-    return report_wrong(results)
 
 
 if __name__ == "__main__":

@@ -245,10 +245,12 @@ def test_an_input_that_cannot_be_read_to_its_end(tmp_path: Path, engine: Engine)
     assert len((tmp_path / "o").read_bytes().splitlines()) == 1101 - 22
 
 
-def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+def start(
+    *arguments: str | Path, stderr: Any = subprocess.PIPE, **options: Any
+) -> subprocess.Popen[bytes]:
     """Start `harmless` with small windows."""
     command = [sys.executable, "-c", program(60), *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(command, stderr=stderr, **options)
 
 
 def wait_for(path: Path) -> None:
@@ -391,18 +393,8 @@ def test_a_second_signal_changes_nothing(rows: Path, tmp_path: Path) -> None:
 
 def test_messages_that_nobody_reads_end_no_run(rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
-    command: list[str | Path] = [
-        sys.executable,
-        "-c",
-        program(60),
-        "score",
-        rows,
-        "-o",
-        out,
-        "--model",
-        "demo",
-    ]
+    arguments = ("score", rows, "-o", out, "--model", "demo", "--max-length", "5")
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*command, "--max-length", "5"], stderr=full, check=False)
-    assert done.returncode == 3
+        process = start(*arguments, stderr=full)
+        assert process.wait(timeout=60) == 3
     assert len(out.read_bytes().splitlines()) == COUNT - 8
