@@ -32,7 +32,9 @@ def steps(args: argparse.Namespace) -> dict[str, list[str]]:
         where += ["--tokenizer", args.tokenizer]
     labelled = [*where, "--label", args.label]
     half = ["--rounds", "1", "--precision", "fp16"]
-    few = ["--count", "8", "--variants", "as it is", "contrib Attention", "ONNX Attention"]
+    few = ["--count", "8", "--variants", "as it is", "MultiHeadAttention", "ONNX Attention"]
+    if args.provider == "cuda":
+        few.append("cuDNN's attention")
     count, many = ["--count", str(args.count)], ["--count", str(20 * args.count)]
     compared = [*count, "--long-count", str(max(8, args.count // 4))]
     if args.provider == "cpu":  # which has no bf16 kernels

@@ -70,7 +70,7 @@ def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> dict
         "share_of_pace": round(device / summary.seconds, 4),
         "tokens_per_second": round(tally.tokens / summary.seconds),
         "padding_share": round(tally.padding_share, 4),
-        "shapes": summary.shapes,
+        "shapes": engine.session.times.shapes,
         "commits": len(commits),
         "commit_share": round(sum(commits) / summary.seconds, 5),
     }

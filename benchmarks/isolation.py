@@ -123,13 +123,15 @@ def describe_machine(provider: str) -> dict[str, Any]:
 
 
 def _gpu_name() -> str:
-    """The GPU and its driver; without nvidia-smi, as PyTorch calls it."""
+    """Name the GPU and its driver; without nvidia-smi, as PyTorch names it, if that has CUDA."""
     query = ["nvidia-smi", "--id=0", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         import torch
 
+        if not torch.cuda.is_available():
+            return "a GPU that neither nvidia-smi nor PyTorch can name"
         return torch.cuda.get_device_name(0)
     return str(told).strip()
 

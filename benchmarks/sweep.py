@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from competitors import HarmlessScorer, Setting
 from harmless_runtime import batching, session
-from harmless_runtime.providers import usable_cores
+from harmless_runtime.cores import usable_cores
 from isolation import in_a_process
 from suite import add_options, add_precision, add_rounds, add_rows, need, set_up, write_result
 from workload import Row, load_rows

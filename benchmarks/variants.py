@@ -33,6 +33,21 @@ def packed_attention(builder: Any, x: ir.Value, name: str) -> ir.Value:
     return attended
 
 
+def multi_head_attention(builder: Any, x: ir.Value, name: str) -> ir.Value:
+    """The contrib operator MultiHeadAttention, on three products."""
+    width = builder.config.n_embd
+    parts = builder.product(x, f"{name}.c_attn", (width, 3 * width), parts=3)
+    bias = builder.nodes.weight(f"{name}.c_attn.bias", (3 * width,))
+    attended: ir.Value = builder.nodes.op(
+        "MultiHeadAttention",
+        [*parts, bias],
+        domain=CONTRIB,
+        num_heads=builder.config.n_head,
+        unidirectional=1,
+    )
+    return attended
+
+
 def standard_attention(builder: Any, x: ir.Value, name: str) -> ir.Value:
     """ONNX's own operator Attention, of opset 23, which takes no bias."""
     width, heads = builder.config.n_embd, builder.config.n_head
@@ -100,6 +115,7 @@ _ATTENTION = (graph._Builder, "attention")
 GRAPHS: dict[str, Sequence[Patch]] = {
     "": [],
     "contrib Attention": [(*_ATTENTION, packed_attention)],
+    "MultiHeadAttention": [(*_ATTENTION, multi_head_attention)],
     "ONNX Attention": [
         (*_ATTENTION, standard_attention),
         (graph, "OPSET", 23),
@@ -112,11 +128,10 @@ GRAPHS: dict[str, Sequence[Patch]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A graph of `GRAPHS`; what is patched while it runs; the environment; the configuration."""
+    """A graph of `GRAPHS`; what is patched while it runs; the configuration."""
 
     graph: str = ""
     run: Sequence[Patch] = ()
-    environment: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -124,11 +139,9 @@ def variants(provider: str) -> dict[str, Variant]:
     """Every variant by name, the engine as it is first."""
     named = {AS_IT_IS: Variant()} | {name: Variant(name) for name in GRAPHS if name}
     named["no I/O binding"] = Variant(run=[(session.Session, "_run", without_binding)])
-    for number in (0, 4, 8, 32):
-        grid = {provider: number}
-        named[f"{number} lengths an octave"] = Variant(
-            run=[(batching, "_LENGTHS_PER_OCTAVE", grid)]
-        )
+    for tokens in (0, 64, 1024, 4096):
+        cost = {provider: tokens}
+        named[f"a batch costs {tokens:,} tokens"] = Variant(run=[(batching, "_BATCH_COST", cost)])
     if provider == "cpu":
         budget = (batching, "_CPU_BATCH_TOKENS", 2048)
         return named | {"2,048 tokens a batch": Variant(run=[budget])}
@@ -137,12 +150,12 @@ def variants(provider: str) -> dict[str, Variant]:
     for tokens in (1024, 4096):
         graphs = (session, "_GRAPH_TOKENS", tokens)
         named[f"CUDA graphs to {tokens:,} tokens"] = Variant(run=[graphs])
-    flash = {"ORT_ENABLE_CUDNN_FLASH_ATTENTION": "0"}
-    named["no cuDNN attention"] = Variant(environment=flash)
-    named["contrib Attention, Flash"] = Variant(
-        "contrib Attention",
-        environment=flash | {"ORT_MIN_SEQ_LEN_FLASH_ATTENTION_PACKED_QKV": "0"},
-    )
+    # With 0, onnxruntime chooses the kernels itself, which from compute capability 9.0 on is cuDNN.
+    # It builds a plan for every shape, so that fewer of them may pay.
+    cudnn = (session, "_SDPA_KERNELS", "0")
+    named["cuDNN's attention"] = Variant(run=[cudnn])
+    coarse = (batching, "_LENGTH_MULTIPLE", {provider: 64})
+    named["cuDNN's attention, lengths in 64s"] = Variant(run=[cudnn, coarse])
     return named
 
 

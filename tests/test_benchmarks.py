@@ -21,7 +21,7 @@ import tables
 import workload
 from checkpoints import make_model, save_checkpoint
 from harmless_export.verify import LIMITS
-from isolation import in_a_process
+from isolation import describe_machine, in_a_process
 
 
 def test_the_readme_shows_the_results() -> None:
@@ -148,3 +148,11 @@ def check_plot(folder: Path, path: Path) -> None:
     drawn = (folder / path.name).with_suffix(".svg").read_text()
     assert drawn.startswith("<?xml")
     assert path.with_suffix(".svg").exists(), "run report.py --plots"
+
+
+def test_a_machine_that_cannot_name_its_gpu_loses_no_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "neither nvidia-smi nor PyTorch" in describe_machine("cuda")["gpu"]

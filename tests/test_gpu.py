@@ -40,9 +40,15 @@ def random_rows(count: int) -> list[Encoded]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_parity(wide: Path, tmp_path: Path, precision: str) -> None:
+def test_parity(
+    wide: Path, tmp_path: Path, precision: str, caplog: pytest.LogCaptureFixture
+) -> None:
     artifact = verify_artifact(export(wide, tmp_path / "a", precision), provider="cuda")
+    caplog.clear()
     assert artifact.manifest.parity
+    # A second engine is held to the reference that the first one left, and nothing is warned of.
+    build_engine(artifact, "cuda")
+    assert not caplog.records
     for report in artifact.manifest.parity:
         assert "cuda" in report.runner
         assert report.relative <= LIMITS[precision]

@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
 from transformers import GPT2ForSequenceClassification
 
 from checkpoints import make_model, make_tokenizer, save_checkpoint
-from harmless_export import export_checkpoint
+from harmless_export import export_checkpoint, verify, verify_artifact
 from harmless_export.verify import LIMITS
 from harmless_runtime.artifact import Artifact
 from harmless_runtime.batching import pad
+from harmless_runtime.engine import Engine, build_engine
+from harmless_runtime.errors import SessionError
 from harmless_runtime.session import Session
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -127,6 +130,49 @@ def test_verification_reports_and_optimum_agrees(checkpoint: Path, tmp_path: Pat
         assert report.relative <= 1e-4
         assert report.score_std > 0.1
         assert report.pearson > 0.999999
+
+
+def test_a_gpu_that_cannot_run_an_artifact_leaves_it_to_the_cpu(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = export_checkpoint(str(checkpoint), tmp_path / "artifact", verify=False)
+    monkeypatch.setattr(verify, "select_provider", lambda *_: "cuda")
+
+    def build(artifact: Artifact, provider: str, **_: Any) -> Engine:
+        if provider == "cuda":
+            raise SessionError("CUDA device 0 cannot run it")
+        return build_engine(artifact, "cpu")
+
+    monkeypatch.setattr(verify, "build_engine", build)
+    verified = verify_artifact(artifact, checkpoint=str(checkpoint), provider="auto")
+    assert [report.runner for report in verified.manifest.parity] == [
+        "harmless (cpu)",
+        "optimum (cpu)",
+    ]
+    with pytest.raises(SessionError, match="cannot run it"):
+        verify_artifact(artifact, checkpoint=str(checkpoint), provider="cuda")
+
+
+def test_optimum_is_left_out_on_cuda_if_pytorch_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert verify._optimum_obstacle("cpu") is None
+    assert verify._optimum_obstacle("cuda") == "it needs a PyTorch with CUDA, and this one has none"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert verify._optimum_obstacle("cuda") is None
+
+
+@pytest.mark.parametrize(
+    ("precision", "operator", "products"),
+    [("fp32", "MultiHeadAttention", 6), ("fp16", "Attention", 3), ("bf16", "Attention", 3)],
+)
+def test_the_operators_of_a_layer(
+    precision: Any, operator: str, products: int, tmp_path: Path
+) -> None:
+    artifact = export(tmp_path, make_model(), precision=precision)
+    nodes = onnx.load(artifact.model, load_external_data=False).graph.node
+    kinds = [node.op_type for node in nodes]
+    assert [kind for kind in kinds if "Attention" in kind] == 3 * [operator]
+    assert kinds.count("MatMul") == 3 * products, "Attention multiplies by Q, K and V itself"
 
 
 def test_generic_tokenizer_class_gives_no_token_types(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _complete(artifact: Artifact, source: Source, verify: bool, limit: float | N
         precision = artifact.manifest.precision
         provider = provider_for(precision, "auto", select_provider("auto", 0))
         if precision != "bf16" or provider == "cuda":
-            record_parity(artifact, source, provider=provider, limit=limit)
+            record_parity(artifact, source, requested="auto", provider=provider, limit=limit)
             return
         note = "not verified here: bf16 needs a GPU (harmless verify DIR --provider cuda)"
     write_manifest(artifact.folder, msgspec.structs.replace(artifact.manifest, parity_note=note))

@@ -1,4 +1,4 @@
-"""An artifact and its checkpoint to a parity report: the same texts scored by both."""
+"""Measure an artifact's parity: score the same texts with its checkpoint and with the artifact."""
 
 import json
 import logging
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from harmless_export.checkpoint import Source, locate, read_config
 from harmless_export.tokenizer import load_tokenizer, refuse_kernels
-from harmless_runtime.artifact import Artifact, Parity, open_artifact, write_manifest
+from harmless_runtime.artifact import Artifact, Parity, Reference, open_artifact, write_manifest
 from harmless_runtime.demo import DEMO_ROWS
-from harmless_runtime.engine import build_engine
+from harmless_runtime.engine import build_engine, cpu_instead
 from harmless_runtime.errors import CheckpointError, ParityError, SessionError
 from harmless_runtime.prompt import question_and_answer
 from harmless_runtime.providers import (
@@ -77,48 +77,75 @@ def verify_artifact(
             f"{error} (this is the checkpoint that {artifact.folder} names: say where it is now "
             "with --checkpoint)"
         ) from error
-    return record_parity(artifact, source, provider=chosen, device=device, limit=limit)
+    return record_parity(
+        artifact, source, requested=provider, provider=chosen, device=device, limit=limit
+    )
 
 
 def record_parity(
     artifact: Artifact,
     source: Source,
     *,
+    requested: str,
     provider: Provider,
     device: int = 0,
     limit: float | None = None,
 ) -> Artifact:
-    """Compare with the checkpoint at `source`, and write the report into `scorer.json`."""
+    """Compare with the checkpoint at `source`, and write the report into `scorer.json`.
+
+    The provider is the one that was chosen for the one requested. If that was `auto`, and the GPU
+    cannot run the artifact, the comparison is made on the CPU.
+    """
     manifest = artifact.manifest
     pairs = parity_pairs()
     # PyTorch first, while memory is empty: it holds its weights twice while it loads them.
     logger.info("scoring %d texts with PyTorch in fp32", len(pairs))
     truth = pytorch_scores(source.folder, pairs, manifest.max_length)
-    engine = build_engine(artifact, provider, device=device)
+    # The reference text is about to be measured again, so the device is not held to the old one.
+    unmeasured = Artifact(artifact.folder, manifest.unmeasured)
+    try:
+        engine = build_engine(unmeasured, provider, device=device)
+    except SessionError as error:
+        if provider == "cpu" or not cpu_instead(error, requested, manifest.precision):
+            raise
+        provider = "cpu"
+        engine = build_engine(unmeasured, provider)
     logger.info("scoring them with ONNX Runtime (%s)", provider)
-    scores = {f"harmless ({provider})": engine.score(engine.tokenizer.encode(pairs))}
+    encoded = engine.tokenizer.encode(pairs)
+    scores = {f"harmless ({provider})": engine.score(encoded)}
     del engine  # one model in memory at a time
-    if _has_optimum():
+    obstacle = _optimum_obstacle(provider)
+    if obstacle is None:
         logger.info("scoring them with Optimum")
         scores[f"optimum ({provider})"] = optimum_scores(artifact, pairs, provider, device)
     else:
-        logger.warning("not scoring them with Optimum, because it is not installed")
+        logger.warning("not scoring them with Optimum, because %s", obstacle)
     limit = limit if limit is not None else LIMITS[manifest.precision]
     reports = [compare(runner, truth, other, limit) for runner, other in scores.items()]
     for report in reports:
         # Not `>`: a score that is not a number has to fail too.
         if not report.relative <= limit:
             raise ParityError(_failure(artifact, report))
-    manifest = msgspec.structs.replace(manifest, parity=reports, parity_note="")
+    tolerance = limit * float(truth.std())
+    reference = Reference(encoded[0].ids.tolist(), float(truth[0]), tolerance)
+    manifest = msgspec.structs.replace(
+        manifest, parity=reports, parity_note="", reference=reference
+    )
     write_manifest(artifact.folder, manifest)
     return Artifact(artifact.folder, manifest)
 
 
-def _has_optimum() -> bool:
+def _optimum_obstacle(provider: Provider) -> str | None:
+    """Say why Optimum cannot score here, or return None if it can."""
     try:
-        return find_spec("optimum.onnxruntime") is not None
+        found = find_spec("optimum.onnxruntime") is not None
     except ModuleNotFoundError:  # not even Optimum's other half is there
-        return False
+        found = False
+    if not found:
+        return "it is not installed"
+    if provider == "cuda" and not torch.cuda.is_available():
+        return "it needs a PyTorch with CUDA, and this one has none"
+    return None
 
 
 def _failure(artifact: Artifact, report: Parity) -> str:

@@ -42,11 +42,24 @@ class Parity(msgspec.Struct, frozen=True):
     pairs: int
 
 
+class Reference(msgspec.Struct, frozen=True):
+    """A bundled text that a device is tried with before it is trusted.
+
+    `ids` are the text's token ids, `score` is PyTorch's in fp32, and `tolerance` is how far the
+    artifact's own score may be from it: the parity limit in units of the score.
+    """
+
+    ids: list[int]
+    score: float
+    tolerance: float
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """The content of `scorer.json`.
 
     `parameters` counts the weights of the model; `files` maps each other file of the folder to
-    its SHA-256 in hexadecimal; `parity_note` says why `parity` is empty where it is.
+    its SHA-256 in hexadecimal; `parity_note` says why `parity` is empty, if it is. `reference` is
+    measured together with `parity`.
     """
 
     format_version: int
@@ -62,6 +75,12 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, str]
     parity: list[Parity] = []
     parity_note: str = ""
+    reference: Reference | None = None
+
+    @property
+    def unmeasured(self) -> "Manifest":
+        """The same manifest without what `harmless verify` measures again."""
+        return msgspec.structs.replace(self, parity=[], parity_note="", reference=None)
 
 
 class _Header(msgspec.Struct):
@@ -150,6 +169,9 @@ def _decode(path: Path, raw: bytes) -> Manifest:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} is not a valid manifest: {error}") from error
+    reference = manifest.reference.ids if manifest.reference else [0]
+    if not (reference and all(0 <= i < manifest.vocab_size for i in reference)):
+        raise ArtifactError(f"{path} is not a valid manifest: reference.ids are {reference!r:.80}")
     if not (
         1 <= manifest.max_length <= _LONGEST
         and 0 <= manifest.pad_token_id < manifest.vocab_size

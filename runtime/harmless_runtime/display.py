@@ -163,8 +163,6 @@ def show_summary(console: Console, summary: Summary) -> None:
     ]
     if before.rows or before.rejected:
         facts.insert(1, f"{before.rows + before.rejected:,} of them and of the rejects before")
-    if summary.provider == "cuda":
-        facts.append(f"{summary.shapes} shapes, {summary.planning_seconds:.1f} s to plan them")
     say(console, " · ".join(facts))
 
 

@@ -1,4 +1,4 @@
-"""A configuration to something that scores: the artifact found, or made, and loaded."""
+"""Turn a configuration into something that scores: find or make the artifact, and load it."""
 
 import logging
 from collections import deque
@@ -25,6 +25,7 @@ from harmless_runtime.models import find_artifact, is_checkpoint
 from harmless_runtime.providers import Provider, provider_for, select_provider
 from harmless_runtime.session import Session
 from harmless_runtime.tokenization import Encoded, PairTokenizer
+from harmless_runtime.trial import try_session
 
 logger = logging.getLogger(__name__)
 
@@ -164,20 +165,27 @@ def load_engine(config: ScorerConfig) -> Engine:
     selected = select_provider(config.provider, config.device)
     artifact = find_artifact(config, provider_for(config.precision, config.provider, selected))
     precision = artifact.manifest.precision
+    provider = provider_for(precision, config.provider, selected)
     if config.precision not in ("auto", precision):
         raise ConfigError(
             f"precision is {config.precision!r}, and {artifact.folder} is {precision}: "
             "leave it out, or name the checkpoint as the model"
         )
-    engine = build_engine(
-        artifact,
-        provider_for(precision, config.provider, selected),
-        device=config.device,
-        batch_size=config.batch_size,
-        max_length=config.max_length,
-        gpu_memory=config.gpu_memory,
-        line_bytes=config.max_line_bytes,
-    )
+    try:
+        engine = build_engine(
+            artifact,
+            provider,
+            device=config.device,
+            batch_size=config.batch_size,
+            max_length=config.max_length,
+            gpu_memory=config.gpu_memory,
+            line_bytes=config.max_line_bytes,
+        )
+    except SessionError as error:
+        if provider == "cpu" or not cpu_instead(error, config.provider, precision):
+            raise
+        # Of a checkpoint, the CPU gets an artifact in its own precision.
+        return load_engine(config.model_copy(update={"provider": "cpu"}))
     if precision == "fp32" or not is_checkpoint(config.model):
         return engine
     in_fp32 = config.model_copy(update={"precision": "fp32"})
@@ -193,6 +201,18 @@ def load_engine(config: ScorerConfig) -> Engine:
     return replace(engine, wider=wider)
 
 
+def cpu_instead(error: SessionError, requested: str, precision: str) -> bool:
+    """Tell whether the CPU takes the place of a GPU that cannot run the model, and log why.
+
+    It does so only if the provider is `auto` and the CPU can run the precision. A GPU without
+    enough memory is no reason: others may be using it, and a run on the CPU takes far longer.
+    """
+    if requested != "auto" or precision == "bf16" or isinstance(error, OutOfMemoryError):
+        return False
+    logger.warning("running on the CPU, because %s", error)
+    return True
+
+
 def build_engine(
     artifact: Artifact,
     provider: Provider,
@@ -203,11 +223,13 @@ def build_engine(
     gpu_memory: float | None = None,
     line_bytes: int = LINE_BYTES,
 ) -> Engine:
-    """Load an opened artifact; the settings are those of `ScorerConfig`.
+    """Load an opened artifact, and try it if it runs on a GPU.
+
+    The settings are those of `ScorerConfig`.
 
     Raises:
         ConfigError: a setting does not fit the artifact.
-        ArtifactError, SessionError: as the tokenizer and the session raise them.
+        ArtifactError, SessionError: as the tokenizer, the session and its trial raise them.
     """
     manifest = artifact.manifest
     longest = max_length or manifest.max_length
@@ -216,10 +238,9 @@ def build_engine(
             f"max_length {longest} exceeds the {manifest.max_length} of {artifact.folder}"
         )
     limits = plan_limits(provider, manifest.parameters, batch_size, longest, line_bytes)
+    tokenizer = PairTokenizer(artifact.tokenizer, longest)
     most = max(limits.batch_tokens, longest)
-    return Engine(
-        artifact,
-        PairTokenizer(artifact.tokenizer, longest),
-        Session(artifact, provider, device, most, gpu_memory),
-        limits,
-    )
+    session = Session(artifact, provider, device, most, gpu_memory)
+    if provider == "cuda":
+        try_session(session, artifact, device)
+    return Engine(artifact, tokenizer, session, limits)

@@ -55,8 +55,6 @@ class Summary:
     """A finished run; `seconds` is from the first read to the last write.
 
     Of the tally, `resumed` was there before: the work of the run that this one went on from.
-    `shapes` counts the shapes that batches had, and `planning_seconds` is what the first batch of
-    each took longer than its like: on a GPU, the time to plan for the shape.
     """
 
     tally: Tally
@@ -64,8 +62,6 @@ class Summary:
     seconds: float
     provider: str
     precision: str
-    shapes: int
-    planning_seconds: float
     output: Path
     rejects: Path
 
@@ -138,8 +134,6 @@ def score_files(
         time.perf_counter() - start,
         engine.session.provider,
         engine.artifact.manifest.precision,
-        engine.session.times.shapes,
-        engine.session.times.planning_seconds,
         output,
         files.paths.rejects,
     )
@@ -148,8 +142,7 @@ def score_files(
 def fingerprint(sources: Sequence[str], engine: Engine, details: bool) -> dict[str, Any]:
     """What decides the bytes of a run's output, by names for the user."""
     manifest, limits = engine.artifact.manifest, engine.limits
-    # All but the parity report, which may be measured again.
-    content = msgspec.json.encode(msgspec.structs.replace(manifest, parity=[], parity_note=""))
+    content = msgspec.json.encode(manifest.unmeasured)
     # A name of a file may hold bytes that are not UTF-8.
     names = [os.fsencode(s).decode("utf-8", "backslashreplace") for s in sources]
     sizes = {
@@ -164,7 +157,8 @@ def fingerprint(sources: Sequence[str], engine: Engine, details: bool) -> dict[s
         "precision": manifest.precision,
         "provider": engine.session.provider,
         "max_length": engine.tokenizer.max_length,
-        "the batches' limits": [limits.batch_tokens, limits.lengths_per_octave],
+        "the batches' limits": [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
+        "the attention kernels": engine.session.attention,
         "the windows' limits": [limits.window_tokens, limits.window_rows, limits.window_bytes],
         "the longest line": limits.line_bytes,
         "--details": details,

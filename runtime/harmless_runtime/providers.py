@@ -1,24 +1,13 @@
-"""What was asked for, and what this machine has, to an execution provider; and why it is that one.
+"""Choose the execution provider: what was asked for, what this machine has, and why it is that one.
 
-With `session.py`, the only module that knows onnxruntime.
+`providers.py`, `cuda.py` and `session.py` are the only modules that know onnxruntime.
 """
 
-import ctypes
-import io
 import logging
-import math
-import os
-import re
-import shutil
-from contextlib import redirect_stdout
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import onnxruntime as ort
-
-from harmless_runtime.errors import SessionError, one_line
+from harmless_runtime.cuda import cuda_obstacle, has_driver
+from harmless_runtime.errors import SessionError
 
 logger = logging.getLogger(__name__)
 
@@ -27,85 +16,27 @@ NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecut
 
 
 def select_provider(requested: str, device: int) -> Provider:
-    """Choose the execution provider: `cpu`, `cuda`, or for `auto` CUDA where it works.
+    """Choose `cpu`, `cuda`, or for `auto` CUDA if it works here.
 
     Raises:
         SessionError: CUDA was asked for by name and does not work here; the message says why, and
-            what mends it.
+            what to do.
     """
     if requested == "cpu":
         return "cpu"
-    obstacle = _cuda_obstacle(device)
+    obstacle = cuda_obstacle(device)
     if obstacle is None:
         if requested == "auto":
-            logger.info("running on CUDA device %d", device)
+            logger.info("CUDA device %d was found", device)
         return "cuda"
     if requested == "cuda":
-        where = "" if _has_driver() else "no NVIDIA GPU was found here, and "
+        where = "" if has_driver() else "no NVIDIA GPU was found here, and "
         raise SessionError(f"--provider cuda: {where}{obstacle}")
-    if _has_driver():
+    if has_driver():
         logger.warning("running on the CPU, though this machine has an NVIDIA GPU: %s", obstacle)
     else:
         logger.info("running on the CPU: no NVIDIA GPU was found")
     return "cpu"
-
-
-def _has_driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-
-
-def _cuda_obstacle(device: int) -> str | None:
-    """Say why CUDA cannot be used, or None where a buffer can be allocated on the device."""
-    if NAMES["cuda"] not in ort.get_available_providers():
-        if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
-            return (
-                "onnxruntime and onnxruntime-gpu are both installed, and share one name (pip "
-                "uninstall onnxruntime onnxruntime-gpu, then pip install '.[gpu]' in the project's "
-                "folder)"
-            )
-        return (
-            "this onnxruntime has no CUDA execution provider "
-            "(pip uninstall onnxruntime, then pip install '.[gpu]' in the project's folder)"
-        )
-    library = Path(ort.__file__).with_name("capi") / "libonnxruntime_providers_cuda.so"
-    try:
-        # The driver's first: without one, some 200 MB of libraries need not be loaded.
-        ctypes.CDLL("libcuda.so.1")
-        with redirect_stdout(io.StringIO()):  # where it prints what it does not find
-            ort.preload_dlls()
-        # onnxruntime's own error does not name the library that is missing.
-        for name in ("libonnxruntime_providers_shared.so", library.name):
-            ctypes.CDLL(str(library.with_name(name)))
-        ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.int64), "cuda", device)
-    except Exception as error:  # onnxruntime raises RuntimeError and its own kinds
-        return _explain(str(error), device)
-    return None
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def _explain(error: str, device: int) -> str:
-    """Put what mends it behind what onnxruntime, or CUDA in it, says."""
-    if library := re.search(r"(lib[\w.-]+): cannot open shared object file", error):
-        if library[1].startswith("libcuda.so"):
-            return f"the NVIDIA driver is missing ({library[1]} cannot be loaded): install it"
-        return (
-            f"{library[1]} cannot be loaded (pip install '.[gpu]' in the project's folder brings "
-            "the CUDA libraries)"
-        )
-    if re.search(r"driver version is insufficient", error, re.IGNORECASE):
-        return "the NVIDIA driver is missing, or older than this onnxruntime's CUDA: update it"
-    if re.search(r"no CUDA-capable device", error, re.IGNORECASE):
-        return "CUDA sees no GPU (nvidia-smi lists them; CUDA_VISIBLE_DEVICES can hide them)"
-    if re.search(r"invalid device ordinal", error, re.IGNORECASE):
-        return f"there is no device {device} (nvidia-smi -L lists them, from 0)"
-    return f"device {device} cannot be used: {one_line(error)}"
 
 
 def check_precision(precision: str, provider: Provider, model: str) -> None:
@@ -123,38 +54,5 @@ def check_precision(precision: str, provider: Provider, model: str) -> None:
 
 
 def provider_for(precision: str, requested: str, selected: Provider) -> Provider:
-    """The provider for an artifact: for `auto` and int8, which has no CUDA kernels, the CPU."""
+    """Return the provider for an artifact: for `auto` and int8, which CUDA cannot run, the CPU."""
     return "cpu" if requested == "auto" and precision == "int8" else selected
-
-
-def usable_cores() -> int:
-    """Count the processor cores that this process may use, hyper-threads not counted twice.
-
-    ONNX Runtime itself counts the host's, whatever a container is allowed. A matrix product gains
-    nothing from a second thread on a core.
-    """
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    cores = len({_siblings(cpu) for cpu in allowed}) or os.cpu_count() or 1
-    return math.ceil(min(cores, _cpu_quota()))
-
-
-def _siblings(cpu: int) -> str:
-    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    try:
-        return path.read_text()
-    except OSError:
-        return str(cpu)
-
-
-def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """The processors' worth of time that Linux grants this container, or infinity."""
-    try:  # version 2 of control groups, then version 1
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota, period = (
-                (root / f"cpu/cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
-            )
-        return float(quota) / float(period) if float(quota) > 0 else math.inf
-    except (OSError, ValueError):  # no control groups, or a quota of `max`
-        return math.inf

@@ -1,27 +1,36 @@
-"""Batches of token ids to rewards, with an artifact loaded on one device."""
+"""Turn batches of token ids into rewards, with an artifact loaded on one device."""
 
 import logging
 import math
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from harmless_runtime.artifact import WEIGHTS, Artifact
+from harmless_runtime.cores import usable_cores
 from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError, one_line
-from harmless_runtime.providers import NAMES, Provider, check_precision, usable_cores
+from harmless_runtime.providers import NAMES, Provider, check_precision
 
 logger = logging.getLogger(__name__)
+
+# What the provider option `sdpa_kernel` allows in float16 and bfloat16: FlashAttention (1),
+# memory-efficient attention (2) and unfused products (16), but not cuDNN's attention (8). cuDNN
+# builds a plan for every new shape, in bfloat16 several times for the same one, and fails where it
+# refuses a graph. Attention is 1 % of the arithmetic at 170 tokens and 7 % at 1,024.
+_SDPA_KERNELS = "19"
 
 # A CUDA graph replays a batch without launching its kernels one by one: for batches of up to so
 # many tokens, each shape a graph. None until a GPU has shown where they win.
 _GRAPH_TOKENS = 0
 
-# onnxruntime has no error of its own for it: its arena's sentences, its limit's, CUDA's, cuBLAS's.
+# onnxruntime has no error type for a lack of memory. These are the texts of its arena, of the
+# arena's limit, of CUDA and of cuBLAS.
 _OUT_OF_MEMORY = re.compile(
     "Failed to allocate memory|Available memory of|out of memory|ALLOC_FAILED|bad_alloc"
 )
@@ -31,8 +40,8 @@ class Session:
     """An artifact loaded on one device, with buffers that are allocated once.
 
     Batches run one after the other in a thread of the session's own, while the caller prepares the
-    next: a cuDNN plan belongs to a thread, and so does a CUDA graph. I/O binding is used on every
-    provider, so that the CPU runs the code that the GPU runs.
+    next: a CUDA graph belongs to a thread, and so does a plan of cuDNN. I/O binding is used on
+    every provider, so that the CPU runs the code that the GPU runs.
 
     Args:
         artifact: the opened artifact.
@@ -42,8 +51,15 @@ class Session:
         gpu_memory: the most GPU memory to take for weights and activations, in GB; what CUDA takes
             for itself comes on top.
 
+    Attributes:
+        capacity: the most ids that a run is known to have room for; `max_tokens` at first.
+        attention: the attention kernels that may run, as `sdpa_kernel` counts them; empty if
+            onnxruntime chooses. They decide the last bits of a score.
+        times: how long runs took, by shape.
+
     Raises:
         ConfigError: the weights alone exceed `gpu_memory`.
+        OutOfMemoryError: the device has no room for the weights or the buffers.
         SessionError: the artifact's precision does not run there, or onnxruntime cannot load it.
     """
 
@@ -56,34 +72,27 @@ class Session:
         gpu_memory: float | None = None,
     ) -> None:
         check_precision(artifact.manifest.precision, provider, str(artifact.folder))
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors
-        options.intra_op_num_threads = usable_cores()
         provider_options: dict[str, str] = {}
         if provider == "cuda":
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
             provider_options = _cuda_options(artifact, device, gpu_memory)
         name = NAMES[provider]
         try:
-            self._session = ort.InferenceSession(
-                artifact.model,
-                options,
-                providers=[(name, provider_options)],
-                # Falling back, it would print on stdout, and its own error would hide CUDA's.
-                enable_fallback=0,
-            )
+            with _no_warnings():
+                self._session = ort.InferenceSession(
+                    artifact.model,
+                    _session_options(provider),
+                    providers=[(name, provider_options)],
+                    # If it fell back, it would print on stdout, and its error would hide CUDA's.
+                    enable_fallback=0,
+                )
         except Exception as error:  # onnxruntime's own kinds have no public base
-            raise SessionError(f"cannot load {artifact.model}: {one_line(error)}") from error
+            kind = OutOfMemoryError if _OUT_OF_MEMORY.search(str(error)) else SessionError
+            raise kind(f"cannot load {artifact.model}: {one_line(error)}") from error
         if name not in self._session.get_providers():
             raise SessionError(f"onnxruntime fell back from {name} on loading {artifact.model}")
-        if provider == "cuda" and not _cudnn_is_loaded():
-            logger.warning(
-                "cuDNN is not loaded, so attention runs without its fastest kernels: "
-                "pip install '.[gpu]' in the project's folder brings it"
-            )
         self.provider = provider
         self.capacity = max_tokens
+        self.attention = provider_options.get("sdpa_kernel", "")
         self.times = ShapeTimes()
         self._place = (provider, device if provider == "cuda" else 0)
         allocate = ort.OrtValue.ortvalue_from_shape_and_type
@@ -92,7 +101,7 @@ class Session:
             self._ids = allocate([max_tokens], np.int64, *self._place)
             self._logits = allocate([max_tokens, 1], np.float32, *self._place)
         except Exception as error:
-            raise SessionError(
+            raise OutOfMemoryError(
                 f"there is no memory for batches of {max_tokens:,} tokens ({one_line(error)}): use "
                 "a lower --batch-size, or another --device"
             ) from error
@@ -149,58 +158,90 @@ class Session:
 
 
 class ShapeTimes:
-    """How long runs took, the first of each shape apart: it may build plans for that shape."""
+    """How long runs took. The first two of each shape are kept apart: they may build plans for it.
+
+    cuDNN's attention builds its plans in a shape's first run, and some again in the second.
+    """
 
     def __init__(self) -> None:
-        self._first: dict[tuple[int, ...], float] = {}
-        self._again_seconds = 0.0
-        self._again_tokens = 0
+        self._early: dict[tuple[int, ...], list[float]] = {}
+        self._later_seconds = 0.0
+        self._later_tokens = 0
 
     def add(self, shape: tuple[int, ...], seconds: float) -> None:
         """Count one run of a batch, `shape` being [batch_size, sequence_length]."""
-        if shape in self._first:
-            self._again_seconds += seconds
-            self._again_tokens += math.prod(shape)
+        early = self._early.setdefault(shape, [])
+        if len(early) < 2:
+            early.append(seconds)
         else:
-            self._first[shape] = seconds
+            self._later_seconds += seconds
+            self._later_tokens += math.prod(shape)
 
     @property
     def shapes(self) -> int:
         """How many shapes have run."""
-        return len(self._first)
+        return len(self._early)
 
     @property
     def planning_seconds(self) -> float:
-        """What first runs took beyond the pace of the later ones; 0 where there are none."""
-        if not self._again_tokens:
+        """The seconds of early runs beyond the pace of later ones; 0 if there are no later ones."""
+        if not self._later_tokens:
             return 0.0
-        pace = self._again_seconds / self._again_tokens
-        return sum(max(0.0, t - pace * math.prod(shape)) for shape, t in self._first.items())
+        pace = self._later_seconds / self._later_tokens
+        return sum(
+            max(0.0, seconds - pace * math.prod(shape))
+            for shape, early in self._early.items()
+            for seconds in early
+        )
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Have onnxruntime's default logger say nothing but errors.
+
+    When a session with a `device_id` is created, 1.31 warns that there is no plug-in for the
+    device, which none needs. There is no way to ask for the logger's severity: afterwards it is 2,
+    warnings, which is onnxruntime's own default.
+    """
+    ort.set_default_logger_severity(3)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)
+
+
+def _session_options(provider: Provider) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # Fatal errors only: all others are raised as exceptions as well, and some of them, a batch
+    # that memory has no room for, are an ordinary event.
+    options.log_severity_level = 4
+    options.intra_op_num_threads = usable_cores()
+    if provider == "cuda":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        # A pattern is kept for every shape of a batch, and each is a block of memory of its own.
+        # Without them, memory stops growing after the largest batch, whatever shapes follow.
+        options.enable_mem_pattern = False
+    return options
 
 
 def _cuda_options(artifact: Artifact, device: int, gpu_memory: float | None) -> dict[str, str]:
-    """The CUDA execution provider's options, as its documentation names them."""
-    # TF32, its default, rounds what fp32 products multiply to 10 bits, as fp16 does.
+    """Return the CUDA execution provider's options, by the names in its documentation."""
+    # TF32, its default, rounds the factors of fp32 products to 10 bits, as fp16 does.
     options = {"device_id": str(device), "use_tf32": "0"}
+    if artifact.manifest.precision in ("fp16", "bf16"):
+        options["sdpa_kernel"] = _SDPA_KERNELS
     if _GRAPH_TOKENS:
         options["enable_cuda_graph"] = "1"
     if gpu_memory is not None:
-        # The limit is that of the arena, and the weights are allocated beside it.
         weights = (artifact.folder / WEIGHTS).stat().st_size
-        limit = int(gpu_memory * 1e9) - weights
-        if limit <= 0:
+        limit = int(gpu_memory * 1e9)
+        if limit <= weights:
             raise ConfigError(
                 f"gpu_memory is {gpu_memory:g} GB, and the weights of {artifact.folder} alone take "
                 f"{weights / 1e9:.2f} GB"
             )
-        # By default the arena doubles what it holds, up to the limit and past what it needs.
+        # The arena counts the weights against its limit. By default it doubles what it holds, up
+        # to the limit and past what it needs.
         options |= {"gpu_mem_limit": str(limit), "arena_extend_strategy": "kSameAsRequested"}
     return options
-
-
-def _cudnn_is_loaded(maps: Path = Path("/proc/self/maps")) -> bool:
-    """Tell whether this process has loaded cuDNN; where that cannot be told, that it has."""
-    try:
-        return "libcudnn" in maps.read_text()
-    except OSError:
-        return True

@@ -1,0 +1,38 @@
+"""Count the processor cores that a session may use."""
+
+import math
+import os
+from pathlib import Path
+
+
+def usable_cores() -> int:
+    """Count the processor cores that this process may use; hyper-threads are not counted twice.
+
+    ONNX Runtime itself counts the host's cores, whatever a container is allowed. A matrix product
+    gains nothing from a second thread on a core.
+    """
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    cores = len({_siblings(cpu) for cpu in allowed}) or os.cpu_count() or 1
+    return math.ceil(min(cores, _cpu_quota()))
+
+
+def _siblings(cpu: int) -> str:
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text()
+    except OSError:
+        return str(cpu)
+
+
+def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return how many processors' worth of time Linux grants this container, or infinity."""
+    try:  # version 2 of control groups, then version 1
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (root / f"cpu/cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        return float(quota) / float(period) if float(quota) > 0 else math.inf
+    except (OSError, ValueError):  # no control groups, or a quota of `max`
+        return math.inf
