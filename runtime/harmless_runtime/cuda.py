@@ -7,7 +7,8 @@ import ctypes
 import io
 import re
 import shutil
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,10 +65,26 @@ def cuda_obstacle(device: int) -> str | None:
         _load(str(folder / "libonnxruntime_providers_shared.so"))
         _load(str(folder / "libonnxruntime_providers_cuda.so"))
         _load(_CUDNN)
-        ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.int64), "cuda", device)
+        with no_warnings():
+            ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.int64), "cuda", device)
     except Exception as error:  # onnxruntime raises RuntimeError and its own kinds
         return explain(str(error), device)
     return None
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Have onnxruntime's default logger say nothing but errors.
+
+    1.31 warns of a device that is not there, which is an error as well, and, whenever a session
+    gets a `device_id`, of a plug-in that nobody needs. There is no way to ask for the logger's
+    severity: afterwards it is 2, warnings, which is onnxruntime's own default.
+    """
+    ort.set_default_logger_severity(3)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)
 
 
 def _installed(distribution: str) -> bool:

@@ -4,9 +4,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime as ort
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from harmless_runtime.artifact import WEIGHTS, Artifact
 from harmless_runtime.cores import usable_cores
+from harmless_runtime.cuda import no_warnings
 from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError, one_line
 from harmless_runtime.providers import NAMES, Provider, check_precision
 
@@ -77,7 +76,7 @@ class Session:
             provider_options = _cuda_options(artifact, device, gpu_memory)
         name = NAMES[provider]
         try:
-            with _no_warnings():
+            with no_warnings():
                 self._session = ort.InferenceSession(
                     artifact.model,
                     _session_options(provider),
@@ -86,8 +85,13 @@ class Session:
                     enable_fallback=0,
                 )
         except Exception as error:  # onnxruntime's own kinds have no public base
-            kind = OutOfMemoryError if _OUT_OF_MEMORY.search(str(error)) else SessionError
-            raise kind(f"cannot load {artifact.model}: {one_line(error)}") from error
+            if _OUT_OF_MEMORY.search(str(error)):
+                gb = (artifact.folder / WEIGHTS).stat().st_size / 1e9
+                raise OutOfMemoryError(
+                    f"there is no memory for the {gb:.2f} GB of weights of {artifact.folder}: use "
+                    "another --device, or end what else runs there"
+                ) from error
+            raise SessionError(f"cannot load {artifact.model}: {one_line(error)}") from error
         if name not in self._session.get_providers():
             raise SessionError(f"onnxruntime fell back from {name} on loading {artifact.model}")
         self.provider = provider
@@ -193,21 +197,6 @@ class ShapeTimes:
             for shape, early in self._early.items()
             for seconds in early
         )
-
-
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Have onnxruntime's default logger say nothing but errors.
-
-    When a session with a `device_id` is created, 1.31 warns that there is no plug-in for the
-    device, which none needs. There is no way to ask for the logger's severity: afterwards it is 2,
-    warnings, which is onnxruntime's own default.
-    """
-    ort.set_default_logger_severity(3)
-    try:
-        yield
-    finally:
-        ort.set_default_logger_severity(2)
 
 
 def _session_options(provider: Provider) -> ort.SessionOptions:
