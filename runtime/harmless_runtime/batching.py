@@ -110,16 +110,18 @@ def plan_batches(lengths: Sequence[int], limits: Limits) -> list[PlannedBatch]:
     parts = [(0, len(order))] if len(order) else []
     while parts:
         start, end = parts.pop()
-        longest = int(padded[start])
-        most = max(1, limits.batch_tokens // longest)
-        # The tokens that a cut before each row saves: the rows after it are padded to that one.
-        saved = (longest - padded[start:end]) * np.arange(end - start, 0, -1)
+        # The tokens that a cut before each row saves: it and the rows after it lose padding.
+        saved = (padded[start] - padded[start:end]) * np.arange(end - start, 0, -1)
         best = int(saved.argmax())
-        cut = best if saved[best] > limits.batch_cost else most
-        if cut < end - start:
-            parts += [(start + cut, end), (start, start + cut)]
-        else:
-            batches.append(PlannedBatch(order[start:end], (end - start, longest)))
+        if saved[best] > limits.batch_cost:
+            parts += [(start + best, end), (start, start + best)]
+            continue
+        # No smaller part of these rows is worth a cut either.
+        while start < end:
+            longest = int(padded[start])
+            stop = min(end, start + max(1, limits.batch_tokens // longest))
+            batches.append(PlannedBatch(order[start:stop], (stop - start, longest)))
+            start = stop
     return batches
 
 
