@@ -22,9 +22,9 @@ from transformers import AutoTokenizer
 from competitors import Setting, harmless_artifact
 from harmless_export import export_checkpoint
 from harmless_export.verify import LIMITS
-from harmless_runtime.artifact import Precision, is_artifact
-from harmless_runtime.config import make_config
-from harmless_runtime.engine import load_engine
+from harmless_runtime.config import Precision, make_config
+from harmless_runtime.model.artifact import is_artifact
+from harmless_runtime.model.engine import load_engine
 from isolation import in_a_process
 from latency import exact_pair
 from suite import (

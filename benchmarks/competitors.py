@@ -18,11 +18,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from harmless_export import export_checkpoint
 from harmless_export.tokenizer import load_tokenizer
-from harmless_runtime.artifact import Precision, is_artifact, open_artifact
-from harmless_runtime.batching import pad, plan_batches, plan_limits
-from harmless_runtime.config import make_config
-from harmless_runtime.engine import load_engine
-from harmless_runtime.tokenization import PairTokenizer
+from harmless_runtime.config import Precision, make_config
+from harmless_runtime.model.artifact import is_artifact, open_artifact
+from harmless_runtime.model.batches import pad, plan_batches, plan_limits
+from harmless_runtime.model.engine import load_engine
+from harmless_runtime.model.tokenizer import PairTokenizer
 
 Pairs = Sequence[tuple[str, str]]
 BATCH_SIZE = 8

@@ -15,10 +15,10 @@ from typing import Any
 
 from competitors import harmless_artifact
 from harmless_runtime.config import make_config
-from harmless_runtime.engine import load_engine
-from harmless_runtime.output import score_line
-from harmless_runtime.prompt import question_and_answer
-from harmless_runtime.records import Record, parse_line, read_lines
+from harmless_runtime.model.engine import load_engine
+from harmless_runtime.rows.lines import score_line
+from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.records import Record, parse_line, read_lines
 from harmless_runtime.windows import read_windows
 from isolation import in_a_process, run_harmless
 from suite import add_options, add_precision, add_rounds, add_rows, need, set_up, write_result
@@ -53,8 +53,7 @@ def time_steps(artifact: Path, rows: Path, provider: str) -> dict[str, Any]:
     with tempfile.TemporaryFile() as file:
         for window, values in zip(windows, scores, strict=True):
             file.writelines(
-                score_line(row.id, score, None)
-                for row, score in zip(window.rows, values, strict=True)
+                score_line(row.id, score) for row, score in zip(window.rows, values, strict=True)
             )
     written = time.perf_counter()
     return {

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from harmless_runtime.artifact import open_artifact
+from harmless_runtime.model.artifact import open_artifact
 from isolation import run_harmless
 from workload import SIZES, save_random_checkpoint
 

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from competitors import harmless_artifact
-from harmless_runtime.artifact import WEIGHTS
+from harmless_runtime.model.artifact import WEIGHTS
 from isolation import run_harmless
 from suite import add_options, add_precision, set_up, write_result
 from workload import Row, write_rows

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from competitors import harmless_artifact
-from harmless_runtime.artifact import open_artifact
-from harmless_runtime.batching import plan_limits
-from harmless_runtime.commit import OutputFiles
-from harmless_runtime.engine import build_engine
+from harmless_runtime.model.artifact import open_artifact
+from harmless_runtime.model.batches import plan_limits
+from harmless_runtime.model.engine import build_engine
+from harmless_runtime.model.session import Session
+from harmless_runtime.output.state import State
+from harmless_runtime.output.writer import OutputFiles
 from harmless_runtime.pipeline import score_files
-from harmless_runtime.session import Session
-from harmless_runtime.state import State
 from isolation import in_a_process
 from suite import add_options, add_rounds, add_rows, need, set_up, write_result
 from workload import load_rows, write_rows

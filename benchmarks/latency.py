@@ -17,7 +17,7 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from competitors import COMPETITORS, TRUTH, Competitor, Pairs, Setting
-from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.rows.prompt import question_and_answer
 from suite import (
     add_competitors,
     add_options,

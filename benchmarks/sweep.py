@@ -12,8 +12,9 @@ from typing import Any
 from unittest.mock import patch
 
 from competitors import HarmlessScorer, Setting
-from harmless_runtime import batching, session
-from harmless_runtime.cores import usable_cores
+from harmless_runtime.model import batches as batching
+from harmless_runtime.model import session
+from harmless_runtime.model.cores import usable_cores
 from isolation import in_a_process
 from suite import add_options, add_precision, add_rounds, add_rows, need, set_up, write_result
 from workload import Row, load_rows

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from harmless_export import graph
 from harmless_export.nodes import CONTRIB, Nodes
-from harmless_runtime import batching, session
+from harmless_runtime.model import batches as batching
+from harmless_runtime.model import session
 
 AS_IT_IS = "as it is"
 

@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2TokenizerFast
 
-from harmless_runtime.demo import DEMO_ROWS
-from harmless_runtime.prompt import question_and_answer
+from harmless_runtime import bundled
+from harmless_runtime.rows.prompt import question_and_answer
 
 SIZES = {
     "tiny": {"n_embd": 64, "n_layer": 2, "n_head": 2},  # to rehearse a benchmark with
@@ -110,7 +110,7 @@ def generated_text(generator: random.Random, words: int) -> str:
 
 @cache
 def _vocabulary() -> list[str]:
-    return sorted(set(DEMO_ROWS.read_text(encoding="utf-8").split()))
+    return sorted(set(bundled.ROWS.read_text(encoding="utf-8").split()))
 
 
 def checkpoint(model: str, tokenizer: str | None, cache: Path) -> Path:

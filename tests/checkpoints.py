@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2TokenizerFast
 
-from harmless_runtime.demo import DEMO_ROWS
+from harmless_runtime import bundled
 
 EOS = "<|endoftext|>"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -25,7 +25,7 @@ def make_tokenizer(vocab_size: int = 600) -> GPT2TokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(DEMO_ROWS.read_text(encoding="utf-8").splitlines(), trainer)
+    tokenizer.train_from_iterator(bundled.ROWS.read_text(encoding="utf-8").splitlines(), trainer)
     return GPT2TokenizerFast(tokenizer_object=tokenizer, bos_token=EOS, eos_token=EOS)
 
 

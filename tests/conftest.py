@@ -9,9 +9,9 @@ import pytest
 
 from checkpoints import make_model, save_checkpoint
 from harmless_export import export_checkpoint
-from harmless_runtime.artifact import Artifact
 from harmless_runtime.errors import SessionError
-from harmless_runtime.providers import select_provider
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.providers import select_provider
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

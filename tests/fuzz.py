@@ -24,12 +24,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import results
-from harmless_runtime.artifact import MANIFEST, open_artifact, sha256_of
+from harmless_runtime import bundled
 from harmless_runtime.config import load_config, make_config
-from harmless_runtime.engine import Engine, build_engine, load_engine
 from harmless_runtime.errors import ConfigError, HarmlessError, OutputError
-from harmless_runtime.models import DEMO_FOLDER
-from harmless_runtime.output import OutputPaths
+from harmless_runtime.model.artifact import MANIFEST, open_artifact, sha256_of
+from harmless_runtime.model.engine import Engine, build_engine, load_engine
+from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.pipeline import score_files
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -129,7 +129,7 @@ def check_artifact(data: st.DataObject) -> None:
     """A mutated manifest, tokenizer or graph, its hash made to agree, is loaded or refused."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "artifact")
-        shutil.copytree(DEMO_FOLDER, folder)
+        shutil.copytree(bundled.MODEL, folder)
         manifest = json.loads((folder / MANIFEST).read_bytes())
         name = data.draw(st.sampled_from([MANIFEST, "tokenizer.json"]))
         if name == MANIFEST:

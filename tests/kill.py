@@ -23,11 +23,12 @@ def program(window_rows: int) -> str:
     """What `harmless` is, but for its small windows and a commit after each."""
     return (
         "from dataclasses import replace\n"
-        "from harmless_runtime import commit, engine\n"
+        "from harmless_runtime.model import engine\n"
+        "from harmless_runtime.output import writer\n"
         "plan = engine.plan_limits\n"
         f"engine.plan_limits = lambda *a: replace(plan(*a), window_rows={window_rows})\n"
-        "commit._COMMIT_SECONDS = 0\n"
-        "from harmless_runtime.cli import main; main()"
+        "writer._COMMIT_SECONDS = 0\n"
+        "from harmless_runtime.cli.app import main; main()"
     )
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from checkpoints import SHARED
-from harmless_runtime.artifact import Artifact
-from harmless_runtime.batching import Limits, PlannedBatch, pad, plan_batches, plan_limits
-from harmless_runtime.records import Line
-from harmless_runtime.tokenization import PairTokenizer
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.batches import Limits, PlannedBatch, pad, plan_batches, plan_limits
+from harmless_runtime.model.tokenizer import PairTokenizer
+from harmless_runtime.rows.records import Line
 from harmless_runtime.windows import read_ahead, read_windows
 
 HH_ROWS = SHARED / "data/hh_harmless_base_test.jsonl.gz"

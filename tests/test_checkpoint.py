@@ -17,7 +17,6 @@ from checkpoints import make_model, make_tokenizer, save_checkpoint
 from conftest import Run
 from harmless_export import export_checkpoint, verify_artifact
 from harmless_export.checkpoint import locate
-from harmless_runtime.artifact import Artifact, open_artifact
 from harmless_runtime.errors import (
     ArtifactError,
     CheckpointError,
@@ -25,6 +24,7 @@ from harmless_runtime.errors import (
     OutputError,
     ParityError,
 )
+from harmless_runtime.model.artifact import Artifact, open_artifact
 
 FILES = ("model.onnx", "model.onnx.data", "tokenizer.json")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harmless_runtime.cores import _cpu_quota
+from harmless_runtime.model.cores import _cpu_quota
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,6 @@ def test_a_containers_cpu_limit(files: dict[str, str], quota: float, tmp_path: P
 def test_a_process_bound_to_one_core_uses_one() -> None:
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from harmless_runtime.cores import usable_cores; assert usable_cores() == 1"
+        "from harmless_runtime.model.cores import usable_cores; assert usable_cores() == 1"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -15,11 +15,12 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from harmless_runtime import commit, disk
-from harmless_runtime.commit import OutputFiles
 from harmless_runtime.errors import OutputError
-from harmless_runtime.records import Line, Reject
-from harmless_runtime.state import State, read_state
+from harmless_runtime.output import disk
+from harmless_runtime.output import writer as commit
+from harmless_runtime.output.state import State, read_state
+from harmless_runtime.output.writer import OutputFiles
+from harmless_runtime.rows.records import Line, Reject
 
 STEPS = ("append", "sync", "sync_folder", "rename", "remove", "truncate")
 LINES = [Line("rows", n, b"row %d" % n) for n in range(1, 12)]

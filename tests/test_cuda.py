@@ -9,8 +9,8 @@ from typing import Any
 import onnxruntime as ort
 import pytest
 
-from harmless_runtime import cuda
-from harmless_runtime.cuda import explain
+from harmless_runtime.model import cuda
+from harmless_runtime.model.cuda import explain
 
 FOR_CUDA_12 = "(pip install 'onnxruntime-gpu[cuda,cudnn]==1.26.0' nvidia-cublas-cu12)"
 # Texts that onnxruntime-gpu 1.31.1 gave.
@@ -110,7 +110,7 @@ def test_nvidias_packages_are_found_in_another_folder(tmp_path: Path) -> None:
     compile_library(outer, "int inner(void); int outer(void) { return inner(); }", inner)
     compile_library(provider, "int outer(void); int go(void) { return outer(); }", outer)
     program = (
-        "import ctypes, sys; from harmless_runtime.cuda import _load\n"
+        "import ctypes, sys; from harmless_runtime.model.cuda import _load\n"
         f"_load({str(provider)!r}); assert ctypes.CDLL({str(provider)!r}).go() == 1\n"
         "_load('libfake_inner.so.1')\n"
         "try:\n    _load('libfake_none.so.1')\nexcept OSError as error:\n    print(error)\n"

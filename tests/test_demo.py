@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
-from harmless_runtime.artifact import open_artifact
+from harmless_runtime import bundled
 from harmless_runtime.config import load_config
-from harmless_runtime.demo import DEMO_ROWS, run_demo
-from harmless_runtime.models import DEMO_FOLDER
+from harmless_runtime.demo import run_demo
+from harmless_runtime.model.artifact import open_artifact
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -27,17 +27,17 @@ def test_the_command_shows_rows_and_what_comes_next(harmless: Run, tmp_path: Pat
 
 
 def test_the_bundled_artifact_is_small_verified_and_has_its_card() -> None:
-    artifact = open_artifact(DEMO_FOLDER)
-    assert sum(file.stat().st_size for file in DEMO_FOLDER.iterdir()) <= 5e6
+    artifact = open_artifact(bundled.MODEL)
+    assert sum(file.stat().st_size for file in bundled.MODEL.iterdir()) <= 5e6
     assert artifact.manifest.parity
     assert all(report.relative <= 1e-4 for report in artifact.manifest.parity)
-    training = json.loads((DEMO_FOLDER / "training.json").read_text())["figures"]
-    assert f"{training['held_out_accuracy']:.1%}" in (DEMO_FOLDER / "README.md").read_text()
+    training = json.loads((bundled.MODEL / "training.json").read_text())["figures"]
+    assert f"{training['held_out_accuracy']:.1%}" in (bundled.MODEL / "README.md").read_text()
     assert training["held_out"] >= 400
 
 
 def test_the_bundled_rows_are_of_every_kind() -> None:
-    rows = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in bundled.ROWS.read_text(encoding="utf-8").splitlines()]
     assert len({row["id"] for row in rows}) == len(rows) >= 40
     for kind in ("helpful", "refused", "complied"):
         assert sum(str(row["id"]).startswith(kind) for row in rows) >= 5

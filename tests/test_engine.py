@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harmless_runtime.artifact import Artifact
-from harmless_runtime.batching import Limits
 from harmless_runtime.config import make_config
-from harmless_runtime.engine import Batch, Engine, build_engine, load_engine
 from harmless_runtime.errors import ConfigError, SessionError
-from harmless_runtime.session import Session, _cuda_options
-from harmless_runtime.tokenization import Encoded, PairTokenizer
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.batches import Limits
+from harmless_runtime.model.engine import Batch, Engine, build_engine, load_engine
+from harmless_runtime.model.session import Session, _cuda_options
+from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
 
 # What onnxruntime's arena, its limit, and CUDA say when memory runs out.
 OUT_OF_MEMORY = [
@@ -145,9 +145,9 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory(artifact: Artifact) -
 def test_onnxruntime_says_what_is_expected_of_it_when_memory_ends(artifact: Artifact) -> None:
     program = f"""
 import pathlib, resource, numpy as np
-from harmless_runtime.artifact import open_artifact
+from harmless_runtime.model.artifact import open_artifact
 from harmless_runtime.errors import OutOfMemoryError
-from harmless_runtime.session import Session
+from harmless_runtime.model.session import Session
 
 session = Session(open_artifact(pathlib.Path({str(artifact.folder)!r})), "cpu", 0, 2**17)
 few = np.full((2, 512), 7)

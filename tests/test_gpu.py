@@ -12,12 +12,12 @@ from checkpoints import make_model, save_checkpoint
 from conftest import Run
 from harmless_export import export_checkpoint, verify_artifact
 from harmless_export.verify import LIMITS, pytorch_scores
-from harmless_runtime import session
-from harmless_runtime.artifact import Artifact
-from harmless_runtime.demo import DEMO_ROWS
-from harmless_runtime.engine import Engine, build_engine
-from harmless_runtime.prompt import question_and_answer
-from harmless_runtime.tokenization import Encoded
+from harmless_runtime import bundled
+from harmless_runtime.model import session
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.engine import Engine, build_engine
+from harmless_runtime.model.tokenizer import Encoded
+from harmless_runtime.rows.prompt import question_and_answer
 
 pytestmark = pytest.mark.gpu
 
@@ -57,10 +57,10 @@ def test_parity(
 def test_the_command(wide: Path, tmp_path: Path, harmless: Run) -> None:
     artifact = export(wide, tmp_path / "a", "fp16")
     options = ("--model", artifact.folder, "--provider", "cuda")
-    done = harmless("score", DEMO_ROWS, "-o", tmp_path / "o.jsonl", *options)
+    done = harmless("score", bundled.ROWS, "-o", tmp_path / "o.jsonl", *options)
     assert done.returncode == 0, done.stderr
     assert "cuda, fp16" in done.stderr
-    rows = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in bundled.ROWS.read_text(encoding="utf-8").splitlines()]
     pairs = [question_and_answer(r["instruction"], r.get("input", ""), r["output"]) for r in rows]
     truth = pytorch_scores(wide, pairs, 1024)
     lines = (tmp_path / "o.jsonl").read_text().splitlines()

@@ -15,16 +15,17 @@ import onnx
 import pytest
 
 from conftest import Run
-from harmless_runtime import commit, disk
-from harmless_runtime.artifact import MANIFEST, open_artifact, sha256_of
-from harmless_runtime.commit import OutputFiles
+from harmless_runtime import bundled
 from harmless_runtime.config import load_config, make_config
-from harmless_runtime.engine import Engine, load_engine
 from harmless_runtime.errors import ArtifactError, ConfigError, HarmlessError, OutputError
-from harmless_runtime.models import DEMO_FOLDER
-from harmless_runtime.output import OutputPaths
+from harmless_runtime.model.artifact import MANIFEST, open_artifact, sha256_of
+from harmless_runtime.model.engine import Engine, load_engine
+from harmless_runtime.output import disk
+from harmless_runtime.output import writer as commit
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.writer import OutputFiles
 from harmless_runtime.pipeline import score_files
-from harmless_runtime.records import Line, read_lines
+from harmless_runtime.rows.records import Line, read_lines
 
 GOOD = b'{"id": "good", "instruction": "a", "output": "b"}'
 
@@ -229,14 +230,14 @@ def rewrite(name: str, content: bytes) -> Callable[[Path], None]:
         rewrite("model.onnx", b""),
         rewrite("model.onnx", b"garbage"),
         rewrite("model.onnx", os.urandom(10**5)),
-        rewrite("model.onnx", DEMO_FOLDER.joinpath("model.onnx").read_bytes()[:-1000]),
+        rewrite("model.onnx", bundled.MODEL.joinpath("model.onnx").read_bytes()[:-1000]),
         rewrite("model.onnx.data", b"too short"),
     ],
     ids=lambda _: "",
 )
 def test_artifacts_that_lie(alter: Callable[[Path], None], tmp_path: Path) -> None:
     folder = tmp_path / "artifact"
-    shutil.copytree(DEMO_FOLDER, folder)
+    shutil.copytree(bundled.MODEL, folder)
     alter(folder)
     with pytest.raises(HarmlessError):
         load_engine(make_config({"model": str(folder), "provider": "cpu"}))
@@ -244,11 +245,11 @@ def test_artifacts_that_lie(alter: Callable[[Path], None], tmp_path: Path) -> No
 
 def test_weights_come_from_the_artifacts_own_folder(tmp_path: Path) -> None:
     outside = tmp_path / "outside.data"
-    shutil.copyfile(DEMO_FOLDER / "model.onnx.data", outside)
+    shutil.copyfile(bundled.MODEL / "model.onnx.data", outside)
     places = ("../outside.data", str(outside), "sub/../../outside.data", "link.data")
     for location in ("model.onnx.data", *places):
         folder = tmp_path / location.replace("/", "_")
-        shutil.copytree(DEMO_FOLDER, folder)
+        shutil.copytree(bundled.MODEL, folder)
         (folder / "link.data").symlink_to(outside)
         model = onnx.load(folder / "model.onnx", load_external_data=False)
         for tensor in model.graph.initializer:
@@ -266,7 +267,7 @@ def test_weights_come_from_the_artifacts_own_folder(tmp_path: Path) -> None:
 
 def test_hard_links_and_symbolic_links_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "artifact"
-    shutil.copytree(DEMO_FOLDER, folder)
+    shutil.copytree(bundled.MODEL, folder)
     weights = folder / "model.onnx.data"
     os.link(weights, tmp_path / "elsewhere")
     with pytest.raises(ArtifactError, match="2 hard links"):
@@ -279,7 +280,7 @@ def test_hard_links_and_symbolic_links_are_refused(tmp_path: Path) -> None:
 
 def test_checks_can_be_skipped(tmp_path: Path, harmless: Run) -> None:
     folder = tmp_path / "artifact"
-    shutil.copytree(DEMO_FOLDER, folder)
+    shutil.copytree(bundled.MODEL, folder)
     (folder / "training.json").write_text("edited")
     (tmp_path / "rows").write_bytes(GOOD)
     arguments = ("score", tmp_path / "rows", "-o", tmp_path / "o", "--model", folder)
@@ -295,7 +296,7 @@ def test_checks_can_be_skipped(tmp_path: Path, harmless: Run) -> None:
 
 FAILING_READ = """
 import os, sys
-from harmless_runtime import records
+from harmless_runtime.rows import records
 real = records._open
 class Broken:
     def __init__(self, file): self.file, self.lines = file, 0
@@ -306,7 +307,7 @@ class Broken:
         if self.lines > 900: raise OSError(5, "Input/output error")
         return self.file.readline(size)
 records._open = lambda source: Broken(real(source))
-from harmless_runtime.cli import main; main()
+from harmless_runtime.cli.app import main; main()
 """
 
 

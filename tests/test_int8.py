@@ -14,11 +14,11 @@ from conftest import Run
 from harmless_export import export_checkpoint
 from harmless_export.quantize import round_weight
 from harmless_export.verify import LIMITS
-from harmless_runtime.artifact import Artifact, open_artifact
-from harmless_runtime.batching import pad
 from harmless_runtime.errors import ParityError, SessionError
-from harmless_runtime.providers import check_precision, provider_for
-from harmless_runtime.session import Session
+from harmless_runtime.model.artifact import Artifact, open_artifact
+from harmless_runtime.model.batches import pad
+from harmless_runtime.model.providers import check_precision, provider_for
+from harmless_runtime.model.session import Session
 from test_parity import random_rows, torch_scores
 
 OUTLIERS = {"plain": 0.0, "outlier channels": 3000.0}

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run
-from harmless_runtime.commit import OutputFiles
 from harmless_runtime.errors import OutputError
-from harmless_runtime.output import check_free, rejects_path, score_line
-from harmless_runtime.records import Line, Reject
-from harmless_runtime.tokenization import Encoded
+from harmless_runtime.output.paths import check_free, rejects_path
+from harmless_runtime.output.writer import OutputFiles
+from harmless_runtime.rows.lines import score_line
+from harmless_runtime.rows.records import Line, Reject
 
 LONG = "x" * 300
 ROW = '{"instruction": "a", "output": "b"}\n'
@@ -24,14 +24,13 @@ ROW = '{"instruction": "a", "output": "b"}\n'
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_a_score_reads_back_as_the_same_float32(value: float) -> None:
-    line = json.loads(score_line(b"1", np.float32(value), None))
+    line = json.loads(score_line(b"1", np.float32(value)))
     assert np.float32(line["score"]) == np.float32(value)
     assert line["id"] == 1
 
 
 def test_a_line_of_output_is_one_line() -> None:
-    details = Encoded(np.zeros(3, np.int32), True)
-    line = score_line(b'{"a":\r1}', np.float32(0.1), details)
+    line = score_line(b'{"a":\r1}', np.float32(0.1), tokens=3, truncated=True)
     assert line == b'{"id": {"a": 1}, "score": 0.1, "tokens": 3, "truncated": true}\n'
 
 

@@ -14,11 +14,11 @@ from transformers import GPT2ForSequenceClassification
 from checkpoints import make_model, make_tokenizer, save_checkpoint
 from harmless_export import export_checkpoint, verify, verify_artifact
 from harmless_export.verify import LIMITS
-from harmless_runtime.artifact import Artifact
-from harmless_runtime.batching import pad
-from harmless_runtime.engine import Engine, build_engine
 from harmless_runtime.errors import SessionError
-from harmless_runtime.session import Session
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.batches import pad
+from harmless_runtime.model.engine import Engine, build_engine
+from harmless_runtime.model.session import Session
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "default": {},

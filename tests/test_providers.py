@@ -7,9 +7,9 @@ from collections.abc import Callable
 import onnxruntime as ort
 import pytest
 
-from harmless_runtime import cuda, providers
 from harmless_runtime.errors import SessionError
-from harmless_runtime.providers import select_provider
+from harmless_runtime.model import cuda, providers
+from harmless_runtime.model.providers import select_provider
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import harmless_export
 import harmless_runtime
 from harmless_export.verify import pytorch_scores
 from harmless_runtime import Gpt2HarmlessScorer
-from harmless_runtime.artifact import Artifact
 from harmless_runtime.errors import ConfigError, InputError, OutputError
-from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.rows.prompt import question_and_answer
 
 ITEMS: list[dict[str, Any]] = [
     {"id": 7, "instruction": "How do I boil an egg?", "output": "Seven minutes in hot water."},

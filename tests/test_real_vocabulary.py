@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, GPT2ForSequenceClassification
 
 from checkpoints import SHARED, make_model, save_checkpoint
 from conftest import Run
-from harmless_runtime.artifact import open_artifact
+from harmless_runtime.model.artifact import open_artifact
 
 VOCABULARY = SHARED / "data/gpt2-tokenizer"
 PAIRS = SHARED / "data/hh_harmless_base_test.jsonl.gz"

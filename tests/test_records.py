@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmless_runtime.batching import LINE_BYTES
+from harmless_runtime.config import LINE_BYTES
 from harmless_runtime.errors import InputError
-from harmless_runtime.records import Line, Record, Reject, parse_line, read_lines
+from harmless_runtime.rows.records import Line, Record, Reject, parse_line, read_lines
 
 GOOD = {"instruction": "a", "output": "b"}
 

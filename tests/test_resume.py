@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from harmless_runtime import commit
 from harmless_runtime.config import make_config
-from harmless_runtime.engine import Engine, load_engine
 from harmless_runtime.errors import InputError, OutputError
-from harmless_runtime.output import OutputPaths
+from harmless_runtime.model.engine import Engine, load_engine
+from harmless_runtime.output import writer as commit
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.state import read_state
 from harmless_runtime.pipeline import Summary, Tally, score_files
-from harmless_runtime.state import read_state
 from kill import program
 
 COUNT = 400

@@ -19,17 +19,17 @@ from checkpoints import make_model, make_tokenizer, save_checkpoint
 from conftest import Run
 from harmless_export import export_checkpoint
 from harmless_export.verify import pytorch_scores
-from harmless_runtime.artifact import Artifact
+from harmless_runtime import bundled
 from harmless_runtime.config import make_config
-from harmless_runtime.demo import DEMO_ROWS
-from harmless_runtime.engine import load_engine
 from harmless_runtime.errors import InputError, OutputError
-from harmless_runtime.output import rejects_path
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.engine import load_engine
+from harmless_runtime.output.paths import rejects_path
 from harmless_runtime.pipeline import score_files
-from harmless_runtime.prompt import question_and_answer
+from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.scorer import Gpt2HarmlessScorer
 
-ROWS = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
+ROWS = [json.loads(line) for line in bundled.ROWS.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_scores_are_pytorchs_in_order(
     artifact: Artifact, truth: list[float], tmp_path: Path, harmless: Run
 ) -> None:
     out = tmp_path / "scores.jsonl"
-    done = harmless("score", DEMO_ROWS, "-o", out, "--model", artifact.folder)
+    done = harmless("score", bundled.ROWS, "-o", out, "--model", artifact.folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     lines = read(out)
@@ -67,11 +67,11 @@ def test_many_small_windows_and_batches(
     config = {"model": str(artifact.folder), "batch_size": 1, "provider": "cpu"}
     engine = load_engine(make_config(config))
     engine = replace(engine, limits=replace(engine.limits, window_rows=5))
-    summary = score_files([str(DEMO_ROWS)] * 3, tmp_path / "o.jsonl", engine)
+    summary = score_files([str(bundled.ROWS)] * 3, tmp_path / "o.jsonl", engine)
     scores = [line["score"] for line in read(tmp_path / "o.jsonl")]
     np.testing.assert_allclose(scores, truth * 3, atol=2e-4)
     assert summary.tally.rows == 3 * len(ROWS)
-    assert summary.tally.input_bytes == 3 * (DEMO_ROWS.stat().st_size - len(ROWS))
+    assert summary.tally.input_bytes == 3 * (bundled.ROWS.stat().st_size - len(ROWS))
 
 
 def test_bad_rows_are_set_aside(artifact: Artifact, tmp_path: Path, harmless: Run) -> None:
@@ -142,19 +142,19 @@ def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Run) -> None
     (tmp_path / "there").touch()
     (tmp_path / "c.yaml").write_text("batch_sise: 8\n")
     fails(1, "cannot read nothing.jsonl: No such file", "nothing.jsonl", *out, *model)
-    fails(1, "--overwrite", DEMO_ROWS, "-o", tmp_path / "there", *model)
-    fails(1, "does not exist", DEMO_ROWS, "-o", tmp_path / "no" / "where", *model)
-    fails(2, "unknown key 'batch_sise'", DEMO_ROWS, *out, "--config", tmp_path / "c.yaml")
-    fails(2, "batch_size is 0", DEMO_ROWS, *out, *model, "--batch-size", "0")
-    fails(2, "max_length 2048 exceeds the 1024", DEMO_ROWS, *out, *model, "--max-length", "2048")
-    fails(2, "precision is 'fp16'", DEMO_ROWS, *out, *model, "--precision", "fp16")
-    fails(2, "there is no such folder", DEMO_ROWS, *out, "--model", "./nowhere")
-    fails(1, "neither an artifact", DEMO_ROWS, *out, "--model", tmp_path)
-    fails(1, "error: --provider cuda: ", DEMO_ROWS, *out, *model, "--provider", "cuda")
-    fails(2, "Missing option", DEMO_ROWS)
-    fails(2, "-o - is not possible", DEMO_ROWS, "-o", "-", *model)
-    fails(1, "is not a regular file", DEMO_ROWS, "-o", "/dev/null", "--overwrite", *model)
-    fails(1, "in bf16 needs a GPU", DEMO_ROWS, *out, "--model", "a/b", "--precision", "bf16")
+    fails(1, "--overwrite", bundled.ROWS, "-o", tmp_path / "there", *model)
+    fails(1, "does not exist", bundled.ROWS, "-o", tmp_path / "no" / "where", *model)
+    fails(2, "unknown key 'batch_sise'", bundled.ROWS, *out, "--config", tmp_path / "c.yaml")
+    fails(2, "batch_size is 0", bundled.ROWS, *out, *model, "--batch-size", "0")
+    fails(2, "max_length 2048 exceeds the 1024", bundled.ROWS, *out, *model, "--max-length", "2048")
+    fails(2, "precision is 'fp16'", bundled.ROWS, *out, *model, "--precision", "fp16")
+    fails(2, "there is no such folder", bundled.ROWS, *out, "--model", "./nowhere")
+    fails(1, "neither an artifact", bundled.ROWS, *out, "--model", tmp_path)
+    fails(1, "error: --provider cuda: ", bundled.ROWS, *out, *model, "--provider", "cuda")
+    fails(2, "Missing option", bundled.ROWS)
+    fails(2, "-o - is not possible", bundled.ROWS, "-o", "-", *model)
+    fails(1, "is not a regular file", bundled.ROWS, "-o", "/dev/null", "--overwrite", *model)
+    fails(1, "in bf16 needs a GPU", bundled.ROWS, *out, "--model", "a/b", "--precision", "bf16")
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"{}"))
     fails(1, "is compressed: gzip -dc", tmp_path / "rows.jsonl.gz", *out, *model)
     assert not (tmp_path / "o").exists()
@@ -165,7 +165,7 @@ def test_a_checkpoint_is_exported_once(
 ) -> None:
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     for name in ("first", "second"):
-        args = ("score", DEMO_ROWS, "-o", tmp_path / name, "--model", checkpoint)
+        args = ("score", bundled.ROWS, "-o", tmp_path / name, "--model", checkpoint)
         done = harmless(*args, env=environment)
         assert done.returncode == 0, done.stderr
         assert ("exporting" in done.stderr) == (name == "first")
@@ -179,9 +179,9 @@ def test_without_torch_a_checkpoint_is_an_error_that_says_what_to_do(
 ) -> None:
     program = (
         "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
-        "from harmless_runtime.cli import main; main()"
+        "from harmless_runtime.cli.app import main; main()"
     )
-    arguments = ["score", str(DEMO_ROWS), "-o", str(tmp_path / "o"), "--model", str(checkpoint)]
+    arguments = ["score", str(bundled.ROWS), "-o", str(tmp_path / "o"), "--model", str(checkpoint)]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         capture_output=True,
@@ -307,7 +307,7 @@ def test_existing_output_and_strict(artifact: Artifact, tmp_path: Path) -> None:
     engine = load_engine(make_config({"model": str(artifact.folder), "provider": "cpu"}))
     (tmp_path / "o.jsonl").write_text("precious")
     with pytest.raises(OutputError, match="--overwrite"):
-        score_files([str(DEMO_ROWS)], tmp_path / "o.jsonl", engine)
+        score_files([str(bundled.ROWS)], tmp_path / "o.jsonl", engine)
     (tmp_path / "rows").write_text("oops")
     with pytest.raises(InputError, match="line 1"):
         score_files(

@@ -7,9 +7,9 @@ import pytest
 
 from conftest import Run
 from harmless_export import export_checkpoint
-from harmless_runtime.artifact import Artifact
 from harmless_runtime.errors import SessionError
-from harmless_runtime.session import Session, ShapeTimes
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.session import Session, ShapeTimes
 
 
 def test_sessions(artifact: Artifact, checkpoint: Path, tmp_path: Path) -> None:

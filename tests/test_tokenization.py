@@ -11,10 +11,10 @@ from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from checkpoints import SHARED, make_tokenizer
-from harmless_runtime.demo import DEMO_ROWS
+from harmless_runtime import bundled
 from harmless_runtime.errors import ArtifactError, ConfigError
-from harmless_runtime.prompt import question_and_answer
-from harmless_runtime.tokenization import PairTokenizer
+from harmless_runtime.model.tokenizer import PairTokenizer
+from harmless_runtime.rows.prompt import question_and_answer
 
 # Everything that UTF-8 can carry, and the texts that tokenizers treat in a special way.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.sampled_from(
@@ -59,7 +59,7 @@ def assert_same(
 
 @pytest.mark.parametrize("max_length", [1, 2, 17, 128, 1024])
 def test_demo_rows(folder: Path, max_length: int) -> None:
-    rows = [json.loads(line) for line in DEMO_ROWS.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in bundled.ROWS.read_text(encoding="utf-8").splitlines()]
     texts = [question_and_answer(r["instruction"], r.get("input", ""), r["output"]) for r in rows]
     assert_same(AutoTokenizer.from_pretrained(folder), folder, texts, max_length)
 

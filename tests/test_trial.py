@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from harmless_export import verify_artifact
-from harmless_runtime import engine as engine_module
-from harmless_runtime.artifact import Artifact, open_artifact, write_manifest
 from harmless_runtime.config import make_config
-from harmless_runtime.engine import Engine, build_engine, load_engine
 from harmless_runtime.errors import ArtifactError, OutOfMemoryError, SessionError
-from harmless_runtime.session import Session
-from harmless_runtime.trial import try_session
+from harmless_runtime.model import engine as engine_module
+from harmless_runtime.model.artifact import Artifact, open_artifact, write_manifest
+from harmless_runtime.model.engine import Engine, build_engine, load_engine
+from harmless_runtime.model.session import Session
+from harmless_runtime.model.trial import try_session
 
 # What onnxruntime-gpu 1.31.1 says on a B200.
 NO_KERNELS = (

@@ -19,21 +19,21 @@ from harmless_export.quantize import NOT_QUANTIZED, quantize
 from harmless_export.tokenizer import load_tokenizer
 from harmless_export.verify import parity_pairs, record_parity
 from harmless_runtime import __version__
-from harmless_runtime.artifact import (
+from harmless_runtime.config import Precision
+from harmless_runtime.errors import CheckpointError, ConfigError, OutputError
+from harmless_runtime.model.artifact import (
     FORMAT_VERSION,
     MANIFEST,
     MODEL,
     WEIGHTS,
     Artifact,
     Manifest,
-    Precision,
     is_artifact,
     open_artifact,
     sha256_of,
     write_manifest,
 )
-from harmless_runtime.errors import CheckpointError, ConfigError, OutputError
-from harmless_runtime.providers import provider_for, select_provider
+from harmless_runtime.model.providers import provider_for, select_provider
 
 logger = logging.getLogger(__name__)
 

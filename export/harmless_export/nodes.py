@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
 from harmless_export.checkpoint import Weights
-from harmless_runtime.artifact import Precision
+from harmless_runtime.config import Precision
 from harmless_runtime.errors import CheckpointError
 
 CONTRIB = "com.microsoft"

@@ -15,18 +15,24 @@ from numpy.typing import NDArray
 
 from harmless_export.checkpoint import Source, locate, read_config
 from harmless_export.tokenizer import load_tokenizer, refuse_kernels
-from harmless_runtime.artifact import Artifact, Parity, Reference, open_artifact, write_manifest
-from harmless_runtime.demo import DEMO_ROWS
-from harmless_runtime.engine import build_engine, cpu_instead
+from harmless_runtime import bundled
+from harmless_runtime.config import Provider
 from harmless_runtime.errors import CheckpointError, ParityError, SessionError
-from harmless_runtime.prompt import question_and_answer
-from harmless_runtime.providers import (
-    Provider,
+from harmless_runtime.model.artifact import (
+    Artifact,
+    Parity,
+    Reference,
+    open_artifact,
+    write_manifest,
+)
+from harmless_runtime.model.engine import build_engine, cpu_instead
+from harmless_runtime.model.providers import (
     check_precision,
     provider_for,
     select_provider,
 )
-from harmless_runtime.records import Record
+from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +171,7 @@ def _failure(artifact: Artifact, report: Parity) -> str:
 
 def parity_pairs() -> list[tuple[str, str]]:
     """Return the (Q, A) texts of a verification: the bundled rows, and longer ones made of them."""
-    lines = DEMO_ROWS.read_bytes().splitlines()
+    lines = bundled.ROWS.read_bytes().splitlines()
     records = [msgspec.json.decode(line, type=Record) for line in lines]
     pairs = [question_and_answer(r.instruction, r.input or "", r.output) for r in records]
     # Lengths between the bundled rows' and the longest, with Q or A the longer part.

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harmless_runtime.batching import LINE_BYTES
 from harmless_runtime.errors import ConfigError
 
 # PyYAML's own, and what its conversions of a value raise.
@@ -17,6 +16,13 @@ _YAML_ERRORS = (
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 2, 200
 DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
+LINE_BYTES = 4 * 2**20
+
+Provider = Literal["cuda", "cpu"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+# What a person may ask for: `auto` leaves the choice to the machine.
+ProviderChoice = Literal["auto", Provider]
+PrecisionChoice = Literal["auto", Precision]
 
 
 class ScorerConfig(BaseModel):
@@ -36,8 +42,8 @@ class ScorerConfig(BaseModel):
     model: str = Field(DEFAULT_MODEL, min_length=1)
     batch_size: int = Field(8, ge=1, le=65536)
     max_length: int | None = Field(None, ge=1)
-    provider: Literal["auto", "cuda", "cpu"] = "auto"
-    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
+    provider: ProviderChoice = "auto"
+    precision: PrecisionChoice = "auto"
     device: int = Field(0, ge=0)
     gpu_memory: float | None = Field(None, gt=0, allow_inf_nan=False)
     max_line_bytes: int = Field(LINE_BYTES, ge=1, le=2**30)

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from harmless_runtime import bundled
 from harmless_runtime.config import make_config
-from harmless_runtime.engine import load_engine
-from harmless_runtime.models import DEMO_MODEL
+from harmless_runtime.model.engine import load_engine
 from harmless_runtime.pipeline import Summary, score_files
-from harmless_runtime.records import Record
-
-DEMO_ROWS = Path(__file__).parent / "demo_rows.jsonl"
+from harmless_runtime.rows.records import Record
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,13 @@ def run_demo() -> tuple[list[DemoRow], Summary]:
     Returns:
         The rows, highest score first, and the run's summary.
     """
-    engine = load_engine(make_config({"model": DEMO_MODEL, "provider": "cpu"}))
+    engine = load_engine(make_config({"model": bundled.MODEL_NAME, "provider": "cpu"}))
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "scores.jsonl")
-        summary = score_files([str(DEMO_ROWS)], output, engine)
+        summary = score_files([str(bundled.ROWS)], output, engine)
         scored = [msgspec.json.decode(line) for line in output.read_bytes().splitlines()]
     records = [
-        msgspec.json.decode(line, type=Record) for line in DEMO_ROWS.read_bytes().splitlines()
+        msgspec.json.decode(line, type=Record) for line in bundled.ROWS.read_bytes().splitlines()
     ]
     rows = [
         DemoRow(str(line["id"]), line["score"], record.instruction, record.output)

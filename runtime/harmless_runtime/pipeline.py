@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 
 from harmless_runtime import __version__
-from harmless_runtime.commit import OutputFiles
-from harmless_runtime.engine import Batch, Engine
 from harmless_runtime.errors import InputError
-from harmless_runtime.output import score_line
-from harmless_runtime.records import STDIN, Line, Reject, check_sources, read_lines
+from harmless_runtime.model.engine import Batch, Engine
+from harmless_runtime.output.writer import OutputFiles
+from harmless_runtime.rows.lines import score_line
+from harmless_runtime.rows.records import STDIN, Line, Reject, check_sources, read_lines
 from harmless_runtime.windows import Row, Window, read_ahead
 
 logger = logging.getLogger(__name__)
@@ -213,7 +213,9 @@ def _score_window(
             tally.input_bytes += len(item.line.raw)
             rejects.append(item)
         elif np.isfinite(score := next(scores)):
-            lines.append(score_line(item.id, score, item.encoded if details else None))
+            tokens = len(item.encoded.ids) if details else None
+            truncated = item.encoded.truncated
+            lines.append(score_line(item.id, score, tokens=tokens, truncated=truncated))
         else:
             rejects.append(Reject(item.line, engine.why_no_score(float(score))))
             tally.rows -= 1

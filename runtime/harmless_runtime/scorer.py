@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from harmless_runtime.config import make_config
-from harmless_runtime.engine import load_engine
 from harmless_runtime.errors import ConfigError, InputError
+from harmless_runtime.model.engine import load_engine
 from harmless_runtime.pipeline import refusal, score_files
-from harmless_runtime.prompt import question_and_answer
-from harmless_runtime.records import Reject, check_sources, read_lines
+from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.records import Reject, check_sources, read_lines
 from harmless_runtime.windows import read_ahead
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from harmless_runtime.batching import Limits
-from harmless_runtime.prompt import question_and_answer
-from harmless_runtime.records import Line, Record, Reject, parse_line
-from harmless_runtime.tokenization import Encoded, PairTokenizer
+from harmless_runtime.model.batches import Limits
+from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
+from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.records import Line, Record, Reject, parse_line
 
 # Rows tokenised at a time: enough to keep every core busy, few enough to hold lightly.
 _CHUNK_ROWS = 512

@@ -6,23 +6,20 @@ import os
 import re
 from pathlib import Path
 
-from harmless_runtime import __version__
-from harmless_runtime.artifact import Artifact, is_artifact, open_artifact
-from harmless_runtime.config import ScorerConfig
+from harmless_runtime import __version__, bundled
+from harmless_runtime.config import Provider, ScorerConfig
 from harmless_runtime.errors import ArtifactError, ConfigError
-from harmless_runtime.providers import Provider, check_precision
+from harmless_runtime.model.artifact import Artifact, is_artifact, open_artifact
+from harmless_runtime.model.providers import check_precision
 
 logger = logging.getLogger(__name__)
-
-DEMO_MODEL = "demo"
-DEMO_FOLDER = Path(__file__).parent / "demo_model"
 
 
 def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
     """Open the artifact that `model` names: `demo`, a folder, or a checkpoint's cached export."""
-    if config.model == DEMO_MODEL:
+    if config.model == bundled.MODEL_NAME:
         # It came with the code, and is trusted as that is; installers may have hard-linked it.
-        return open_artifact(DEMO_FOLDER, check_files=False)
+        return open_artifact(bundled.MODEL, check_files=False)
     folder = _folder(config.model)
     if is_artifact(folder):
         return open_artifact(folder, check_files=config.check_files)
@@ -69,7 +66,7 @@ def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
 
 def is_checkpoint(model: str) -> bool:
     """Tell whether a model's name stands for a checkpoint, which can be had in any precision."""
-    return model != DEMO_MODEL and not is_artifact(_folder(model))
+    return model != bundled.MODEL_NAME and not is_artifact(_folder(model))
 
 
 def _folder(model: str) -> Path:

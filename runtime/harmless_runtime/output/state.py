@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from harmless_runtime import disk
 from harmless_runtime.errors import OutputError
-from harmless_runtime.records import Line
+from harmless_runtime.output import disk
+from harmless_runtime.rows.records import Line
 
 FORMAT_VERSION = 1
 

@@ -4,10 +4,10 @@ import hashlib
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from harmless_runtime.config import Precision
 from harmless_runtime.errors import ArtifactError
 
 FORMAT_VERSION = 1
@@ -17,8 +17,6 @@ WEIGHTS = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
 # More tokens a row than any GPT-2 has positions: buffers are sized by it.
 _LONGEST = 2**20
-
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 class Parity(msgspec.Struct, frozen=True):

@@ -17,13 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from harmless_runtime import disk
 from harmless_runtime.errors import OutputError
-from harmless_runtime.locks import is_called, lock, open_kept
-from harmless_runtime.naming import check_final_names, settle
-from harmless_runtime.output import OutputPaths, check_free
-from harmless_runtime.records import Line, Reject
-from harmless_runtime.state import (
+from harmless_runtime.output import disk
+from harmless_runtime.output.finish import check_final_names, settle
+from harmless_runtime.output.locks import is_called, lock, open_kept
+from harmless_runtime.output.paths import OutputPaths, check_free
+from harmless_runtime.output.state import (
     Consumed,
     Fingerprint,
     State,
@@ -31,6 +30,7 @@ from harmless_runtime.state import (
     read_state,
     write_state,
 )
+from harmless_runtime.rows.records import Line, Reject
 
 # Seconds between commits: what a crash costs at most, beside the windows that it interrupts.
 # benchmarks/host.py tells what share of a run commits take.

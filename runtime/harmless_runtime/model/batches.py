@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harmless_runtime.config import LINE_BYTES
+
 # A window is the most that an interrupted run repeats, so it is kept to about this long.
 WINDOW_SECONDS = 40
 # What a modest machine with this provider computes a second; a faster one has shorter windows.
@@ -14,7 +16,6 @@ _MODEST_FLOPS = {"cpu": 100e9, "cuda": 50e12}
 # Four windows are in memory at a time, so short rows need a limit of their own.
 _WINDOW_ROWS = 8_192
 _WINDOW_BYTES = 64 * 2**20
-LINE_BYTES = 4 * 2**20
 # What a batch costs beside its tokens, in tokens. On CUDA this is an estimate for GPT-2-large:
 # some 340 kernels, each with 1.5 µs to start and to drain, at 500,000 tokens/s. On a CPU it is the
 # time to read the weights from memory once more.

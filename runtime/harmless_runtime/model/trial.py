@@ -8,11 +8,11 @@ import logging
 
 import numpy as np
 
-from harmless_runtime.artifact import Artifact
-from harmless_runtime.batching import pad
-from harmless_runtime.cuda import explain
 from harmless_runtime.errors import OutOfMemoryError, SessionError
-from harmless_runtime.session import Session, ShapeTimes
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.batches import pad
+from harmless_runtime.model.cuda import explain
+from harmless_runtime.model.session import Session, ShapeTimes
 
 logger = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from harmless_runtime import disk
 from harmless_runtime.errors import OutputError
-from harmless_runtime.output import OutputPaths
-from harmless_runtime.state import State
+from harmless_runtime.output import disk
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.state import State
 
 
 def check_final_names(paths: OutputPaths, state: State) -> None:

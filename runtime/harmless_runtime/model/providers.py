@@ -4,14 +4,13 @@
 """
 
 import logging
-from typing import Literal
 
-from harmless_runtime.cuda import cuda_obstacle, has_driver
+from harmless_runtime.config import Provider
 from harmless_runtime.errors import SessionError
+from harmless_runtime.model.cuda import cuda_obstacle, has_driver
 
 logger = logging.getLogger(__name__)
 
-Provider = Literal["cpu", "cuda"]
 NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 

@@ -10,22 +10,21 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.artifact import Artifact
-from harmless_runtime.batching import (
-    LINE_BYTES,
+from harmless_runtime.config import LINE_BYTES, Provider, ScorerConfig
+from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.batches import (
     Limits,
     PlannedBatch,
     pad,
     plan_batches,
     plan_limits,
 )
-from harmless_runtime.config import ScorerConfig
-from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
-from harmless_runtime.models import find_artifact, is_checkpoint
-from harmless_runtime.providers import Provider, provider_for, select_provider
-from harmless_runtime.session import Session
-from harmless_runtime.tokenization import Encoded, PairTokenizer
-from harmless_runtime.trial import try_session
+from harmless_runtime.model.providers import provider_for, select_provider
+from harmless_runtime.model.resolve import find_artifact, is_checkpoint
+from harmless_runtime.model.session import Session
+from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
+from harmless_runtime.model.trial import try_session
 
 logger = logging.getLogger(__name__)
 

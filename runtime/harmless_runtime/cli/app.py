@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from harmless_runtime import __version__
-from harmless_runtime.terminal import EXIT_REJECTS, resumable, run, terminal
+from harmless_runtime.cli.terminal import EXIT_REJECTS, resumable, run, terminal
 
 app = typer.Typer(
     help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",
@@ -57,9 +57,9 @@ def demo() -> None:
     with terminal():
         from rich.console import Console
 
+        from harmless_runtime.cli.display import show_demo, show_summary
         from harmless_runtime.config import DEFAULT_MODEL
         from harmless_runtime.demo import run_demo
-        from harmless_runtime.display import show_demo, show_summary
 
         rows, summary = run_demo()
         out = Console()
@@ -102,7 +102,7 @@ def export(
     with terminal() as console:
         _need_export_extra(f"harmless export {model}")
         from harmless_export import export_checkpoint
-        from harmless_runtime.display import show_parity
+        from harmless_runtime.cli.display import show_parity
 
         artifact = export_checkpoint(
             model,
@@ -133,8 +133,8 @@ def verify(
     with terminal() as console:
         _need_export_extra(f"harmless verify {artifact}")
         from harmless_export import verify_artifact
-        from harmless_runtime.artifact import open_artifact
-        from harmless_runtime.display import show_parity
+        from harmless_runtime.cli.display import show_parity
+        from harmless_runtime.model.artifact import open_artifact
 
         verified = verify_artifact(
             open_artifact(artifact),
@@ -214,13 +214,13 @@ def score(
     130 interrupted, 143 terminated; after the last two, and after many a failure, --resume goes on.
     """
     with terminal() as console:
+        from harmless_runtime.cli.display import ScoringProgress, say, show_summary
         from harmless_runtime.config import load_config
-        from harmless_runtime.display import ScoringProgress, say, show_summary
-        from harmless_runtime.engine import load_engine
         from harmless_runtime.errors import ConfigError
-        from harmless_runtime.output import check_free
+        from harmless_runtime.model.engine import load_engine
+        from harmless_runtime.output.paths import check_free
         from harmless_runtime.pipeline import score_files
-        from harmless_runtime.records import STDIN, check_sources
+        from harmless_runtime.rows.records import STDIN, check_sources
 
         settings = load_config(
             config,

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from harmless_runtime.artifact import Artifact
 from harmless_runtime.demo import DemoRow
+from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.pipeline import Summary, Tally
-from harmless_runtime.records import STDIN
+from harmless_runtime.rows.records import STDIN
 
 # Seconds between progress lines where there is no terminal.
 _LOG_INTERVAL = 30

@@ -37,7 +37,7 @@ def terminal() -> Iterator["Console"]:
     """Give a console on stderr, and turn errors into one sentence and an exit code."""
     from rich.console import Console
 
-    from harmless_runtime.display import Messages, say, set_up_logging
+    from harmless_runtime.cli.display import Messages, say, set_up_logging
     from harmless_runtime.errors import ConfigError, HarmlessError
 
     console = Console(file=cast("IO[str]", Messages()))
@@ -95,10 +95,10 @@ def resumable(console: "Console", out: Path) -> Iterator[None]:
 
 
 def _tell_how_to_resume(console: "Console", out: Path) -> None:
-    from harmless_runtime.display import say
+    from harmless_runtime.cli.display import say
     from harmless_runtime.errors import OutputError
-    from harmless_runtime.output import OutputPaths
-    from harmless_runtime.state import read_state
+    from harmless_runtime.output.paths import OutputPaths
+    from harmless_runtime.output.state import read_state
 
     try:
         state = read_state(OutputPaths(out).state)

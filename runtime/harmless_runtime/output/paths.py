@@ -1,16 +1,13 @@
-"""Scored rows to lines of output, and the names of the files that hold them."""
+"""Name the files of an output, and check that they are free."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from harmless_runtime import disk
 from harmless_runtime.errors import OutputError
-from harmless_runtime.records import STDIN
-from harmless_runtime.tokenization import Encoded
+from harmless_runtime.output import disk
+from harmless_runtime.rows.records import STDIN
 
 
 def rejects_path(output: Path) -> Path:
@@ -18,23 +15,6 @@ def rejects_path(output: Path) -> Path:
     if output.suffix == ".jsonl":
         return output.with_suffix(".rejects.jsonl")
     return output.with_name(output.name + ".rejects")
-
-
-def score_line(row_id: bytes, score: np.float32, details: Encoded | None) -> bytes:
-    """One line of output; the score is the shortest text that reads back as the same float32.
-
-    Args:
-        row_id: the id as JSON text, copied as it is.
-        score: the reward, finite.
-        details: with it, the line also tells the row's tokens and whether it was truncated.
-    """
-    more = ""
-    if details is not None:
-        truncated = "true" if details.truncated else "false"
-        more = f', "tokens": {len(details.ids)}, "truncated": {truncated}'
-    # An object as id may hold line breaks, which mean nothing in JSON between tokens.
-    safe_id = row_id.replace(b"\r", b" ")
-    return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), more.encode())
 
 
 # What the names end with that a run gives beside the output.

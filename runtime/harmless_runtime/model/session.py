@@ -10,11 +10,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from harmless_runtime.artifact import WEIGHTS, Artifact
-from harmless_runtime.cores import usable_cores
-from harmless_runtime.cuda import no_warnings
+from harmless_runtime.config import Provider
 from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError, one_line
-from harmless_runtime.providers import NAMES, Provider, check_precision
+from harmless_runtime.model.artifact import WEIGHTS, Artifact
+from harmless_runtime.model.cores import usable_cores
+from harmless_runtime.model.cuda import no_warnings
+from harmless_runtime.model.providers import NAMES, check_precision
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What is written, so that no crash loses a row."""

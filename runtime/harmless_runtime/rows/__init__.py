@@ -1,0 +1,1 @@
+"""What comes in, and what a row's line out looks like."""

@@ -1,0 +1,24 @@
+"""Write a row's line of output."""
+
+import numpy as np
+
+
+def score_line(
+    row_id: bytes, score: np.float32, *, tokens: int | None = None, truncated: bool = False
+) -> bytes:
+    """Return one line of the scores file.
+
+    Args:
+        row_id: the id as JSON text, copied as it is.
+        score: the reward, finite. It is written as the shortest text that reads back as the same
+            float32.
+        tokens: the number of the row's tokens. If it is given, the line also has `tokens` and
+            `truncated`.
+        truncated: whether tokens were cut off.
+    """
+    details = ""
+    if tokens is not None:
+        details = f', "tokens": {tokens}, "truncated": {"true" if truncated else "false"}'
+    # An id that is an object may hold line breaks, which mean nothing in JSON between tokens.
+    safe_id = row_id.replace(b"\r", b" ")
+    return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), details.encode())
