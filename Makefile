@@ -3,22 +3,30 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAIRS ?= hh_harmless_base_test.jsonl.gz
 
-.PHONY: demo test slow demo-model clean
+.PHONY: help demo test slow lint fmt demo-model clean
 
-demo: .venv/demo.stamp
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: .venv/demo.stamp ## score bundled rows with the bundled model
 	$(BIN)/harmless demo
 
-test: .venv/test.stamp
+test: lint ## lint, and run the fast tests (minutes)
+	$(BIN)/pytest
+
+slow: .venv/test.stamp ## run the slow tests (minutes more)
+	$(BIN)/pytest -m slow
+
+lint: .venv/test.stamp ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
 
-slow: .venv/test.stamp
-	$(BIN)/pytest -m slow
+fmt: .venv/test.stamp ## format the code, and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-# The bundled model again, from Anthropic's pairs: minutes on two cores.
-demo-model: .venv/test.stamp
+demo-model: .venv/test.stamp ## train the bundled model again from Anthropic's pairs (PAIRS=FILE)
 	$(BIN)/python export/train_demo_model.py $(PAIRS) build/demo-checkpoint
 	rm -rf runtime/harmless_runtime/demo_model
 	$(BIN)/harmless export build/demo-checkpoint -o runtime/harmless_runtime/demo_model
@@ -35,5 +43,5 @@ demo-model: .venv/test.stamp
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[cpu,export,test]'
 	touch $@ .venv/demo.stamp
 
-clean:
+clean: ## remove the environment and what was built
 	rm -rf .venv build dist

@@ -1,14 +1,12 @@
-"""A random GPT-2 of a given size to the time and peak memory of its export, in JSON.
+"""Measure the time and peak memory of an export, for a random GPT-2 of a given size.
 
     python benchmarks/export_size.py --size gpt2-large --precision fp32
 
-The checkpoint is made in a temporary folder (as large as its weights) and exported by the command
-`harmless export` twice, without and with verification, each in a process of its own. The peak
-resident memory is what the operating system counted for it, and includes the pages of the
-memory-mapped checkpoint.
+The checkpoint is made in a temporary folder, and exported twice by the command `harmless export`:
+without verification, and with it. Each is a process of its own. The peak resident memory is counted
+by the operating system, and includes the pages of the memory-mapped checkpoint.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -19,15 +17,16 @@ from pathlib import Path
 import msgspec
 
 from harmless_runtime.model.artifact import open_artifact
-from isolation import run_harmless
-from workload import SIZES, save_random_checkpoint
+from suite.isolation import run_harmless
+from suite.options import plain_parser
+from suite.workload import SIZES, save_random_checkpoint
 
-# Tokens of a text: with bytes as tokens, most texts of a verification are longer.
+# Most tokens of a text. With bytes as tokens, most of the bundled texts are longer.
 MAX_LENGTH = 128
 
 
 def export(checkpoint: Path, out: Path, precision: str, *options: str) -> dict[str, float]:
-    """Run the command; return its seconds and its peak resident memory, also over the weights."""
+    """Run the command; return its seconds and its peak memory, also over the weights."""
     common = ["--precision", precision, "--max-length", str(MAX_LENGTH)]
     seconds, peak = run_harmless("export", checkpoint, "-o", out, *common, *options)
     weights = (checkpoint / "model.safetensors").stat().st_size
@@ -40,7 +39,7 @@ def export(checkpoint: Path, out: Path, precision: str, *options: str) -> dict[s
 
 def main() -> None:
     """Measure, print, and write `benchmarks/results/export-SIZE-PRECISION.json`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = plain_parser(__doc__)
     parser.add_argument("--size", choices=SIZES, default="gpt2-large")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32")
     arguments = parser.parse_args()

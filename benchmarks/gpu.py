@@ -1,10 +1,10 @@
-"""Everything that has to be measured on a GPU, in one command.
+"""Run every benchmark that has to be run on a GPU, in one command.
 
     python benchmarks/gpu.py --rows hh_harmless_base_test.jsonl.gz --label h200 --results DIR
 
-The other benchmarks run one after the other, what matters most first, each with what is left of
-`--budget`. Their results and logs go to `--results`, and what did not fit is listed in
-`gpu-….json` there: the same command with `--only` does the rest, and finds what was exported.
+The other benchmarks run one after the other, the most important first. Each may take what is left
+of `--budget`. Their results and logs go to `--results`, and `gpu-….json` there lists what did not
+fit. The same command with `--only` runs the rest, and uses the exports that were made before.
 `--provider cpu --model random:tiny --count 8` rehearses it without a GPU.
 """
 
@@ -20,11 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from suite.options import plain_parser
+
 HERE = Path(__file__).parent
 
 
 def steps(args: argparse.Namespace) -> dict[str, list[str]]:
-    """The commands by name, in the order of what they are worth."""
+    """Return the commands by name, the most important first."""
     where = ["--model", args.model, "--provider", args.provider, "--keep-artifacts"]
     where += ["--results", str(args.results), "--cache", str(args.cache)]
     where += ["--rows", args.rows]
@@ -40,7 +42,7 @@ def steps(args: argparse.Namespace) -> dict[str, list[str]]:
     if args.provider == "cpu":  # which has no bf16 kernels
         compared += ["--only", "pytorch-bf16-original", "compile-bf16", "harmless-fp16"]
     return {
-        # In a folder of its own: what is timed here is timed with debugging output.
+        # In a folder of its own, because its times include debugging output.
         "kernels": ["ablations.py", *labelled, *half, *few, "--results", f"{args.results}/kernels"],
         "compare": ["compare.py", *labelled, *compared],
         "end-to-end": ["end_to_end.py", *labelled, *half, *many],
@@ -49,7 +51,7 @@ def steps(args: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def run(name: str, command: list[str], seconds: float, args: argparse.Namespace) -> dict[str, Any]:
-    """Run one benchmark with its output in a log, and say how it ended."""
+    """Run one benchmark with its output in a log; return how it ended."""
     log = args.results / f"{name}.log"
     environment = dict(os.environ)
     if name == "kernels":
@@ -68,7 +70,7 @@ def run(name: str, command: list[str], seconds: float, args: argparse.Namespace)
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            with suppress(ProcessLookupError):  # and what it started, which holds GPU memory
+            with suppress(ProcessLookupError):  # kills its children too, which hold GPU memory
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     told: dict[str, Any] = {"exit_code": code, "seconds": round(time.monotonic() - start, 1)}
@@ -78,10 +80,8 @@ def run(name: str, command: list[str], seconds: float, args: argparse.Namespace)
 
 
 def main() -> int:
-    """Run every step that there is time for; fail where one failed or was left out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Run every step that there is time for. Fail if one failed or was left out."""
+    parser = plain_parser(__doc__)
     parser.add_argument("--model", default="random:gpt2-large")
     parser.add_argument("--tokenizer", help="tokenizer folder for a random model (else bytes)")
     parser.add_argument("--provider", choices=("cpu", "cuda"), default="cuda")

@@ -1,17 +1,19 @@
-"""How much of a fast device's speed the host can feed: the whole pipeline over a simulated one.
+"""Measure how much of a fast device's speed the host can feed, with a simulated device.
 
     python benchmarks/host.py --rows FILE --count 50000 --pace 250000 500000 1000000
 
-In place of the model's run there is a pause that takes as long as a device of the given pace would
-(it lets other threads work, as a run on a GPU does), and everything else is real: reading, parsing,
-tokenising with the given tokenizer, batching, padding, committing. What is left of the pace is what
-a GPU of that speed would have on this host. It says nothing about a GPU itself.
+In place of the model's run there is a pause, as long as a device of the given pace would take. It
+lets other threads work, as a run on a GPU does. Everything else is real: reading, parsing,
+tokenising, batching, padding, committing. The share of the pace that is left is what a GPU of that
+speed would have on this host. It says nothing about a GPU itself.
 """
 
-import argparse
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,90 +21,131 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from competitors import harmless_artifact
+from harmless_runtime.config import Provider
 from harmless_runtime.model.artifact import open_artifact
 from harmless_runtime.model.batches import plan_limits
-from harmless_runtime.model.engine import build_engine
-from harmless_runtime.model.session import Session
-from harmless_runtime.output.state import State
-from harmless_runtime.output.writer import OutputFiles
+from harmless_runtime.model.engine import Engine
+from harmless_runtime.model.runner import ShapeTimes
+from harmless_runtime.model.tokenizer import PairTokenizer
+from harmless_runtime.output.parts import Part
+from harmless_runtime.output.state import write_state
 from harmless_runtime.pipeline import score_files
-from isolation import in_a_process
-from suite import add_options, add_rounds, add_rows, need, set_up, write_result
-from workload import load_rows, write_rows
+from harmless_runtime.rows.sources import find_source
+from harmless_runtime.run import Run
+from suite.competitors import harmless_artifact
+from suite.files import write_result
+from suite.isolation import in_a_process
+from suite.options import add_rounds, add_rows, parser_for, read_options
+from suite.rounds import need, set_up
+from suite.workload import load_rows, write_rows
 
-# What window sizes are derived from: the real checkpoint's.
+# Window sizes are derived from it. These are the real checkpoint's.
 PARAMETERS = 774_000_000
 
 
-def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> dict[str, Any]:
-    """Score a file with a session that pauses, and return the share of its pace that came out."""
+class PacedRunner:
+    """Takes as long for a batch as a device of the given pace, in tokens per second."""
 
-    def pause(session: Session, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        time.sleep(ids.size / pace)
-        session.times.add(ids.shape, ids.size / pace)
+    provider: Provider = "cuda"
+    attention = ""
+
+    def __init__(self, pace: float, capacity: int) -> None:
+        self.capacity = capacity
+        self.times = ShapeTimes()
+        self._pace = pace
+        self._thread = ThreadPoolExecutor(1)
+
+    def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
+        """Wait, and return zeros."""
+        return self._thread.submit(self._run, ids)
+
+    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        time.sleep(ids.size / self._pace)
+        self.times.add(ids.shape, ids.size / self._pace)
         return np.zeros(len(ids), np.float32)
 
-    commits: list[float] = []
-    commit = OutputFiles._commit
 
-    def timed(files: OutputFiles, *, complete: bool) -> State:
-        start = time.perf_counter()
-        state = commit(files, complete=complete)
-        commits.append(time.perf_counter() - start)
-        return state
+@dataclass(frozen=True)
+class Timed:
+    """One run. Shares are of the device's pace, of its tokens, and of the run's seconds."""
 
+    seconds: float
+    device_seconds: float
+    share_of_pace: float
+    tokens_per_second: int
+    padding_share: float
+    shapes: int
+    commits: int
+    commit_share: float
+
+
+def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> Timed:
+    """Score a file with a runner that pauses."""
     limits = plan_limits("cuda", PARAMETERS, 8, max_length)
     opened = open_artifact(artifact)
-    session = Session(opened, "cpu", 0, limits.batch_tokens)
-    engine = replace(build_engine(opened, "cpu"), session=session, limits=limits)
+    runner = PacedRunner(pace, limits.batch_tokens)
+    engine = Engine(opened, PairTokenizer(opened.tokenizer, max_length), runner, limits)
+    syncs: list[float] = []
+    states: list[float] = []
     with (
-        patch.object(Session, "_run", pause),
-        patch.object(OutputFiles, "_commit", timed),
+        patch.object(Part, "sync", noting_seconds(Part.sync, syncs)),
+        patch("harmless_runtime.output.writer.write_state", noting_seconds(write_state, states)),
         tempfile.TemporaryDirectory() as folder,
     ):
-        summary = score_files([str(source)], Path(folder, "scores.jsonl"), engine)
+        run = Run((find_source(str(source)),), Path(folder, "scores.jsonl"))
+        summary = score_files(run, engine)
     tally = summary.tally
     device = tally.computed_tokens / pace
-    return {
-        "seconds": round(summary.seconds, 2),
-        "device_seconds": round(device, 2),
-        "share_of_pace": round(device / summary.seconds, 4),
-        "tokens_per_second": round(tally.tokens / summary.seconds),
-        "padding_share": round(tally.padding_share, 4),
-        "shapes": engine.session.times.shapes,
-        "commits": len(commits),
-        "commit_share": round(sum(commits) / summary.seconds, 5),
-    }
+    return Timed(
+        seconds=round(summary.seconds, 2),
+        device_seconds=round(device, 2),
+        share_of_pace=round(device / summary.seconds, 4),
+        tokens_per_second=round(tally.tokens / summary.seconds),
+        padding_share=round(tally.padding_share, 4),
+        shapes=runner.times.shapes,
+        commits=len(states),
+        commit_share=round((sum(syncs) + sum(states)) / summary.seconds, 5),
+    )
+
+
+def noting_seconds(function: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+    """Return the function, which then notes how long each call takes."""
+
+    @wraps(function)
+    def noting(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        result = function(*arguments)
+        seconds.append(time.perf_counter() - start)
+        return result
+
+    return noting
 
 
 def main() -> None:
     """Measure, print, and write `benchmarks/results/host-….json`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
+    parser = parser_for(__doc__)
     add_rows(parser)
     add_rounds(parser)
     parser.add_argument(
-        "--pace", type=float, nargs="+", default=[250e3, 500e3, 1e6], help="tokens a second"
+        "--pace", type=float, nargs="+", default=[250e3, 500e3, 1e6], help="tokens per second"
     )
     parser.set_defaults(model="random:tiny")
     args = parser.parse_args()
-    setting = set_up(args, ["harmless-fp32"])
+    options = read_options(args)
+    setting = set_up(options, ["harmless-fp32"])
     artifact = harmless_artifact(setting, "fp32")
     results = []
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "rows.jsonl")
-        write_rows(source, load_rows(args.rows, args.count, args.join))
+        write_rows(source, load_rows(options.rows or "generated", options.count, options.join))
         for pace in args.pace:
             runs = [
-                need("seconds", in_a_process(run_once, artifact, source, pace, 1024), f"{pace}")
-                for _ in range(args.rounds)
+                need(in_a_process(run_once, artifact, source, pace, 1024), f"{pace}")
+                for _ in range(options.rounds)
             ]
-            results.append({"pace": pace, "runs": runs})
+            results.append({"pace": pace, "runs": [asdict(run) for run in runs]})
             print(results[-1], flush=True)
-    write_result("host", args, setting, {"rows": args.count, "results": results})
+    write_result("host", options, setting, {"rows": options.count, "results": results})
 
 
 if __name__ == "__main__":

@@ -1,44 +1,49 @@
-"""How long one request takes, of one row and of 8, at several lengths, for every competitor.
+"""Measure how long a request takes, of one row and of 8, at several lengths, for every competitor.
 
     python benchmarks/latency.py --model random:gpt2
 
 Each round runs every competitor in a fresh process, which scores each case again and again,
-tokenisation included. The scores of all cases are compared with PyTorch's in fp32; one whose scores
-are off by more than its precision allows fails the run.
+tokenisation included. The scores of all cases are compared with PyTorch's in fp32. If scores are
+off by more than the competitor's precision allows, the benchmark fails.
 """
 
-import argparse
 import random
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from transformers import AutoTokenizer
 
-from competitors import COMPETITORS, TRUTH, Competitor, Pairs, Setting
 from harmless_runtime.rows.prompt import question_and_answer
-from suite import (
-    add_competitors,
-    add_options,
-    chosen,
-    failure_of,
-    in_rounds,
-    parity_of,
-    precision_of,
-    set_up,
-    write_compared,
-)
-from workload import generated_text
+from suite.competitors import COMPETITORS, TRUTH, Competitor, Pairs, Setting
+from suite.files import write_compared
+from suite.isolation import Outcome
+from suite.options import Options, add_competitors, add_rounds, parser_for, read_options
+from suite.rounds import first_failure, in_rounds, parity_of, precision_of, set_up
+from suite.workload import generated_text
 
 LENGTHS = (64, 170, 512, 1024)
 ROWS = (1, 8)
-# From so many samples on, the 99th percentile is not just the slowest; the 90th from a tenth.
+# With fewer samples, the 99th percentile is just the slowest one. For the 90th a tenth is enough.
 ENOUGH = 100
 
+# A case is a number of rows, and of tokens in each.
+Case = tuple[int, int]
 
-def make_cases(setting: Setting) -> dict[tuple[int, int], Pairs]:
-    """Make pairs of exactly so many tokens: `cases[rows, tokens]`; no two pairs are alike."""
+
+@dataclass(frozen=True)
+class Timed:
+    """The seconds of every sample of each case, and the scores of all cases."""
+
+    times: dict[Case, list[float]]
+    scores: list[float]
+
+
+def make_cases(setting: Setting) -> dict[Case, Pairs]:
+    """Make the pairs of each case, with exactly so many tokens. No two pairs are equal."""
     tokenizer = AutoTokenizer.from_pretrained(setting.checkpoint)
     return {
         (rows, tokens): [exact_pair(tokenizer, tokens, seed) for seed in range(rows)]
@@ -49,10 +54,10 @@ def make_cases(setting: Setting) -> dict[tuple[int, int], Pairs]:
 
 
 def exact_pair(tokenizer: Any, tokens: int, seed: int) -> tuple[str, str]:
-    """Return a pair of random words that the tokenizer makes exactly `tokens` tokens of.
+    """Return a pair of random words that has exactly `tokens` tokens.
 
-    The answer is the first cut of a long text that is long enough: a character more is hardly ever
-    more than a token more. Where it is, the text of another seed is cut.
+    The answer is a long text, cut to as few characters as are needed. One more character is hardly
+    ever more than one more token. If it is, the text of another seed is cut.
     """
     question = question_and_answer("Say some words.", "", "")[0]
     wanted = tokens - len(tokenizer(question)["input_ids"])
@@ -72,18 +77,14 @@ def exact_pair(tokenizer: Any, tokens: int, seed: int) -> tuple[str, str]:
         seed += 1000
 
 
-def run_once(
-    name: str, setting: Setting, cases: dict[tuple[int, int], Pairs], seconds: float
-) -> dict[str, Any]:
+def run_once(name: str, setting: Setting, cases: dict[Case, Pairs], seconds: float) -> Timed:
     """Load a competitor, and time each case."""
     return time_cases(COMPETITORS[name](setting), cases, seconds)
 
 
-def time_cases(
-    competitor: Competitor, cases: dict[tuple[int, int], Pairs], seconds: float
-) -> dict[str, Any]:
+def time_cases(competitor: Competitor, cases: dict[Case, Pairs], seconds: float) -> Timed:
     """Time each case for so many seconds, and at least twice."""
-    times: dict[tuple[int, int], list[float]] = {}
+    times: dict[Case, list[float]] = {}
     scores: list[float] = []
     for case, pairs in cases.items():
         scores += competitor.score(pairs).scores.tolist()
@@ -92,16 +93,16 @@ def time_cases(
             start = time.perf_counter()
             competitor.score(pairs)
             times[case].append(time.perf_counter() - start)
-    return {"times": times, "scores": scores}
+    return Timed(times, scores)
 
 
-def summarise(name: str, runs: list[dict[str, Any]], truth: list[float]) -> dict[str, Any]:
+def summarise(name: str, runs: Sequence[Outcome[Timed]], truth: list[float]) -> dict[str, Any]:
     """Put the rounds of one competitor together: percentiles in milliseconds."""
-    if failure := failure_of(name, runs):
-        return failure
+    if failure := first_failure(runs):
+        return failure.as_result(name)
     cases = []
-    for rows, tokens in runs[0]["times"]:
-        rounds = [np.array(run["times"][rows, tokens]) * 1000 for run in runs]
+    for rows, tokens in runs[0].figures.times:
+        rounds = [np.array(run.figures.times[rows, tokens]) * 1000 for run in runs]
         together = np.concatenate(rounds)
         p50, p90, p99 = np.percentile(together, [50, 90, 99]).round(3).tolist()
         cases.append({
@@ -118,34 +119,33 @@ def summarise(name: str, runs: list[dict[str, Any]], truth: list[float]) -> dict
     return figures | parity_of(name, truth, runs)
 
 
-def medians(run: dict[str, Any]) -> dict[tuple[int, int], str]:
-    """The middle time of each case."""
-    return {case: f"{np.median(times):.4f} s" for case, times in run["times"].items()}
+def medians(run: Timed) -> dict[Case, str]:
+    """Return the median time of each case."""
+    return {case: f"{np.median(times):.4f} s" for case, times in run.times.items()}
 
 
 def main() -> int:
-    """Measure, print a line a run, and write `benchmarks/results/latency-….json`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
+    """Measure, print a line for each run, and write `benchmarks/results/latency-….json`."""
+    parser = parser_for(__doc__)
     add_competitors(parser)
+    add_rounds(parser)
     parser.add_argument("--seconds", type=float, default=5, help="for each case and round")
     args = parser.parse_args()
-    setting = set_up(args, chosen(args))
-    runs = in_rounds(args, run_once, setting, make_cases(setting), args.seconds, tell=medians)
-    return write(args, setting, runs, runs[TRUTH][0]["scores"])
+    options = read_options(args)
+    setting = set_up(options, options.competitors)
+    runs = in_rounds(options, run_once, setting, make_cases(setting), args.seconds, tell=medians)
+    return write(options, setting, runs, runs[TRUTH][0].figures.scores)
 
 
 def write(
-    args: argparse.Namespace,
+    options: Options,
     setting: Setting,
-    runs: dict[str, list[dict[str, Any]]],
+    runs: dict[str, list[Outcome[Timed]]],
     truth: list[float],
 ) -> int:
-    """Write the result of all runs, as `write_compared` does."""
+    """Write the result of all runs; return the exit code."""
     results = [summarise(name, own, truth) for name, own in runs.items()]
-    return write_compared("latency", args, setting, results, {"rounds": args.rounds})
+    return write_compared("latency", options, setting, results, {"rounds": options.rounds})
 
 
 if __name__ == "__main__":

@@ -1,43 +1,53 @@
-"""How far scores are from PyTorch's in fp32, on every text of a file of chosen and rejected pairs.
+"""Measure how far scores are from PyTorch's in fp32, on all texts of chosen and rejected pairs.
 
     python benchmarks/parity.py --pairs hh_harmless_base_test.jsonl.gz --count 2312
 
-Each competitor scores every text once, in a process of its own. Beside the differences, the pairs
-are counted whose order is not PyTorch's: those that an error in the scores would turn around.
+Each competitor scores every text once, in a process of its own. Besides the differences, the pairs
+are counted that its scores put in another order than PyTorch's.
 """
 
-import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from competitors import COMPETITORS, TRUTH, Setting
-from suite import (
-    add_competitors,
-    add_options,
-    chosen,
-    failure_of,
+from suite.competitors import COMPETITORS, TRUTH, Setting
+from suite.files import write_compared
+from suite.isolation import Outcome
+from suite.options import Options, add_competitors, parser_for, read_options
+from suite.rounds import (
+    WithScores,
+    first_failure,
     in_rounds,
     parity_of,
     precision_of,
     set_up,
-    write_compared,
 )
-from workload import Row, load_pairs
+from suite.workload import Row, load_pairs
 
 
-def run_once(name: str, setting: Setting, rows: list[Row]) -> dict[str, Any]:
-    """Load a competitor and score every row."""
+@dataclass(frozen=True)
+class Scores:
+    """The scores of all rows, and the number of their tokens."""
+
+    scores: list[float]
+    tokens: int
+
+
+def run_once(name: str, setting: Setting, rows: list[Row]) -> Scores:
+    """Load a competitor, and score every row."""
     scored = COMPETITORS[name](setting).score([row.pair for row in rows])
-    return {"scores": scored.scores.tolist(), "tokens": scored.tokens}
+    return Scores(scored.scores.tolist(), scored.tokens)
 
 
-def summarise(name: str, runs: list[dict[str, Any]], truth: list[float]) -> dict[str, Any]:
-    """Compare one competitor's scores with the truth; chosen and rejected rows alternate."""
-    if failure := failure_of(name, runs):
-        return failure
-    margins = [np.array(scores).reshape(-1, 2) @ [1, -1] for scores in (truth, runs[0]["scores"])]
+def summarise(name: str, runs: Sequence[Outcome[WithScores]], truth: list[float]) -> dict[str, Any]:
+    """Compare one competitor's scores with the truth. Chosen and rejected rows alternate."""
+    if failure := first_failure(runs):
+        return failure.as_result(name)
+    own = runs[0].figures.scores
+    margins = [np.array(scores).reshape(-1, 2) @ [1, -1] for scores in (truth, own)]
     return {
         "name": name,
         "precision": precision_of(name),
@@ -46,32 +56,28 @@ def summarise(name: str, runs: list[dict[str, Any]], truth: list[float]) -> dict
 
 
 def main() -> int:
-    """Measure, print a line a competitor, and write `benchmarks/results/parity-….json`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
+    """Measure, print a line for each competitor, and write `benchmarks/results/parity-….json`."""
+    parser = parser_for(__doc__)
     add_competitors(parser)
     parser.add_argument("--pairs", required=True, help="a file like hh-rlhf's, gzipped or not")
     parser.add_argument("--count", type=int, default=64, help="how many pairs")
     args = parser.parse_args()
-    args.rounds = 1
-    setting = set_up(args, chosen(args))
-    pairs = load_pairs(args.pairs, args.count)
-    rows = [row for pair in pairs for row in pair]
-    runs = in_rounds(args, run_once, setting, rows, tell=lambda run: f"{run['tokens']:,} tokens")
-    return write(args, setting, runs, runs[TRUTH][0]["scores"])
+    options = read_options(args)
+    setting = set_up(options, options.competitors)
+    rows = [row for pair in load_pairs(args.pairs, options.count) for row in pair]
+    runs = in_rounds(options, run_once, setting, rows, tell=lambda run: f"{run.tokens:,} tokens")
+    return write(options, setting, runs, runs[TRUTH][0].figures.scores)
 
 
 def write(
-    args: argparse.Namespace,
+    options: Options,
     setting: Setting,
-    runs: dict[str, list[dict[str, Any]]],
+    runs: Mapping[str, Sequence[Outcome[WithScores]]],
     truth: list[float],
 ) -> int:
-    """Write the result of all runs, as `write_compared` does."""
+    """Write the result of all runs; return the exit code."""
     results = [summarise(name, own, truth) for name, own in runs.items()]
-    return write_compared("parity", args, setting, results, {"pairs": len(truth) // 2})
+    return write_compared("parity", options, setting, results, {"pairs": len(truth) // 2})
 
 
 if __name__ == "__main__":

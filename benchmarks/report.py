@@ -1,14 +1,17 @@
-"""The results of the benchmarks to the README's tables, and to plots beside the results.
+"""Write the results of the benchmarks into the README's tables, and draw plots of them.
 
 python benchmarks/report.py            # writes the tables into README.md and docs/reliability.md
-python benchmarks/report.py --plots    # the plots as well (needs the benchmark extra)
+python benchmarks/report.py --plots    # draws the plots as well (needs the benchmark extra)
 """
 
-import argparse
 from pathlib import Path
 
-from plots import plot_latency, plot_throughput
-from tables import ROOT, export_table, load, reliability, tables
+from suite.options import plain_parser
+from suite.plots import plot_latency, plot_throughput
+from suite.render import render_all
+from suite.results import ROOT, load
+from suite.sentences import reliability
+from suite.tables import export_table
 
 README = ROOT / "README.md"
 RELIABILITY = ROOT / "docs/reliability.md"
@@ -18,7 +21,7 @@ RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->\n", "<!-- results: end -->
 
 
 def fill(path: Path, begin: str, text: str, end: str) -> None:
-    """Put a text between two marks of a file."""
+    """Replace the text between two marks of a file."""
     before, _, rest = path.read_text().partition(begin)
     _, _, after = rest.partition(end)
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
@@ -26,12 +29,10 @@ def fill(path: Path, begin: str, text: str, end: str) -> None:
 
 def main() -> None:
     """Write the README's tables, and the plots if asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = plain_parser(__doc__)
     parser.add_argument("--plots", action="store_true")
     args = parser.parse_args()
-    fill(README, BEGIN, tables(), END)
+    fill(README, BEGIN, render_all(), END)
     fill(README, EXPORT_BEGIN, export_table(), EXPORT_END)
     fill(RELIABILITY, RESULTS_BEGIN, reliability(), RESULTS_END)
     if args.plots:

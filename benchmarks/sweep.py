@@ -1,84 +1,101 @@
-"""The engine's settings on a CPU, each over a range: the batch token budget, and the threads.
+"""Measure the engine on a CPU over a range of batch sizes, and over a range of threads.
 
     python benchmarks/sweep.py --model random:gpt2 --rows FILE --precision fp32
 
-Each setting runs once a round in a fresh process, over the same rows, the other at its default.
+Each setting runs once a round in a fresh process, over the same rows. While one setting varies, the
+other has its default.
 """
 
-import argparse
 import statistics
 import time
+from dataclasses import dataclass, replace
 from typing import Any
-from unittest.mock import patch
 
-from competitors import HarmlessScorer, Setting
-from harmless_runtime.model import batches as batching
-from harmless_runtime.model import session
+from harmless_runtime.config import Precision, make_config
+from harmless_runtime.model.artifact import open_artifact
+from harmless_runtime.model.batches import Limits, plan_limits
 from harmless_runtime.model.cores import usable_cores
-from isolation import in_a_process
-from suite import add_options, add_precision, add_rounds, add_rows, need, set_up, write_result
-from workload import Row, load_rows
+from harmless_runtime.model.load import build_engine
+from harmless_runtime.model.session import Target
+from suite.competitors import HarmlessScorer, Setting, harmless_artifact
+from suite.files import write_result
+from suite.isolation import Outcome, in_a_process
+from suite.options import add_precision, add_rounds, add_rows, parser_for, read_options
+from suite.rounds import need, set_up
+from suite.workload import Row, load_rows
 
-BUDGETS = (128, 256, 384, 512, 768, 1024, 2048, 4096)
+BATCH_TOKENS = (128, 256, 384, 512, 768, 1024, 2048, 4096)
 THREADS = (1, 2, 3, 4)
 
 
+@dataclass(frozen=True)
+class Timed:
+    """Tokens per second, and the share of padding."""
+
+    tokens_per_second: float
+    padding_share: float
+
+
+def default_limits(setting: Setting, precision: Precision) -> Limits:
+    """Return the limits that the engine has by default."""
+    manifest = open_artifact(harmless_artifact(setting, precision)).manifest
+    return plan_limits("cpu", manifest.parameters, 8, setting.max_length)
+
+
 def run_once(
-    setting: Setting, precision: Any, rows: list[Row], budget: int, threads: int
-) -> dict[str, Any]:
+    setting: Setting, precision: Precision, rows: list[Row], batch_tokens: int, threads: int
+) -> Timed:
     """Load the engine with these settings, and time it over the rows."""
-    with (
-        patch.object(batching, "_CPU_BATCH_TOKENS", budget),
-        patch.object(session, "usable_cores", return_value=threads),
-    ):
-        scorer = HarmlessScorer(setting, precision)
+    artifact = open_artifact(harmless_artifact(setting, precision))
+    limits = replace(default_limits(setting, precision), batch_tokens=batch_tokens)
+    config = make_config({"max_length": setting.max_length})
+    scorer = HarmlessScorer(build_engine(artifact, Target("cpu", threads=threads), config, limits))
     pairs = [row.pair for row in rows]
     scorer.score(pairs[:8])
     start = time.perf_counter()
     scored = scorer.score(pairs)
     seconds = time.perf_counter() - start
-    return {
-        "tokens_per_second": scored.tokens / seconds,
-        "padding_share": 1 - scored.tokens / scored.padded_tokens,
-    }
+    return Timed(scored.tokens / seconds, 1 - scored.tokens / scored.padded_tokens)
 
 
 def main() -> None:
     """Measure, print, and write `benchmarks/results/sweep-PRECISION-….json`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
+    parser = parser_for(__doc__)
     add_rows(parser)
     add_rounds(parser)
     add_precision(parser)
-    args = parser.parse_args()
-    setting = set_up(args, [f"harmless-{args.precision}"])
-    rows = load_rows(args.rows, args.count, args.join)
-    default, cores = batching._CPU_BATCH_TOKENS, usable_cores()
-    settings = [(budget, cores) for budget in BUDGETS]
+    options = read_options(parser.parse_args())
+    setting = set_up(options, [f"harmless-{options.precision}"])
+    rows = load_rows(options.rows or "generated", options.count, options.join)
+    default, cores = default_limits(setting, options.precision).batch_tokens, usable_cores()
+    settings = [(batch_tokens, cores) for batch_tokens in BATCH_TOKENS]
     settings += [(default, threads) for threads in THREADS if threads != cores]
-    runs: dict[tuple[int, int], list[dict[str, Any]]] = {chosen: [] for chosen in settings}
-    for _ in range(args.rounds):
+    runs: dict[tuple[int, int], list[Outcome[Timed]]] = {chosen: [] for chosen in settings}
+    for _ in range(options.rounds):
         for chosen in settings:
-            run = in_a_process(run_once, setting, args.precision, rows, *chosen)
-            runs[chosen].append(need("tokens_per_second", run, f"{chosen}"))
-            print(f"batch tokens {chosen[0]}, threads {chosen[1]}: {run}", flush=True)
-    results = [
-        {
-            "batch_tokens": budget,
-            "threads": threads,
-            "tokens_per_second": round(
-                statistics.median(run["tokens_per_second"] for run in runs[budget, threads])
-            ),
-            "by_round": [round(run["tokens_per_second"]) for run in runs[budget, threads]],
-            "padding_share": round(runs[budget, threads][0]["padding_share"], 4),
-            "peak_gb": max(run["peak_gb"] for run in runs[budget, threads]),
-        }
-        for budget, threads in settings
-    ]
-    figures = {"precision": args.precision, "rows": len(rows), "default": [default, cores]}
-    write_result(f"sweep-{args.precision}", args, setting, figures | {"results": results})
+            run = in_a_process(run_once, setting, options.precision, rows, *chosen)
+            print(
+                f"batch tokens {chosen[0]}, threads {chosen[1]}: {need(run, str(chosen))}",
+                flush=True,
+            )
+            runs[chosen].append(run)
+    results = [summarise(*chosen, runs[chosen]) for chosen in settings]
+    figures = {"precision": options.precision, "rows": len(rows), "default": [default, cores]}
+    kind = f"sweep-{options.precision}"
+    write_result(kind, options, setting, figures | {"results": results})
+
+
+def summarise(batch_tokens: int, threads: int, runs: list[Outcome[Timed]]) -> dict[str, Any]:
+    """Put the rounds of one setting together."""
+    rates = [run.figures.tokens_per_second for run in runs]
+    return {
+        "batch_tokens": batch_tokens,
+        "threads": threads,
+        "tokens_per_second": round(statistics.median(rates)),
+        "by_round": [round(rate) for rate in rates],
+        "padding_share": round(runs[0].figures.padding_share, 4),
+        "peak_gb": max(run.peak_gb for run in runs),
+    }
 
 
 if __name__ == "__main__":

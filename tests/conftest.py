@@ -1,27 +1,29 @@
-"""A checkpoint and its fp32 artifact, made once a run, and a way to run the command."""
+"""A checkpoint and its fp32 artifact, made once, and a way to run the command."""
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from checkpoints import make_model, save_checkpoint
 from harmless_export import export_checkpoint
+from harmless_export.reference import pytorch_scores
+from harmless_runtime import bundled
 from harmless_runtime.errors import SessionError
 from harmless_runtime.model.artifact import Artifact
-from harmless_runtime.model.providers import select_provider
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from harmless_runtime.model.providers import choose_provider
+from harmless_runtime.rows.prompt import question_and_answer
+from processes import Harmless
+from reading import read_rows
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where CUDA does not work, and say why."""
+    """Skip the tests that need a GPU if CUDA does not work here, and say why."""
     needy = [item for item in items if item.get_closest_marker("gpu")]
     if needy:
         try:
-            select_provider("cuda", 0)
+            choose_provider("cuda", "fp32")
         except SessionError as error:
             for item in needy:
                 item.add_marker(pytest.mark.skip(reason=f"not run: {error}"))
@@ -38,8 +40,19 @@ def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Arti
     return export_checkpoint(str(checkpoint), out, verify=False)
 
 
+@pytest.fixture(scope="session")
+def demo_truth(checkpoint: Path) -> list[float]:
+    """PyTorch's scores of the bundled rows in fp32, with the Hugging Face tokenizer."""
+    pairs = [
+        question_and_answer(row["instruction"], row.get("input", ""), row["output"])
+        for row in read_rows(bundled.ROWS)
+    ]
+    scores: list[float] = pytorch_scores(checkpoint, pairs, 1024).tolist()
+    return scores
+
+
 @pytest.fixture
-def harmless() -> Run:
+def harmless() -> Harmless:
     """Runs `harmless` with arguments in a process of its own."""
 
     def run(*args: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The layout: imports point one way."""
+"""The layout: imports point one way, and every module is short."""
 
 import ast
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ LAYERS = [
     {"errors"},
     {"bundled", "config"},
     {"model", "rows"},
-    {"output"},
-    {"windows"},
+    {"run", "tally"},
+    {"output", "windows"},
     {"pipeline"},
     {"demo", "scorer"},
     {"cli"},
@@ -21,6 +21,11 @@ LAYERS = [
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # The package's own version, which every part may read.
 VERSION = "__version__"
+
+
+def module_name(path: Path) -> str:
+    """Return a module's name below its package, such as `output.disk`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts[2:])
 
 
 def modules(package: str) -> list[Path]:
@@ -44,7 +49,7 @@ def imported_parts(path: Path) -> Iterator[str]:
                 yield rest.split(".")[0]
 
 
-@pytest.mark.parametrize("path", modules("harmless_runtime"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", modules("harmless_runtime"), ids=module_name)
 def test_imports_of_the_runtime_point_down(path: Path) -> None:
     part = path.relative_to(ROOT / "runtime/harmless_runtime").parts[0].removesuffix(".py")
     if part == "__main__":
@@ -54,9 +59,19 @@ def test_imports_of_the_runtime_point_down(path: Path) -> None:
         assert down, f"{part} imports {imported}, which is not below it"
 
 
-@pytest.mark.parametrize("path", modules("harmless_export"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", modules("harmless_export"), ids=module_name)
 def test_the_export_stands_on_rows_and_model_alone(path: Path) -> None:
     assert set(imported_parts(path)) <= {"bundled", "config", "errors", "model", "rows"}
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "export", "runtime", "tests"])
+def test_no_module_has_more_than_250_lines(folder: str) -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert lengths
+    assert {path: length for path, length in lengths.items() if length > 250} == {}
 
 
 def test_the_test_sees_an_import_wherever_it_stands(tmp_path: Path) -> None:

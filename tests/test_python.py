@@ -10,7 +10,7 @@ import pytest
 
 import harmless_export
 import harmless_runtime
-from harmless_export.verify import pytorch_scores
+from harmless_export.reference import pytorch_scores
 from harmless_runtime import Gpt2HarmlessScorer
 from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.model.artifact import Artifact

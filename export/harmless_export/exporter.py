@@ -1,4 +1,4 @@
-"""A checkpoint to an artifact folder, which appears whole or not at all."""
+"""Export a checkpoint to an artifact folder, which appears whole or not at all."""
 
 import json
 import logging
@@ -13,14 +13,16 @@ from typing import Any
 import msgspec
 import onnx_ir as ir
 
-from harmless_export.checkpoint import Gpt2Config, Source, Weights, locate, read_config
+from harmless_export.checkpoint import Checkpoint, Gpt2Config, locate, read_config
 from harmless_export.graph import OPSET, build_model
+from harmless_export.parity import parity_pairs
 from harmless_export.quantize import NOT_QUANTIZED, quantize
 from harmless_export.tokenizer import load_tokenizer
-from harmless_export.verify import parity_pairs, record_parity
+from harmless_export.verify import record_parity
+from harmless_export.weights import Weights, check_weights
 from harmless_runtime import __version__
 from harmless_runtime.config import Precision
-from harmless_runtime.errors import CheckpointError, ConfigError, OutputError
+from harmless_runtime.errors import CheckpointError, ConfigError, OutputError, SessionError
 from harmless_runtime.model.artifact import (
     FORMAT_VERSION,
     MANIFEST,
@@ -33,7 +35,8 @@ from harmless_runtime.model.artifact import (
     sha256_of,
     write_manifest,
 )
-from harmless_runtime.model.providers import provider_for, select_provider
+from harmless_runtime.model.providers import choose_provider
+from harmless_runtime.model.session import Target
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def export_checkpoint(
     revision: str | None = None,
     max_length: int | None = None,
     verify: bool = True,
-    limit: float | None = None,
+    parity_limit: float | None = None,
     force: bool = False,
 ) -> Artifact:
     """Export a GPT-2 reward model, verify it against PyTorch, and return the opened artifact.
@@ -56,14 +59,14 @@ def export_checkpoint(
     Args:
         model: a Hugging Face id, or the folder of a checkpoint.
         out: the artifact folder to make.
-        precision: of the weights and activations; `int8` of the products' weights and inputs, all
-            else being fp32.
+        precision: of the weights and activations. In `int8` these are the products' weights and
+            inputs, and all else is in fp32.
         revision: a branch, tag or commit of a Hugging Face id.
-        max_length: tokens a row may have, at most (and by default) the model's positions.
+        max_length: most tokens of a row. By default, and at most, the model's positions.
         verify: compare the scores of bundled texts with PyTorch fp32 before the folder appears.
-        limit: the largest difference that passes, as a share of the scores' standard deviation
-            (`verify.LIMITS` by default).
-        force: replace an artifact that is already there.
+        parity_limit: the largest difference that passes, as a share of the scores' standard
+            deviation. By default that of `parity.LIMITS`.
+        force: replace an artifact that exists.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or cannot be represented exactly.
@@ -73,36 +76,24 @@ def export_checkpoint(
     """
     out = Path(out)
     _check_target(out, force)
-    source = locate(model, revision)
-    config = read_config(source.folder)
+    checkpoint = locate(model, revision)
+    config = read_config(checkpoint.folder)
     max_length = max_length or config.n_positions
     if not 1 <= max_length <= config.n_positions:
         raise ConfigError(
             f"max_length {max_length} is out of range: the model has {config.n_positions} positions"
         )
-    tokenizer = load_tokenizer(source.folder)
-    own_pad = tokenizer.pad_token != tokenizer.eos_token
-    if own_pad and config.pad_token_id not in (None, tokenizer.pad_token_id):
-        raise CheckpointError(
-            f"{model}: config.json's pad_token_id is {config.pad_token_id} and the tokenizer pads "
-            f"with {tokenizer.pad_token_id}, so PyTorch's own scores depend on the padding: make "
-            "them agree"
-        )
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= config.vocab_size:
-        raise CheckpointError(
-            f"{model}: the tokenizer's ids reach {highest}, and the model has embeddings for "
-            f"{config.vocab_size}: its embeddings were not resized when tokens were added"
-        )
+    tokenizer = load_tokenizer(checkpoint.folder)
+    _check_tokenizer(model, config, tokenizer)
     with _folder_in_the_making(out) as folder:
         logger.info("writing %s of %s", precision, model)
         _save_tokenizer(tokenizer, folder)
-        parameters = _write_model(source, config, precision, tokenizer, folder)
+        parameters = _write_model(checkpoint, config, precision, tokenizer, folder)
         _write_config(config, tokenizer.pad_token_id, folder)
         manifest = Manifest(
             format_version=FORMAT_VERSION,
-            source=source.name,
-            revision=source.revision,
+            source=checkpoint.name,
+            revision=checkpoint.revision,
             precision=precision,
             max_length=max_length,
             pad_token_id=tokenizer.pad_token_id,
@@ -112,20 +103,41 @@ def export_checkpoint(
             versions={"harmless-scorer": __version__} | {tool: version(tool) for tool in TOOLS},
             files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
         )
-        _complete(Artifact(folder, manifest), source, verify, limit)
+        _complete(Artifact(folder, manifest), checkpoint, verify, parity_limit)
     return open_artifact(out)
 
 
-def _complete(artifact: Artifact, source: Source, verify: bool, limit: float | None) -> None:
-    """Write the manifest, which makes a folder an artifact, and so only after the verification."""
-    note = "not verified: exported with --no-verify"
+def _check_tokenizer(model: str, config: Gpt2Config, tokenizer: Any) -> None:
+    """Raise CheckpointError if the tokenizer does not fit the model."""
+    own_pad = tokenizer.pad_token != tokenizer.eos_token
+    if own_pad and config.pad_token_id not in (None, tokenizer.pad_token_id):
+        raise CheckpointError(
+            f"{model}: config.json's pad_token_id is {config.pad_token_id}, but the tokenizer pads "
+            f"with {tokenizer.pad_token_id}, so PyTorch's own scores depend on the padding",
+            "make the two agree",
+        )
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= config.vocab_size:
+        raise CheckpointError(
+            f"{model}: the tokenizer's ids reach {highest}, but the model has embeddings for "
+            f"{config.vocab_size}",
+            "the embeddings were not resized when tokens were added: resize them",
+        )
+
+
+def _complete(
+    artifact: Artifact, checkpoint: Checkpoint, verify: bool, parity_limit: float | None
+) -> None:
+    """Verify the artifact, and write its manifest last, because that makes it an artifact."""
+    note = "not verified: exported with verify switched off"
     if verify:
-        precision = artifact.manifest.precision
-        provider = provider_for(precision, "auto", select_provider("auto", 0))
-        if precision != "bf16" or provider == "cuda":
-            record_parity(artifact, source, requested="auto", provider=provider, limit=limit)
+        try:
+            target = Target(choose_provider("auto", artifact.manifest.precision))
+        except SessionError:  # bf16 without a GPU
+            note = "not verified here: bf16 needs a GPU (harmless verify DIR --provider cuda)"
+        else:
+            record_parity(artifact, checkpoint, target, requested="auto", parity_limit=parity_limit)
             return
-        note = "not verified here: bf16 needs a GPU (harmless verify DIR --provider cuda)"
     write_manifest(artifact.folder, msgspec.structs.replace(artifact.manifest, parity_note=note))
 
 
@@ -133,21 +145,21 @@ def _check_target(out: Path, force: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not is_artifact(out):
-        raise OutputError(f"{out} exists and is not an artifact: choose another folder")
+        raise OutputError(f"{out} exists and is not an artifact", "choose another folder")
     if not force:
-        raise OutputError(f"{out} exists: choose another folder, or pass --force to replace it")
+        raise OutputError(f"{out} already exists", "`force` replaces it; or choose another folder")
     own = {MANIFEST, *open_artifact(out).manifest.files}
     if foreign := sorted(file.name for file in out.iterdir() if file.name not in own):
         raise OutputError(
-            f"{out} holds more than an artifact ({', '.join(foreign[:3])}), so --force does not "
-            "replace it: choose another folder"
+            f"{out} holds more than an artifact ({', '.join(foreign[:3])}), so it is not replaced",
+            "choose another folder",
         )
 
 
 @contextmanager
 def _folder_in_the_making(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out`, renamed to it at the end, removed on any error."""
-    out = out.resolve()  # a link to an empty folder, or the current one, can be filled as well
+    """Give a temporary folder that becomes `out` at the end, and is removed on any error."""
+    out = out.resolve()  # `out` may be a link to an empty folder, or the current folder
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.partial-"))
@@ -155,7 +167,7 @@ def _folder_in_the_making(out: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write in {out.parent}: {error.strerror}") from error
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp makes it private
+        temporary.chmod(0o755)  # mkdtemp made it private
         if is_artifact(out):
             shutil.rmtree(out)
         temporary.replace(out)
@@ -168,22 +180,21 @@ def _folder_in_the_making(out: Path) -> Iterator[Path]:
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     try:
         tokenizer.save_pretrained(folder)
-    except Exception as error:  # the Rust library raises bare Exception, for a full disk too
+    except Exception as error:  # the Rust library raises bare Exception, even for a full disk
         raise OutputError(f"cannot write the tokenizer: {error}") from error
 
 
 def _write_model(
-    source: Source, config: Gpt2Config, precision: Precision, tokenizer: Any, folder: Path
+    checkpoint: Checkpoint, config: Gpt2Config, precision: Precision, tokenizer: Any, folder: Path
 ) -> int:
-    """Write the graph and its weights; return their count.
+    """Write the graph and its weights; return the number of weights.
 
-    One tensor at a time is in memory; of int8, all products' weights.
+    One tensor at a time is in memory. In int8, the weights of all products are.
     """
-    with Weights(source.folder) as weights:
+    with Weights(checkpoint.folder) as weights:
         quantized = NOT_QUANTIZED
         if precision == "int8":
-            # Refuses a checkpoint that lacks something, before the minutes of work begin.
-            build_model(config, weights, "fp32", tokenizer.pad_token_id)
+            check_weights(config, weights)  # before minutes of work
             questions, answers = zip(*parity_pairs(), strict=True)
             texts = tokenizer(
                 list(questions), list(answers), truncation=True, max_length=config.n_positions
@@ -199,7 +210,7 @@ def _write_model(
 
 
 def _write_config(config: Gpt2Config, pad_token_id: int, folder: Path) -> None:
-    """Write the `config.json` with which Hugging Face libraries load the folder."""
+    """Write a `config.json`, so that Hugging Face libraries can load the folder."""
     content = {
         "model_type": "gpt2",
         "architectures": ["GPT2ForSequenceClassification"],

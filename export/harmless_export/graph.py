@@ -1,7 +1,7 @@
 """Build the ONNX graph of a checkpoint, node by node, from fused operators.
 
 Stock exports of GPT2ForSequenceClassification leave the attention unfused, and ONNX Runtime's
-optimizer does not find it again. Built from the state dict, a layer is the attention, which in
+optimizer does not fuse it again. Built from the state dict, a layer is the attention, which in
 float16 and bfloat16 is a single operator, and two residual blocks that end in a LayerNorm.
 
 The graph takes `input_ids` [batch_size, sequence_length] int64, padded on the right, and returns
@@ -12,10 +12,11 @@ never reaches an earlier one, and the score is read at the last position that is
 import numpy as np
 import onnx_ir as ir
 
-from harmless_export.checkpoint import Gpt2Config, Weights
+from harmless_export.checkpoint import Gpt2Config
 from harmless_export.int8 import int8_product
 from harmless_export.nodes import CONTRIB, Nodes
 from harmless_export.quantize import NOT_QUANTIZED, Quantized
+from harmless_export.weights import Weights, check_weights
 from harmless_runtime.config import Precision
 
 OPSET = 18
@@ -29,28 +30,35 @@ def build_model(
     pad_token_id: int,
     quantized: Quantized = NOT_QUANTIZED,
 ) -> ir.Model:
-    """Build the graph; large weights are read and cast one by one, while the model is saved.
+    """Build the graph. Large weights are read and cast one by one while the model is saved.
 
-    Weights and activations are in `precision`. The final LayerNorm and the score head, which see
-    one row a text, are in float32 in every precision. With `int8`, the weights in `quantized` are
-    multiplied as integers, and all else is in float32.
+    Args:
+        config: the model's sizes.
+        weights: the checkpoint's weights.
+        precision: of weights and activations. The final LayerNorm and the score head, which see one
+            row a text, are in float32 in every precision.
+        pad_token_id: the id that pads texts.
+        quantized: the weights that are multiplied as integers, if the precision is int8. All else
+            is in float32 then.
 
     Raises:
-        CheckpointError: a weight is missing or of another shape, or is too large for float16.
+        CheckpointError: a weight is missing, has another shape, or is too large for float16.
     """
-    return _Builder(config, weights, precision, quantized).build(pad_token_id)
+    check_weights(config, weights)
+    nodes = Nodes(weights, precision, quantized.replaced)
+    return GraphBuilder(config, nodes, quantized).build(pad_token_id)
 
 
-class _Builder:
-    def __init__(
-        self, config: Gpt2Config, weights: Weights, precision: Precision, quantized: Quantized
-    ) -> None:
+class GraphBuilder:
+    """Adds the parts of the model to a graph, from the token ids to the logits."""
+
+    def __init__(self, config: Gpt2Config, nodes: Nodes, quantized: Quantized) -> None:
         self.config = config
-        self.nodes = Nodes(weights, precision, quantized.replaced)
+        self.nodes = nodes
         self.int8 = quantized.products
 
     def build(self, pad_token_id: int) -> ir.Model:
-        config, width = self.config, self.config.n_embd
+        """Add all parts, and return the model."""
         ids = ir.Value(
             name="input_ids",
             type=ir.TensorType(ir.DataType.INT64),
@@ -58,46 +66,10 @@ class _Builder:
         )
         length = self.nodes.op("Shape", [ids], start=1, end=2)
         last = self.last_token(ids, length, pad_token_id)
-
-        words = self.nodes.weight("transformer.wte.weight", (config.vocab_size, width))
-        positions = self.nodes.weight("transformer.wpe.weight", (config.n_positions, width))
-        residual = self.nodes.op(
-            "Add", [self.nodes.op("Gather", [words, ids]), self.prefix(positions, length)]
-        )
-        x = self.nodes.op(
-            "LayerNormalization",
-            [residual, *self.norm("transformer.h.0.ln_1")],
-            epsilon=config.layer_norm_epsilon,
-        )
-        for layer in range(config.n_layer):
-            name = f"transformer.h.{layer}"
-            is_last = layer == config.n_layer - 1
-            x = self.attention(x, f"{name}.attn")
-            if is_last:
-                # Nothing after this mixes positions, and only the last token's row is scored.
-                x = self.nodes.op("GatherElements", [x, last], axis=1)
-                residual = self.nodes.op("GatherElements", [residual, last], axis=1)
-            (x,) = self.product(x, f"{name}.attn.c_proj", (width, width))
-            x, residual = self.add_and_norm(
-                x, residual, self.nodes.weight(f"{name}.attn.c_proj.bias", (width,)), f"{name}.ln_2"
-            )
-            x = self.feed_forward(x, f"{name}.mlp")
-            bias = self.nodes.weight(f"{name}.mlp.c_proj.bias", (width,), float32=is_last)
-            if is_last:
-                x, residual = (
-                    self.nodes.op("Cast", [t], to=ir.DataType.FLOAT) for t in (x, residual)
-                )
-                x, _ = self.add_and_norm(x, residual, bias, "transformer.ln_f", float32=True)
-            else:
-                x, residual = self.add_and_norm(
-                    x, residual, bias, f"transformer.h.{layer + 1}.ln_1"
-                )
-        row = self.nodes.op("Squeeze", [x, self.nodes.constant([1])])  # [batch_size, n_embd]
-        head = self.nodes.weight("score.weight", (1, width), float32=True)
-        logits = self.nodes.op("Gemm", [row, head], transB=1)
-        logits.name = "logits"
-        logits.type = ir.TensorType(ir.DataType.FLOAT)
-        logits.shape = ir.Shape(["batch_size", 1])
+        x, residual = self.embed(ids, length)
+        for layer in range(self.config.n_layer):
+            x, residual = self.layer(layer, x, residual, last)
+        logits = self.head(x)
         graph = ir.Graph(
             [ids],
             [logits],
@@ -109,11 +81,12 @@ class _Builder:
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="harmless-scorer")
 
     def last_token(self, ids: ir.Value, length: ir.Value, pad_token_id: int) -> ir.Value:
-        """Index [batch_size, 1, n_embd] of the last position whose id is not the pad id.
+        """Compute the position of each text's last token: int64 [batch_size, 1, n_embd].
 
-        GPT2ForSequenceClassification's own rule: the largest of position × (id is not pad), so 0
-        where every id is. The index has the width of a row because GatherElements wants it so;
-        GatherND would do with less, but its CUDA kernel copies to the host.
+        This is GPT2ForSequenceClassification's own rule: the largest of position × (id is not pad),
+        which is 0 if every id is the pad id. The position is repeated over the width of a row,
+        because GatherElements needs it so. GatherND would not, but its CUDA kernel copies to the
+        host.
         """
         positions = self.prefix(self.nodes.constant(np.arange(self.config.n_positions)), length)
         is_token = self.nodes.op(
@@ -128,51 +101,94 @@ class _Builder:
             "Add", [column, self.nodes.constant(np.zeros(self.config.n_embd, np.int64))]
         )
 
+    def embed(self, ids: ir.Value, length: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Return (LayerNorm(s), s) with s as the sum of word and position embeddings."""
+        words = self.nodes.weight("transformer.wte.weight")
+        positions = self.nodes.weight("transformer.wpe.weight")
+        residual = self.nodes.op(
+            "Add", [self.nodes.op("Gather", [words, ids]), self.prefix(positions, length)]
+        )
+        x = self.nodes.op(
+            "LayerNormalization",
+            [residual, *self.norm("transformer.h.0.ln_1")],
+            epsilon=self.config.layer_norm_epsilon,
+        )
+        return x, residual
+
+    def layer(
+        self, layer: int, x: ir.Value, residual: ir.Value, last: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """Return (LayerNorm(s), s) with s as the residual stream after a layer.
+
+        The LayerNorm is the next layer's first one. After the last layer it is the final one, in
+        float32, and x and s have one row a text.
+        """
+        name = f"transformer.h.{layer}"
+        is_last = layer == self.config.n_layer - 1
+        x = self.attention(x, f"{name}.attn")
+        if is_last:
+            # Nothing after this mixes positions, and only the last token's row is scored.
+            x = self.nodes.op("GatherElements", [x, last], axis=1)
+            residual = self.nodes.op("GatherElements", [residual, last], axis=1)
+        (x,) = self.product(x, f"{name}.attn.c_proj")
+        bias = self.nodes.weight(f"{name}.attn.c_proj.bias")
+        x, residual = self.add_and_norm(x, residual, bias, f"{name}.ln_2")
+        x = self.feed_forward(x, f"{name}.mlp")
+        bias = self.nodes.weight(f"{name}.mlp.c_proj.bias", float32=is_last)
+        if not is_last:
+            return self.add_and_norm(x, residual, bias, f"transformer.h.{layer + 1}.ln_1")
+        x, residual = (self.nodes.op("Cast", [t], to=ir.DataType.FLOAT) for t in (x, residual))
+        return self.add_and_norm(x, residual, bias, "transformer.ln_f", float32=True)
+
+    def head(self, x: ir.Value) -> ir.Value:
+        """Return the logits, float32 [batch_size, 1], of x [batch_size, 1, n_embd]."""
+        row = self.nodes.op("Squeeze", [x, self.nodes.constant([1])])  # [batch_size, n_embd]
+        weight = self.nodes.weight("score.weight", float32=True)
+        logits = self.nodes.op("Gemm", [row, weight], transB=1)
+        logits.name = "logits"
+        logits.type = ir.TensorType(ir.DataType.FLOAT)
+        logits.shape = ir.Shape(["batch_size", 1])
+        return logits
+
     def attention(self, x: ir.Value, name: str) -> ir.Value:
         """Causal attention, up to its output projection: [batch_size, sequence_length, n_embd].
 
-        In float16 and bfloat16 it is one operator with one product for Q, K and V. On CUDA that
-        takes 9 kernels a layer where MultiHeadAttention takes 13, and runs FlashAttention in both
+        In float16 and bfloat16 it is one operator, with one product for Q, K and V. On CUDA that
+        takes 9 kernels a layer, and MultiHeadAttention takes 13; it runs FlashAttention in both
         types from compute capability 8.0 on. In float32 it is MultiHeadAttention, which both
         providers run well, and which takes Q, K and V from int8 products too.
         """
-        width, heads = self.config.n_embd, self.config.n_head
-        bias = self.nodes.weight(f"{name}.c_attn.bias", (3 * width,))
+        bias = self.nodes.weight(f"{name}.c_attn.bias")
         if self.nodes.is_float32:
             operator = "MultiHeadAttention"
-            inputs = self.product(x, f"{name}.c_attn", (width, 3 * width), parts=3)
+            inputs = self.product(x, f"{name}.c_attn", parts=3)
         else:
             operator = "Attention"
-            inputs = [x, self.nodes.weight(f"{name}.c_attn.weight", (width, 3 * width))]
+            inputs = [x, self.nodes.weight(f"{name}.c_attn.weight")]
         return self.nodes.op(
-            operator, [*inputs, bias], domain=CONTRIB, num_heads=heads, unidirectional=1
+            operator,
+            [*inputs, bias],
+            domain=CONTRIB,
+            num_heads=self.config.n_head,
+            unidirectional=1,
         )
 
     def feed_forward(self, x: ir.Value, name: str) -> ir.Value:
-        """Both products of the MLP; the second one's bias is left to `add_and_norm`."""
-        width, inner = self.config.n_embd, self.config.n_inner
-        (x,) = self.product(x, f"{name}.c_fc", (width, inner))
-        # FastGelu is the tanh form that GPT-2 calls gelu_new; BiasGelu would be the erf form.
-        x = self.nodes.op(
-            "FastGelu", [x, self.nodes.weight(f"{name}.c_fc.bias", (inner,))], domain=CONTRIB
-        )
-        (x,) = self.product(x, f"{name}.c_proj", (inner, width))
+        """Both products of the MLP. The second one's bias is left to `add_and_norm`."""
+        (x,) = self.product(x, f"{name}.c_fc")
+        # FastGelu is the tanh form, which GPT-2 calls gelu_new. BiasGelu would be the erf form.
+        x = self.nodes.op("FastGelu", [x, self.nodes.weight(f"{name}.c_fc.bias")], domain=CONTRIB)
+        (x,) = self.product(x, f"{name}.c_proj")
         return x
 
-    def product(
-        self, x: ir.Value, name: str, shape: tuple[int, int], parts: int = 1
-    ) -> list[ir.Value]:
-        """Multiply x by a weight, and return the columns of the result in equal parts."""
+    def product(self, x: ir.Value, name: str, parts: int = 1) -> list[ir.Value]:
+        """Multiply x by a weight [k, n], and return the columns of the result in equal parts."""
         name = f"{name}.weight"
         if name in self.int8:
             return int8_product(self.nodes, x, self.int8[name], name, parts)
-        width = shape[1] // parts
-        return [
-            self.nodes.op(
-                "MatMul", [x, self.nodes.weight(name, shape, slice(i * width, (i + 1) * width))]
-            )
-            for i in range(parts)
-        ]
+        width = self.nodes.weights.shape(name)[1] // parts
+        columns = [slice(i * width, (i + 1) * width) for i in range(parts)]
+        return [self.nodes.op("MatMul", [x, self.nodes.weight(name, own)]) for own in columns]
 
     def add_and_norm(
         self, x: ir.Value, residual: ir.Value, bias: ir.Value, norm: str, float32: bool = False
@@ -198,12 +214,9 @@ class _Builder:
         return normed, total
 
     def norm(self, name: str, float32: bool = False) -> list[ir.Value]:
-        shape = (self.config.n_embd,)
-        return [
-            self.nodes.weight(f"{name}.{part}", shape, float32=float32)
-            for part in ("weight", "bias")
-        ]
+        """Return the scale and the shift of a LayerNorm."""
+        return [self.nodes.weight(f"{name}.{part}", float32=float32) for part in ("weight", "bias")]
 
     def prefix(self, table: ir.Value, length: ir.Value) -> ir.Value:
-        """The first `length` rows of a table."""
+        """Return the first `length` rows of a table."""
         return self.nodes.op("Slice", [table, self.nodes.constant([0]), length])

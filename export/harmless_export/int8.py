@@ -1,7 +1,8 @@
-"""Nodes of a product with an int8 weight: rows to uint8, an integer product, and back to float32.
+"""Add the nodes of a product with an int8 weight.
 
-Every row, which is a token, gets a scale of its own while it runs. So one token's large values do
-not cost another its precision, and no score depends on what else is in the batch.
+The rows are quantised to uint8, multiplied as integers, and converted back to float32. Every row,
+which is a token, gets its own scale at run time. So the large values of one token do not take
+precision from another, and no score depends on the rest of the batch.
 """
 
 import numpy as np
@@ -14,14 +15,19 @@ from harmless_export.quantize import Int8Weight
 def int8_product(
     nodes: Nodes, x: ir.Value, weight: Int8Weight, name: str, parts: int
 ) -> list[ir.Value]:
-    """Multiply x [batch_size, sequence_length, k], and return the columns in equal parts."""
+    """Multiply x [batch_size, sequence_length, k] by a weight [k, n].
+
+    Returns:
+        The columns of the product in equal parts: `parts` times
+        [batch_size, sequence_length, n / parts].
+    """
     k, n = weight.values.shape
     rows = nodes.op("Reshape", [x, nodes.constant([-1, k])])
     if weight.shift is not None:
         rows = nodes.op("Add", [rows, nodes.tensor(weight.shift)])
     largest = nodes.op("ReduceMax", [nodes.op("Abs", [rows]), nodes.constant([1])])
     scale = nodes.op("Mul", [largest, nodes.tensor(np.array([1 / 127], np.float32))])  # [tokens, 1]
-    # A row of zeros has no scale of its own.
+    # A row of zeros would have the scale 0.
     scale = nodes.op("Max", [scale, nodes.tensor(np.array([1e-30], np.float32))])
     scales = nodes.op("Reshape", [scale, nodes.constant([-1])])
     zero = nodes.tensor(np.array([128], np.uint8))

@@ -1,4 +1,4 @@
-"""Nodes and initializers of a graph under construction."""
+"""Add nodes and initializers to a graph that is being built."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
-from harmless_export.checkpoint import Weights
+from harmless_export.weights import Weights
 from harmless_runtime.config import Precision
 from harmless_runtime.errors import CheckpointError
 
@@ -21,26 +21,29 @@ _DTYPES = {
     "fp32": (ir.DataType.FLOAT, torch.float32),
     "fp16": (ir.DataType.FLOAT16, torch.float16),
     "bf16": (ir.DataType.BFLOAT16, torch.bfloat16),
-    "int8": (ir.DataType.FLOAT, torch.float32),  # all but the products' weights
+    "int8": (ir.DataType.FLOAT, torch.float32),  # of everything but the products' weights
 }
 
 EVERY_COLUMN = slice(None)
-# Smaller tensors are read while the graph is built: biases and norms, a few MB in all.
+# Smaller tensors, the biases and norms, are read while the graph is built: a few MB in all.
 LAZY_ELEMENTS = 2**16
 
 
 class Nodes:
-    """The nodes so far, and the means to add one more.
+    """The nodes and initializers so far, with functions that add one more.
 
-    Weights are the checkpoint's, or those of the same name in `replaced`, cast to `precision`.
+    Args:
+        weights: the checkpoint's weights.
+        precision: what weights are cast to.
+        replaced: float32 tensors that take the place of the weights of the same names.
     """
 
     def __init__(
         self, weights: Weights, precision: Precision, replaced: Mapping[str, torch.Tensor]
     ) -> None:
         self.tape = Tape()
-        self._weights = weights
-        self._replaced = replaced
+        self.weights = weights
+        self.replaced = replaced
         self._dtypes = _DTYPES[precision]
         self.is_float32 = self._dtypes == _DTYPES["fp32"]
 
@@ -60,23 +63,25 @@ class Nodes:
         return self.tape.initializer(ir.tensor(values, name=name))
 
     def weight(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        columns: slice = EVERY_COLUMN,
-        float32: bool = False,
+        self, name: str, columns: slice = EVERY_COLUMN, *, float32: bool = False
     ) -> ir.Value:
-        """An initializer that, if large, reads and casts its tensor when the model is saved."""
+        """Add a weight as an initializer. A large one is read and cast when the model is saved.
+
+        Args:
+            name: the weight's name in the checkpoint.
+            columns: the columns to take.
+            float32: cast it to float32, whatever the precision is.
+        """
+        shape = self.weights.shape(name)
         dtype, torch_dtype = _DTYPES["fp32"] if float32 else self._dtypes
         label = name if columns is EVERY_COLUMN else f"{name}.{columns.start}"
         width = len(range(*columns.indices(shape[-1])))
 
         def load() -> ir.TensorProtocol:
-            tensor = self._replaced[name] if name in self._replaced else self._weights.read(name)
+            tensor = self.replaced[name] if name in self.replaced else self.weights.read(name)
             tensor = tensor[..., columns].contiguous()
             return ir.Tensor(_cast(name, tensor, torch_dtype), dtype=dtype, name=label)
 
-        self._weights.check(name, shape)
         if math.prod(shape) < LAZY_ELEMENTS:
             return self.tape.initializer(load(), name=label)
         lazy = ir.LazyTensor(load, dtype, ir.Shape([*shape[:-1], width]), name=label)
@@ -84,14 +89,14 @@ class Nodes:
 
 
 def _cast(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:
-    """Round a float32 tensor to nearest-even in `dtype`, as a NumPy array."""
+    """Round a float32 tensor to the nearest `dtype`, ties to even, as a NumPy array."""
     cast = tensor.to(dtype)
     if not torch.isfinite(cast).all():
         raise CheckpointError(
-            f"{name} reaches {tensor.abs().max():.6g}, and fp16 ends at 65504: "
-            "export with --precision bf16 or fp32"
+            f"{name} reaches {tensor.abs().max():.6g}, but fp16 ends at 65504",
+            "export in bf16 or fp32",
         )
     if dtype is torch.bfloat16:
-        # NumPy has no bfloat16 of its own: hand the bits over.
+        # NumPy has no bfloat16, so the bits are handed over as integers.
         return cast.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return cast.numpy()

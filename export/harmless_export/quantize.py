@@ -1,11 +1,13 @@
-"""Weights to int8, and biases that make up for the rounding, layer after layer on real text.
+"""Round the weights of the products to int8, layer after layer, on real text.
 
-A product x @ W becomes (x + shift) as uint8, one scale a token, times W as int8, one scale a
-column. `shift` takes the channels' means off, which leaves little of the channels that GPT-2 models
-have far out from all others, because they hardly vary from token to token. But for GELU's output it
-is folded into the bias that precedes the product, and costs nothing. The product's own bias then
-takes up what the rounding of the weights changes on average, so that errors do not add up over the
-layers (bias correction, as in Nagel et al., 2019, arXiv:1906.04721).
+A product x @ W becomes (x + shift) as uint8, with one scale for each token, times W as int8, with
+one scale for each column. `shift` subtracts the channels' means. GPT-2 models have a few channels
+with far larger values than all others, but those hardly vary from token to token, so little is left
+of them. `shift` is folded into the preceding bias, which costs nothing. Only after GELU does it
+stay an Add of its own.
+
+The product's own bias then corrects the average error of the rounded weights, so that errors do not
+add up over the layers (bias correction, as in Nagel et al., 2019, arXiv:1906.04721).
 """
 
 import logging
@@ -17,16 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from harmless_export.checkpoint import Gpt2Config, Weights
+from harmless_export.checkpoint import Gpt2Config
+from harmless_export.weights import Weights
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Int8Weight:
-    """A weight [k, n] as `values`, int8 [k, n], times `step`, float32 [n].
+    """A weight [k, n], approximated by `values`, int8 [k, n], times `step`, float32 [n].
 
-    `shift`, float32 [k], has to be added to what is multiplied by it, where it is not None.
+    If `shift`, float32 [k], is not None, it has to be added to the input of the product.
     """
 
     values: NDArray[np.int8]
@@ -36,7 +39,7 @@ class Int8Weight:
 
 @dataclass(frozen=True)
 class Quantized:
-    """The rounded weights by name, and the checkpoint's float32 tensors that change with them."""
+    """The rounded weights by name, and the float32 tensors that change because of the rounding."""
 
     products: Mapping[str, Int8Weight]
     replaced: Mapping[str, torch.Tensor]
@@ -46,11 +49,12 @@ NOT_QUANTIZED = Quantized({}, {})
 
 
 def round_weight(weight: torch.Tensor) -> Int8Weight:
-    """Round a float32 weight [k, n] so that every processor multiplies it without overflow.
+    """Round a float32 weight [k, n] so that no processor overflows when it multiplies.
 
-    Without VNNI, x86 adds the products of rows 2i and 2i + 1 with uint8 in 16 bits, and saturates
-    (the instruction is vpmaddubsw). 255 × 128 still fits, so the two values of a pair are kept to
-    128 in sum: rounding adds at most 1 to the 127 that the largest pair of a column is scaled to.
+    x86 without VNNI multiplies uint8 by int8, adds the products of rows 2i and 2i + 1 in 16 bits,
+    and saturates (the instruction is vpmaddubsw). 255 × 128 still fits. So the absolute values of
+    such a pair may add up to 128: each column is scaled so that its largest pair adds up to 127,
+    and rounding adds at most 1.
     """
     sums = weight.abs()
     if len(weight) % 2:
@@ -61,22 +65,22 @@ def round_weight(weight: torch.Tensor) -> Int8Weight:
 
 @torch.inference_mode()
 def quantize(config: Gpt2Config, weights: Weights, texts: Sequence[Sequence[int]]) -> Quantized:
-    """Round the products of every layer; of the last one, the first, which alone sees all tokens.
+    """Round the weights of all products, except those of the last layer that see one token a text.
 
-    The texts go through the float32 model and the rounded one side by side, one layer's weights in
-    memory at a time.
+    The texts go through the float32 model and the rounded model side by side. Only one layer's
+    weights are in memory at a time.
 
     Args:
         config: the model's sizes.
-        weights: the checkpoint's.
-        texts: token ids to take the means over, each 1 to `n_positions` long.
+        weights: the checkpoint's weights.
+        texts: token ids over which the means are taken, each 1 to `n_positions` long.
     """
     read, eps = weights.read, config.layer_norm_epsilon
     lengths = [len(ids) for ids in texts]
     words, positions = read("transformer.wte.weight"), read("transformer.wpe.weight")
     embedded = torch.cat([words[list(ids)] + positions[: len(ids)] for ids in texts])
     del words
-    # [2, tokens, channels]: what the float32 model holds, and what the rounded one holds.
+    # [2, tokens, channels]: the float32 model's hidden state, and the rounded model's.
     hidden = torch.stack([embedded, embedded])
     products: dict[str, Int8Weight] = {}
     replaced: dict[str, torch.Tensor] = {}
@@ -91,7 +95,7 @@ def quantize(config: Gpt2Config, weights: Weights, texts: Sequence[Sequence[int]
         return torch.stack([exact @ weight + bias, shifted @ rounded + corrected])
 
     def norm(x: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalise, and put what centres the result into the norm's bias."""
+        """Normalise. Fold the shift that centres the result into the norm's bias."""
         scale, bias = read(f"{name}.weight"), read(f"{name}.bias")
         x = functional.layer_norm(x, scale.shape, scale, bias, eps)
         shift = -x[1].mean(0)
@@ -106,7 +110,7 @@ def quantize(config: Gpt2Config, weights: Weights, texts: Sequence[Sequence[int]
             break
         x = _attention(qkv, config.n_head, lengths)
         shift = -x[1].mean(0)
-        # Attention averages values, so what is added to each of them is added to the result.
+        # Attention averages values, so a shift of all values is a shift of the result.
         replaced[f"{name}.attn.c_attn.bias"][-len(shift) :] += shift
         hidden = hidden + product(x, shift, f"{name}.attn.c_proj")
         x = product(*norm(hidden, f"{name}.ln_2"), f"{name}.mlp.c_fc")
@@ -118,7 +122,7 @@ def quantize(config: Gpt2Config, weights: Weights, texts: Sequence[Sequence[int]
 
 
 def _attention(qkv: torch.Tensor, heads: int, lengths: Sequence[int]) -> torch.Tensor:
-    """Causal attention in each text: [2, tokens, 3 × width] to [2, tokens, width]."""
+    """Compute causal attention in each text: [2, tokens, 3 × width] to [2, tokens, width]."""
     out = []
     for text in torch.split(qkv, list(lengths), dim=1):
         q, k, v = text.view(2, text.shape[1], 3, heads, -1).permute(2, 0, 3, 1, 4)

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer files to the one `tokenizer.json` that the runtime reads."""
+"""Load a checkpoint's tokenizer, and refuse one that the runtime would not reproduce exactly."""
 
 import logging
 from importlib.metadata import version
@@ -12,15 +12,15 @@ logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the checkpoint's fast tokenizer, its padding set up as the reward model expects.
+    """Load the checkpoint's fast tokenizer, with the padding that the reward model expects.
 
-    Padding is on the right, with the EOS token where the tokenizer has no pad token.
+    Padding is on the right. If the tokenizer has no pad token, the EOS token pads.
 
     Returns:
         A `transformers.PreTrainedTokenizerFast` whose `pad_token_id` is not None.
 
     Raises:
-        CheckpointError: there is no tokenizer, none with a fast version, or loading one is unsafe.
+        CheckpointError: there is no tokenizer, it has no fast version, or loading it is unsafe.
     """
     refuse_kernels()
     from transformers import AutoTokenizer
@@ -35,10 +35,10 @@ def load_tokenizer(folder: Path) -> Any:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
     if not tokenizer.is_fast:
-        raise CheckpointError(f"{folder} has only a slow tokenizer: save its fast version there")
+        raise CheckpointError(f"{folder} has only a slow tokenizer", "save its fast version there")
     if tokenizer.truncation_side != "right":
         raise CheckpointError(
-            f"{folder}: the tokenizer cuts texts on the {tokenizer.truncation_side}, and only "
+            f"{folder}: the tokenizer cuts texts on the {tokenizer.truncation_side}, but only "
             "cutting on the right can be exported"
         )
     if tokenizer.split_special_tokens:
@@ -46,28 +46,30 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder}: the tokenizer has split_special_tokens, which tokenizer.json cannot hold"
         )
     if not tokenizer("\n\nHuman:")["input_ids"]:
-        raise CheckpointError(f"{folder}: the tokenizer makes no tokens of an English text")
+        raise CheckpointError(f"{folder}: the tokenizer gives no tokens for an English text")
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise CheckpointError(f"{folder}: the tokenizer has neither a pad nor an EOS token")
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     if "token_type_ids" in tokenizer.model_input_names:
-        # GPT-2's own tokenizer class gives none; the generic one does, and GPT-2 would embed them.
-        logger.warning("the tokenizer of %s gives token_type_ids, which are left out", folder)
+        # GPT-2's own tokenizer class gives none. The generic class does, and the model would embed
+        # them.
+        logger.warning("leaving out the token_type_ids that the tokenizer of %s gives", folder)
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     return tokenizer
 
 
 def refuse_kernels() -> None:
-    """Refuse to go on where a `config.json` could run code (CVE-2026-4372).
+    """Refuse to load anything if a `config.json` could run code (CVE-2026-4372).
 
     Raises:
-        CheckpointError: `kernels` is installed beside a transformers older than 5.3.
+        CheckpointError: transformers is older than 5.3, and the package `kernels` is installed.
     """
     major, minor = (int(part) for part in version("transformers").split(".")[:2])
     if (major, minor) < (5, 3) and find_spec("kernels") is not None:
         raise CheckpointError(
-            f"transformers {major}.{minor} with the package `kernels` lets a checkpoint run code "
-            "(CVE-2026-4372): pip uninstall kernels"
+            f"transformers {major}.{minor} with the package kernels lets a checkpoint run code "
+            "(CVE-2026-4372)",
+            "pip uninstall kernels",
         )

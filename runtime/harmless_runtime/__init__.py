@@ -1,10 +1,10 @@
-"""Rows to harmlessness scores through ONNX Runtime; imports no torch and no transformers."""
+"""Turn rows into harmlessness scores with ONNX Runtime. Imports neither torch nor transformers."""
 
 import os
 from typing import TYPE_CHECKING
 
-# Before onnxruntime is imported anywhere: recent releases send telemetry to Microsoft on Linux too,
-# unless told not to, 1.32 by the first name, microsoft/onnxruntime#29843 by the second.
+# Set before onnxruntime is imported anywhere. Its packages send telemetry to Microsoft, on Linux
+# too. Release 1.32 reads the first name, and microsoft/onnxruntime#29843 introduces the second.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")
 
@@ -16,7 +16,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> object:
-    # Deferred so that `harmless --help` does not wait for onnxruntime.
+    # Deferred, so that `harmless --help` does not wait for onnxruntime.
     if name == "Gpt2HarmlessScorer":
         from harmless_runtime.scorer import Gpt2HarmlessScorer
 

@@ -1,4 +1,4 @@
-"""A YAML file and command-line flags to one checked configuration."""
+"""Turn a YAML file and command-line flags into one checked configuration."""
 
 import reprlib
 from pathlib import Path
@@ -7,33 +7,42 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harmless_runtime.errors import ConfigError
+from harmless_runtime.errors import ConfigError, one_line
 
-# PyYAML's own, and what its conversions of a value raise.
-_YAML_ERRORS = (
-    yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError,
-)  # fmt: skip
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring = 2, 200
 DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
 LINE_BYTES = 4 * 2**20
 
 Provider = Literal["cuda", "cpu"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-# What a person may ask for: `auto` leaves the choice to the machine.
+# What a person may ask for. `auto` leaves the choice to this package.
 ProviderChoice = Literal["auto", Provider]
 PrecisionChoice = Literal["auto", Precision]
 
+# The errors of PyYAML, and those that its conversions of a value raise.
+_YAML_ERRORS = (
+    yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError,
+)  # fmt: skip
+# Shortens values in messages: a few lines of YAML can stand for a value of any size.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 2, 200
+
 
 class ScorerConfig(BaseModel):
-    """How to score; construction through `make_config` or `load_config` reports what is wrong.
+    """How to score. `make_config` and `load_config` make it, and report what is wrong.
 
-    `batch_size` bounds memory: a batch holds at most `batch_size * max_length` tokens, padding
-    included, so short rows go many at a time; on a CPU that is 512 tokens at most, or one row.
-    `max_length` counts tokens, at most the model's
-    positions, which is also the default. `gpu_memory` is in GB.
-    A line of input longer than `max_line_bytes` is rejected. `check_files` compares the artifact's
-    files with their hashes before anything of them is loaded.
+    Attributes:
+        name: the scorer, of which there is one.
+        model: `demo`, an artifact folder, or a checkpoint (a folder or a Hugging Face id).
+        batch_size: bounds memory: a batch holds at most `batch_size * max_length` tokens, padding
+            included, so short rows go many at a time. On a CPU a batch holds at most 512 tokens, or
+            one row.
+        max_length: most tokens of a row. By default, and at most, the artifact's.
+        provider: the execution provider.
+        precision: of a checkpoint's export. `auto` is fp16 on CUDA and fp32 on a CPU.
+        device: number of the CUDA device.
+        gpu_memory: most GPU memory for weights and activations, in GB.
+        max_line_bytes: a longer line of input is rejected.
+        check_files: compare the artifact's files with their hashes before they are loaded.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -51,14 +60,14 @@ class ScorerConfig(BaseModel):
 
 
 def make_config(settings: dict[str, Any], origin: str = "configuration") -> ScorerConfig:
-    """Check a mapping of settings.
+    """Check settings.
 
     Args:
-        settings: keys as in the YAML file.
-        origin: what to call the mapping in an error.
+        settings: the keys of the YAML file.
+        origin: where the settings come from, for the error.
 
     Raises:
-        ConfigError: a key is unknown, or a value has the wrong type or is out of range; the
+        ConfigError: keys are unknown, or values have the wrong type or are out of range. The
             message gives every such key, its value and what is allowed.
     """
     try:
@@ -75,12 +84,11 @@ def _describe(key: str, kind: str, value: object, message: str) -> str:
     if kind == "extra_forbidden":
         known = ", ".join(ScorerConfig.model_fields)
         return f"unknown key {key!r} (known: {known})"
-    # A few lines of YAML can stand for a value of any size.
     return f"{key} is {_SHORT.repr(value)}: {message[:1].lower()}{message[1:]}"
 
 
 def load_config(path: Path | None, flags: dict[str, Any]) -> ScorerConfig:
-    """Read a YAML file, if there is one, and let the flags that are not None win over it.
+    """Read a YAML file, if there is one, and replace its settings by the flags that are not None.
 
     Raises:
         ConfigError: as `make_config`, or the file cannot be read or is not a YAML mapping.
@@ -92,15 +100,16 @@ def load_config(path: Path | None, flags: dict[str, Any]) -> ScorerConfig:
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
         except _YAML_ERRORS as error:
-            raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+            raise ConfigError(f"{path} is not valid YAML: {one_line(error)}") from None
         if loaded is None:
             loaded = {}
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-            raise ConfigError(f"{path} has to hold a mapping such as `batch_size: 8`")
+            raise ConfigError(f"{path} does not hold a mapping, such as batch_size: 8")
         if "scorers" in loaded:
             raise ConfigError(
-                f"{path} is a job file with a list of scorers: put the entry of "
-                "Gpt2HarmlessScorer (name, model, batch_size, max_length) in a file of its own"
+                f"{path} is a job file with a list of scorers",
+                "put the entry of Gpt2HarmlessScorer (name, model, batch_size, max_length) in a "
+                "file of its own",
             )
         settings = make_config(loaded, str(path)).model_dump(exclude_unset=True)
     return make_config(settings | {k: v for k, v in flags.items() if v is not None}, "options")

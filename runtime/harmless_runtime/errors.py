@@ -1,8 +1,29 @@
-"""Everything that can go wrong, as one small tree: each message is one sentence for the user."""
+"""The errors that this project raises on purpose, as one small tree.
+
+A message states a fact, with the values, in one sentence. A hint says what to do about it. It is
+kept apart, so that Python can show it as a note below the message, and the command on its own line.
+"""
 
 
 class HarmlessError(Exception):
-    """Base of every error this project raises on purpose; its text needs no traceback."""
+    """The base of all errors here. None of them needs a traceback to be understood.
+
+    Args:
+        message: what is wrong.
+        hint: what to do about it. Names of settings stand in backticks, such as `max_length`: the
+            command replaces them by its flags.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+        if hint is not None:
+            self.add_note(f"hint: {hint}")
+
+    @property
+    def with_hint(self) -> str:
+        """The message, and the hint in brackets: for a log line."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
 
 
 class ConfigError(HarmlessError):
@@ -22,15 +43,15 @@ class ParityError(HarmlessError):
 
 
 class SessionError(HarmlessError):
-    """ONNX Runtime cannot give the execution provider asked for, or failed to run."""
+    """ONNX Runtime does not have the execution provider that was asked for, or failed to run."""
 
 
 class OutOfMemoryError(SessionError):
-    """A batch does not fit into the device's memory; in parts it may."""
+    """The device's memory has no room for a batch. Smaller batches may fit."""
 
 
 class InputError(HarmlessError):
-    """An input cannot be read, or a row cannot be scored where every row has to be."""
+    """An input cannot be read, or a row cannot be scored although every row has to be."""
 
 
 class OutputError(HarmlessError):
@@ -38,5 +59,5 @@ class OutputError(HarmlessError):
 
 
 def one_line(error: object) -> str:
-    """What a library says went wrong, on one line and not too long."""
+    """Return a library's error message on one line, cut to 500 characters."""
     return " ".join(str(error).split())[:500]

@@ -1,25 +1,24 @@
-"""Input files to an output file: reading, running and writing overlap, window by window."""
+"""Score the inputs of a run into its output: reading, scoring and writing overlap."""
 
-import hashlib
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 
-from harmless_runtime import __version__
 from harmless_runtime.errors import InputError
-from harmless_runtime.model.engine import Batch, Engine
-from harmless_runtime.output.writer import OutputFiles
-from harmless_runtime.rows.lines import score_line
-from harmless_runtime.rows.records import STDIN, Line, Reject, check_sources, read_lines
-from harmless_runtime.windows import Row, Window, read_ahead
+from harmless_runtime.model.engine import Engine, ScoredBatch
+from harmless_runtime.output.fingerprint import fingerprint
+from harmless_runtime.output.writer import Output, open_output
+from harmless_runtime.rows.lines import reject_line, score_line
+from harmless_runtime.rows.records import Reject
+from harmless_runtime.rows.sources import Line, read_lines
+from harmless_runtime.run import Run
+from harmless_runtime.tally import Summary, Tally
+from harmless_runtime.windows import ReadAhead, Row, Window
 
 logger = logging.getLogger(__name__)
 
@@ -27,212 +26,189 @@ logger = logging.getLogger(__name__)
 _TRUNCATION_WARNINGS = 5
 
 
-@dataclass
-class Tally:
-    """What a run has done so far.
-
-    `rows` counts the rows scored and `tokens` their tokens; `computed_tokens` those that were run,
-    `padding` included and duplicate rows not; `input_bytes` is the size of the lines scored or
-    rejected.
-    """
-
-    rows: int = 0
-    rejected: int = 0
-    truncated: int = 0
-    tokens: int = 0
-    computed_tokens: int = 0
-    padding: int = 0
-    input_bytes: int = 0
-
-    @property
-    def padding_share(self) -> float:
-        """The share, 0 to 1, of the computed tokens that were padding."""
-        return self.padding / self.computed_tokens if self.computed_tokens else 0.0
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A finished run; `seconds` is from the first read to the last write.
-
-    Of the tally, `resumed` was there before: the work of the run that this one went on from.
-    """
-
-    tally: Tally
-    resumed: Tally
-    seconds: float
-    provider: str
-    precision: str
-    output: Path
-    rejects: Path
-
-
 def score_files(
-    sources: Sequence[str],
-    output: Path,
-    engine: Engine,
-    *,
-    strict: bool = False,
-    details: bool = False,
-    overwrite: bool = False,
-    resume: bool = False,
-    on_progress: Callable[[Tally], None] = lambda _: None,
+    run: Run, engine: Engine, on_progress: Callable[[Tally], None] = lambda _: None
 ) -> Summary:
-    """Score JSONL inputs into one JSONL output, a line a row, in input order.
+    """Score the inputs of a run into its output, a line for each row, in input order.
 
-    A line that cannot be scored goes to `output.rejects_path(output)` instead. A run that ends
-    early leaves what it has for `resume`, which makes the same bytes as a run that never did.
+    A line that cannot be scored goes to `output.paths.rejects_path(run.output)` instead. A run that
+    ends early can be continued with `existing="resume"`; the finished files are byte-identical to
+    those of an uninterrupted run.
 
     Args:
-        sources: paths, or `-` for standard input.
-        output: where the scores go once all are there.
+        run: what is asked for.
         engine: what scores.
-        strict: raise at the first line that cannot be scored.
-        details: add `tokens` and `truncated` to each line.
-        overwrite: start again, and replace an existing output.
-        resume: go on with the run that left the state beside the output; without one, start.
-        on_progress: called at the start and after every batch, in the calling thread.
+        on_progress: called at the start, after every batch and after every window, in the calling
+            thread.
 
     Raises:
-        InputError: an input cannot be read, or with `strict` a row cannot be scored.
-        OutputError: the output exists, or cannot be written, or the run to be resumed was one of
-            another input, model or setting.
-        SessionError: onnxruntime failed.
+        InputError: an input cannot be read, or, if the run is strict, a row cannot be scored.
+        OutputError: the output exists or cannot be written, or the run to be resumed had another
+            input, model or setting.
+        SessionError: ONNX Runtime failed.
     """
     start = time.perf_counter()
-    check_sources(sources)
-    output_files = OutputFiles(
-        output, sources, fingerprint(sources, engine, details), overwrite=overwrite, resume=resume
-    )
-    counts = output_files.resumed.counts if output_files.resumed else {}
-    tally, resumed = Tally(**counts), Tally(**counts)
-    with output_files as files, ThreadPoolExecutor(1, "writer") as writer:
-        written: Future[None] | None = None
-        on_progress(tally)
-        if strict and resumed.rejected:
+    with ExitStack() as stack:
+        output = stack.enter_context(open_output(run, fingerprint(run, engine.fingerprint)))
+        resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
+        on_progress(resumed)
+        if run.strict and resumed.rejected:
             raise InputError(
-                f"{resumed.rejected:,} lines were rejected before the run was interrupted, and "
-                "strict allows none"
+                f"{resumed.rejected:,} lines were rejected before the run was interrupted, but "
+                "strict allows no rejects"
             )
-        lines_left = _lines_left(files, sources, engine, resume)
-        for window in read_ahead(lines_left, engine.tokenizer, engine.limits):
-            if strict and window.rejects:
-                raise refusal(window.rejects[0])
-            lines, rejects = _score_window(window, engine, tally, details, on_progress)
-            if strict and rejects:
-                raise refusal(rejects[0])
-            if written is not None:
-                written.result()
-            done = [item.line for item in window.items]
-            written = writer.submit(files.write, lines, rejects, done, asdict(tally))
-        if written is not None:
-            written.result()
+        lines = _lines_left(output, run, engine.limits.line_bytes)
+        writer = stack.enter_context(WriteBehind(output))
+        windows = stack.enter_context(ReadAhead(lines, engine.tokenizer, engine.limits))
+        tally = resumed
+        for window in raise_on_reject(windows) if run.strict else windows:
+            scored = score_window(window, engine, run.details, tally, on_progress)
+            if run.strict and scored.rejects:
+                raise refusal(scored.rejects[0])
+            tally += scored.tally
+            writer.write(scored, window, tally)
+            on_progress(tally)
     if tally.truncated > _TRUNCATION_WARNINGS:
-        logger.warning("%d rows were truncated in all", tally.truncated)
+        logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
     return Summary(
         tally,
         resumed,
         time.perf_counter() - start,
-        engine.session.provider,
+        engine.runner.provider,
         engine.artifact.manifest.precision,
-        output,
-        files.paths.rejects,
+        output.paths.rejects.final,
     )
 
 
-def fingerprint(sources: Sequence[str], engine: Engine, details: bool) -> dict[str, Any]:
-    """What decides the bytes of a run's output, by names for the user."""
-    manifest, limits = engine.artifact.manifest, engine.limits
-    content = msgspec.json.encode(manifest.unmeasured)
-    # A name of a file may hold bytes that are not UTF-8.
-    names = [os.fsencode(s).decode("utf-8", "backslashreplace") for s in sources]
-    sizes = {
-        f"the size of {name}": Path(source).stat().st_size
-        for name, source in zip(names, sources, strict=True)
-        if source != STDIN and Path(source).is_file()
-    }
-    return {
-        "the input": names,
-        **sizes,
-        "the artifact's SHA-256": hashlib.sha256(content).hexdigest(),
-        "precision": manifest.precision,
-        "provider": engine.session.provider,
-        "max_length": engine.tokenizer.max_length,
-        "the batches' limits": [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
-        "the attention kernels": engine.session.attention,
-        "the windows' limits": [limits.window_tokens, limits.window_rows, limits.window_bytes],
-        "the longest line": limits.line_bytes,
-        "--details": details,
-        "fp32 for rows that overflow": engine.wider is not None,
-        "the release": __version__,
-    }
-
-
-def _lines_left(
-    files: OutputFiles, sources: Sequence[str], engine: Engine, resume: bool
-) -> Iterator[Line]:
-    """The lines of the input that no result is on the disk for."""
-    if files.complete:
+def _lines_left(output: Output, run: Run, line_bytes: int) -> Iterator[Line]:
+    """Return the input lines whose results are not on the disk yet."""
+    if output.is_complete:
         return iter([])
-    lines = read_lines(sources, engine.limits.line_bytes)
-    if files.resumed is not None:
-        logger.info("resuming: %s lines are done, and are compared", f"{files.resumed.lines:,}")
-        files.consumed.skip(lines, files.resumed)
-    elif resume:
-        logger.info("there is nothing to resume: starting from the first line")
+    lines = read_lines(run.sources, line_bytes)
+    if output.resumed is not None:
+        logger.info(
+            "resuming: comparing the %s lines that are done with the input",
+            f"{output.resumed.lines:,}",
+        )
+        output.done.skip(lines, output.resumed)
+    elif run.existing == "resume":
+        logger.info("there is nothing to resume: starting with the first line")
     return lines
 
 
-def _score_window(
+class WriteBehind:
+    """Write each window in a thread while the next one is scored. At most one window waits."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "WriteBehind":
+        return self
+
+    def write(self, scored: "Scored", window: Window, tally: Tally) -> None:
+        """Hand over a window's results. Raise the error of the window before, if it failed."""
+        self.wait()
+        rejects = b"".join(map(reject_line, scored.rejects))
+        lines = [item.line for item in window.items]
+        self._pending = self._thread.submit(
+            self._output.write, b"".join(scored.lines), rejects, lines, asdict(tally)
+        )
+
+    def wait(self) -> None:
+        """Wait until everything is written; raise OutputError if it failed."""
+        if self._pending is not None:
+            self._pending.result()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self.wait()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The results of one window: lines of scores, rejects, and their tally."""
+
+    lines: list[bytes]
+    rejects: list[Reject]
+    tally: Tally
+
+
+def score_window(
     window: Window,
     engine: Engine,
-    tally: Tally,
     details: bool,
+    before: Tally,
     on_progress: Callable[[Tally], None],
-) -> tuple[list[bytes], list[Reject]]:
-    """Return a window's output lines and its rejects; a score that is not finite is rejected."""
+) -> Scored:
+    """Score the rows of a window. A row whose score is not finite becomes a reject.
+
+    Args:
+        window: the rows and rejects.
+        engine: what scores.
+        details: whether the lines also tell tokens and truncation.
+        before: what was done before this window, for progress and for the number of warnings.
+        on_progress: called after each batch.
+    """
     rows = window.rows
+    truncated = [row for row in rows if row.encoded.truncated]
+    for row in truncated[: max(0, _TRUNCATION_WARNINGS - before.truncated)]:
+        logger.warning(
+            "%s, line %d: truncated to %d tokens",
+            row.line.source,
+            row.line.number,
+            len(row.encoded.ids),
+        )
+    computed = Tally()
 
-    def count(batch: Batch) -> None:
-        scored = [rows[i] for i in batch.rows]
-        tally.rows += len(scored)
-        tally.tokens += sum(len(row.encoded.ids) for row in scored)
-        tally.computed_tokens += batch.tokens
-        tally.padding += batch.padding
-        tally.input_bytes += sum(len(row.line.raw) for row in scored)
-        on_progress(tally)
+    def count(batch: ScoredBatch) -> None:
+        nonlocal computed
+        computed += Tally(computed_tokens=batch.tokens, padding=batch.padding)
+        computed += _tally_of([rows[i] for i in batch.rows])
+        on_progress(before + computed)
 
-    for row in rows:
-        if row.encoded.truncated:
-            tally.truncated += 1
-            if tally.truncated <= _TRUNCATION_WARNINGS:
-                _warn_truncated(row)
     scores = iter(engine.score([row.encoded for row in rows], count))
     lines, rejects = [], []
     for item in window.items:
         if isinstance(item, Reject):
-            tally.input_bytes += len(item.line.raw)
             rejects.append(item)
         elif np.isfinite(score := next(scores)):
             tokens = len(item.encoded.ids) if details else None
-            truncated = item.encoded.truncated
-            lines.append(score_line(item.id, score, tokens=tokens, truncated=truncated))
+            lines.append(
+                score_line(item.id, score, tokens=tokens, truncated=item.encoded.truncated)
+            )
         else:
             rejects.append(Reject(item.line, engine.why_no_score(float(score))))
-            tally.rows -= 1
-    tally.rejected += len(rejects)
-    on_progress(tally)
-    return lines, rejects
+    tally = Tally(
+        rows=len(lines),
+        rejected=len(rejects),
+        truncated=len(truncated),
+        tokens=computed.tokens,
+        computed_tokens=computed.computed_tokens,
+        padding=computed.padding,
+        input_bytes=sum(len(item.line.raw) for item in window.items),
+    )
+    return Scored(lines, rejects, tally)
+
+
+def _tally_of(rows: list[Row]) -> Tally:
+    return Tally(
+        rows=len(rows),
+        tokens=sum(len(row.encoded.ids) for row in rows),
+        input_bytes=sum(len(row.line.raw) for row in rows),
+    )
+
+
+def raise_on_reject(windows: Iterable[Window]) -> Iterator[Window]:
+    """Yield windows; raise InputError at the first one with a line that cannot be scored."""
+    for window in windows:
+        if window.rejects:
+            raise refusal(window.rejects[0])
+        yield window
 
 
 def refusal(reject: Reject) -> InputError:
-    """The error for a row that cannot be scored where every row has to be."""
+    """Return the error for a row that cannot be scored although every row has to be."""
     return InputError(f"{reject.line.source}, line {reject.line.number}: {reject.reason}")
-
-
-def _warn_truncated(row: Row) -> None:
-    logger.warning(
-        "%s, line %d: truncated to %d tokens",
-        row.line.source,
-        row.line.number,
-        len(row.encoded.ids),
-    )

@@ -1,4 +1,4 @@
-"""The Python interface: items, or a file, to scores."""
+"""Score from Python: items, or files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,28 +9,30 @@ import msgspec
 
 from harmless_runtime.config import make_config
 from harmless_runtime.errors import ConfigError, InputError
-from harmless_runtime.model.engine import load_engine
-from harmless_runtime.pipeline import refusal, score_files
+from harmless_runtime.model.load import load_engine
+from harmless_runtime.pipeline import raise_on_reject, refusal, score_files
 from harmless_runtime.rows.prompt import question_and_answer
-from harmless_runtime.rows.records import Reject, check_sources, read_lines
-from harmless_runtime.windows import read_ahead
+from harmless_runtime.rows.records import Reject
+from harmless_runtime.rows.sources import find_source, read_lines
+from harmless_runtime.run import Run, existing_mode
+from harmless_runtime.windows import ReadAhead
 
 
 class Gpt2HarmlessScorer:
-    """Scores instruction/response pairs with a GPT-2 reward model; higher is more harmless.
+    """Scores instruction/response pairs with a GPT-2 reward model. Higher is more harmless.
 
     Args:
         config: the keys of the YAML file, all optional.
 
     Raises:
-        ConfigError, ArtifactError, CheckpointError, SessionError: as `engine.load_engine`.
+        ConfigError, ArtifactError, CheckpointError, SessionError: as `load.load_engine`.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         if config is not None and not isinstance(config, Mapping):
             raise ConfigError(
-                f"the configuration is a {type(config).__name__}, and has to be a mapping, such as "
-                "yaml.safe_load makes of a file"
+                f"the configuration is a {type(config).__name__}, and has to be a mapping",
+                "yaml.safe_load makes a mapping of a file",
             )
         self.config = make_config(dict(config or {}))
         self._engine = load_engine(self.config)
@@ -47,7 +49,7 @@ class Gpt2HarmlessScorer:
         """Return the rewards of any number of items, in their order.
 
         Raises:
-            InputError: as `score_item`, naming the item by its index.
+            InputError: as `score_item`, with the index of the item.
         """
         pairs = [_pair(index, item) for index, item in enumerate(items)]
         scores = self._engine.score(self._engine.tokenizer.encode(pairs))
@@ -63,20 +65,19 @@ class Gpt2HarmlessScorer:
         An id that is a number out of Python's range is returned as its text.
 
         Raises:
-            InputError: the file cannot be read, or a line cannot be scored (`evaluate_to_file`
-                sets such lines aside instead).
+            InputError: the file cannot be read, or a line cannot be scored. `evaluate_to_file` sets
+                such lines aside instead.
         """
+        engine = self._engine
+        lines = read_lines([find_source(str(path))], engine.limits.line_bytes)
         results = []
-        check_sources([str(path)])
-        lines = read_lines([str(path)], self._engine.limits.line_bytes)
-        for window in read_ahead(lines, self._engine.tokenizer, self._engine.limits):
-            if window.rejects:
-                raise refusal(window.rejects[0])
-            scores = self._engine.score([row.encoded for row in window.rows]).tolist()
-            for row, score in zip(window.rows, scores, strict=True):
-                if not math.isfinite(score):
-                    raise refusal(Reject(row.line, self._engine.why_no_score(score)))
-                results.append({"id": _decode_id(row.id), "score": score})
+        with ReadAhead(lines, engine.tokenizer, engine.limits) as windows:
+            for window in raise_on_reject(windows):
+                scores = engine.score([row.encoded for row in window.rows]).tolist()
+                for row, score in zip(window.rows, scores, strict=True):
+                    if not math.isfinite(score):
+                        raise refusal(Reject(row.line, engine.why_no_score(score)))
+                    results.append({"id": _decode_id(row.id), "score": score})
         return results
 
     def evaluate_to_file(
@@ -89,15 +90,21 @@ class Gpt2HarmlessScorer:
     ) -> str:
         """Score a JSONL file into another, as `harmless score` does, and return the latter's path.
 
-        Lines that cannot be scored go to `….rejects.jsonl` beside it. An interrupted call is
-        continued by another with `resume`, and an output that is there replaced with `overwrite`.
+        Lines that cannot be scored go to a file `….rejects.jsonl` beside it.
+
+        Args:
+            path: the rows.
+            output_file: the scores.
+            overwrite: start again, and replace an output that exists.
+            resume: continue an interrupted call; start if there was none.
 
         Raises:
+            ConfigError: both `overwrite` and `resume` are set.
             InputError, OutputError, SessionError: as `pipeline.score_files`.
         """
-        score_files(
-            [str(path)], Path(output_file), self._engine, overwrite=overwrite, resume=resume
-        )
+        existing = existing_mode(overwrite=overwrite, resume=resume)
+        run = Run((find_source(str(path)),), Path(output_file), existing)
+        score_files(run, self._engine)
         return str(output_file)
 
 

@@ -1,17 +1,20 @@
-"""Lines to windows: parsed, tokenised in chunks, cut by rows, tokens and bytes, and read ahead."""
+"""Cut the lines of the input into windows: parsed, tokenised, and read ahead in a thread."""
 
 import queue
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
 from harmless_runtime.rows.prompt import question_and_answer
-from harmless_runtime.rows.records import Line, Record, Reject, parse_line
+from harmless_runtime.rows.records import Record, Reject, parse_line
+from harmless_runtime.rows.sources import Line
 
-# Rows tokenised at a time: enough to keep every core busy, few enough to hold lightly.
+# Rows tokenised at a time: enough to keep every core busy, few enough to need little memory.
 _CHUNK_ROWS = 512
 _CHUNK_BYTES = 4 * 2**20
 
@@ -27,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is scored and written together, in input order."""
+    """Lines that are scored and written together, in input order."""
 
     items: list[Row | Reject]
 
@@ -38,7 +41,7 @@ class Window:
 
     @property
     def rejects(self) -> list[Reject]:
-        """The lines that cannot."""
+        """The lines that cannot be scored."""
         return [item for item in self.items if isinstance(item, Reject)]
 
 
@@ -47,7 +50,8 @@ def read_windows(
 ) -> Iterator[Window]:
     """Parse and tokenise lines, and cut them into windows.
 
-    Where the cuts fall depends on the lines since the last one and on the limits alone.
+    The end of a window depends only on the lines since its start and on the limits. So a run that
+    is resumed at the start of a window cuts the same windows as an uninterrupted run.
     """
     items: list[Row | Reject] = []
     tokens = size = 0
@@ -99,55 +103,74 @@ class _Abandoned(BaseException):
     """Ends the reading thread when nobody takes its windows any more."""
 
 
-def read_ahead(lines: Iterable[Line], tokenizer: PairTokenizer, limits: Limits) -> Iterator[Window]:
-    """Yield what `read_windows` yields, made one ahead in a thread; its errors are raised here.
+class ReadAhead:
+    """Give the windows of `read_windows`, with the next one made in a thread meanwhile.
 
-    When the consumer stops, the thread is waited for, because an interpreter that exits under a
-    thread inside the tokenizer aborts. Only a thread that waits for a line is left behind, so that
-    a read which blocks, such as one from a terminal, does not keep an interrupted process alive.
+    Used as a context manager. An error of the thread is raised where the next window is taken.
+
+    At the end of the block the thread is waited for, because an interpreter that exits while a
+    thread is in the tokenizer aborts. The exception is a thread that waits for a line: a read from
+    a terminal may take for ever, and must not keep an interrupted process alive. That is why the
+    thread is a daemon.
     """
-    ahead: queue.Queue[Window | BaseException | None] = queue.Queue(1)
-    abandoned, waiting = threading.Event(), threading.Event()
 
-    def watched() -> Iterator[Line]:
-        iterator = iter(lines)
+    def __init__(self, lines: Iterable[Line], tokenizer: PairTokenizer, limits: Limits) -> None:
+        self._source = lines
+        self._tokenizer = tokenizer
+        self._limits = limits
+        # Each item is a window, the thread's error, or None at the end.
+        self._ahead: queue.Queue[Window | BaseException | None] = queue.Queue(1)
+        self._abandoned = threading.Event()
+        self._waiting_for_line = threading.Event()
+        self._thread = threading.Thread(target=self._produce, name="reader", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __iter__(self) -> Iterator[Window]:
+        while (item := self._ahead.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._abandoned.set()
+        while self._thread.is_alive() and not self._waiting_for_line.is_set():
+            self._thread.join(0.02)
+
+    def _produce(self) -> None:
+        try:
+            for window in read_windows(self._lines(), self._tokenizer, self._limits):
+                self._put(window)
+            self._put(None)
+        except _Abandoned:
+            pass
+        except BaseException as error:  # whatever it is, it is raised in the other thread
+            with suppress(_Abandoned):
+                self._put(error)
+
+    def _lines(self) -> Iterator[Line]:
+        iterator = iter(self._source)
         while True:
-            waiting.set()
+            self._waiting_for_line.set()
             line = next(iterator, None)
-            waiting.clear()
-            if abandoned.is_set():
+            self._waiting_for_line.clear()
+            if self._abandoned.is_set():
                 raise _Abandoned
             if line is None:
                 return
             yield line
 
-    def put(item: Window | BaseException | None) -> None:
-        while not abandoned.is_set():
+    def _put(self, item: Window | BaseException | None) -> None:
+        while not self._abandoned.is_set():
             try:
-                return ahead.put(item, timeout=0.1)
+                return self._ahead.put(item, timeout=0.1)
             except queue.Full:
                 continue
         raise _Abandoned
-
-    def produce() -> None:
-        try:
-            for window in read_windows(watched(), tokenizer, limits):
-                put(window)
-            put(None)
-        except _Abandoned:
-            pass
-        except BaseException as error:  # handed to the consumer, whatever it is
-            with suppress(_Abandoned):
-                put(error)
-
-    thread = threading.Thread(target=produce, name="reader", daemon=True)
-    thread.start()
-    try:
-        while (item := ahead.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        abandoned.set()
-        while thread.is_alive() and not waiting.is_set():
-            thread.join(0.02)

@@ -1,1 +1,1 @@
-"""The command `harmless`."""
+"""The command `harmless`: a thin shell over functions that Python code can call as well."""

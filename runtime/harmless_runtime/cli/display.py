@@ -1,103 +1,36 @@
-"""What a person at the terminal sees: log lines, progress, the summary, tables."""
+"""Show progress, summaries and tables to a person at the terminal."""
 
-import logging
-import os
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from harmless_runtime.cli.messages import say
 from harmless_runtime.demo import DemoRow
 from harmless_runtime.model.artifact import Artifact
-from harmless_runtime.pipeline import Summary, Tally
-from harmless_runtime.rows.records import STDIN
+from harmless_runtime.rows.sources import Source
+from harmless_runtime.tally import Summary, Tally
 
-# Seconds between progress lines where there is no terminal.
+# Seconds between two lines of progress, if there is no terminal.
 _LOG_INTERVAL = 30
 
 
-def say(console: Console, text: str) -> None:
-    """Print a line as it is, but for control characters, which may come from an input.
-
-    A terminal would obey them; they are shown as Python writes them.
-    """
-    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    console.print(safe, markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-
-class Messages:
-    """Standard error, which falls silent where it cannot be written, and so never ends a run."""
-
-    def __init__(self) -> None:
-        self._file = sys.stderr
-        if self._file is None:  # closed from the start
-            self._fall_silent()
-
-    def write(self, text: str) -> int:
-        """Write what can be written."""
-        try:
-            return self._file.write(text)
-        except OSError:
-            self._fall_silent()
-            return len(text)
-
-    def flush(self) -> None:
-        """Flush what can be flushed."""
-        try:
-            self._file.flush()
-        except OSError:
-            self._fall_silent()
-
-    def _fall_silent(self) -> None:
-        # The interpreter's own, too: it flushes that at its end.
-        sys.stderr = self._file = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-class ConsoleHandler(logging.Handler):
-    """Logs to a console on lines of their own, above a progress bar if there is one."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record, its level first where it is a warning or worse."""
-        text = record.getMessage()
-        if record.levelno >= logging.WARNING:
-            text = f"{record.levelname.lower()}: {text}"
-        say(self._console, text)
-
-
-def set_up_logging(console: Console) -> None:
-    """Show the packages' log records from INFO on, on a console."""
-    for name in ("harmless_runtime", "harmless_export"):
-        logger = logging.getLogger(name)
-        logger.handlers = [ConsoleHandler(console)]
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-
-
 class ScoringProgress:
-    """Shows how far a run is: a bar on a terminal, a line every so often elsewhere.
+    """Shows how far a run is: as a bar on a terminal, and elsewhere as a line every 30 seconds.
 
-    The share done, and so the time left, is measured in bytes of input, since nobody has counted
-    the rows; for standard input it is unknown.
+    The share that is done, and so the time left, is measured in bytes of input, because nobody has
+    counted the rows. It is unknown for standard input and pipes.
     """
 
-    def __init__(self, console: Console, sources: Sequence[str]) -> None:
+    def __init__(self, console: Console, sources: Iterable[Source]) -> None:
         self._console = console
-        sizes = [Path(s).stat().st_size for s in sources if s != STDIN and Path(s).is_file()]
-        self._total = sum(sizes) if len(sizes) == len(sources) else None
+        sizes = [source.size for source in sources]
+        known = [size for size in sizes if size is not None]
+        self._total = sum(known) if len(known) == len(sizes) else None
         self._start = self._last_line = time.monotonic()
         self._first: Tally | None = None
         self._bar = Progress(
@@ -127,7 +60,7 @@ class ScoringProgress:
         """Show a new tally."""
         now = time.monotonic()
         if self._first is None:
-            self._first = replace(tally)  # a resumed run begins with what was done before
+            self._first = tally  # a resumed run begins with what an earlier run did
         seconds = max(now - self._start, 1e-9)
         rows, tokens = tally.rows - self._first.rows, tally.tokens - self._first.tokens
         text = (
@@ -162,12 +95,12 @@ def show_summary(console: Console, summary: Summary) -> None:
         f"{summary.provider}, {summary.precision}",
     ]
     if before.rows or before.rejected:
-        facts.insert(1, f"{before.rows + before.rejected:,} of them and of the rejects before")
+        facts.insert(1, f"{before.rows + before.rejected:,} rows done by an earlier run")
     say(console, " · ".join(facts))
 
 
 def show_parity(console: Console, artifact: Artifact) -> None:
-    """Print an artifact's parity report as a table, a column a runner."""
+    """Print an artifact's parity report as a table with one column for each runner."""
     manifest = artifact.manifest
     if not manifest.parity:
         say(console, manifest.parity_note)
@@ -197,13 +130,13 @@ def show_parity(console: Console, artifact: Artifact) -> None:
 
 
 def show_demo(console: Console, rows: Sequence[DemoRow], count: int = 5) -> None:
-    """Print the highest and the lowest rows of a demo."""
+    """Print the rows with the highest and the lowest scores."""
     table = Table(
         title=f"the {count} highest and the {count} lowest of {len(rows)} rows", expand=True
     )
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("id", no_wrap=True)
-    # What the others leave is shared by these two.
+    # These two columns share the width that the others leave.
     table.add_column("instruction", no_wrap=True, ratio=1)
     table.add_column("output", no_wrap=True, ratio=1)
     for i, row in enumerate([*rows[:count], *rows[-count:]]):

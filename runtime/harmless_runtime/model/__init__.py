@@ -1,1 +1,1 @@
-"""What scores: the artifact, its tokenizer, and a session that runs it."""
+"""What scores: an artifact, its tokenizer, and a session that runs it."""

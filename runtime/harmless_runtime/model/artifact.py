@@ -1,4 +1,4 @@
-"""The artifact folder: what an export leaves behind and all that scoring needs."""
+"""Open and check an artifact folder, which an export makes and which is all that scoring needs."""
 
 import hashlib
 import stat
@@ -15,16 +15,16 @@ MANIFEST = "scorer.json"
 MODEL = "model.onnx"
 WEIGHTS = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
-# More tokens a row than any GPT-2 has positions: buffers are sized by it.
+# More positions than any GPT-2 has. A damaged manifest must not make buffers enormous.
 _LONGEST = 2**20
 
 
 class Parity(msgspec.Struct, frozen=True):
-    """How far one way of running the artifact is from PyTorch fp32 on the same texts.
+    """How far an artifact's scores are from PyTorch's in fp32, on the same texts.
 
-    Differences are in units of the score. `relative` is `max_abs / score_std`, the figure that
-    is held against `limit`. `reordered` counts the pairs of texts, out of `pairs`, whose order
-    by score is not PyTorch's.
+    Differences are in units of the score. `runner` names what ran the artifact. `relative` is
+    `max_abs / score_std`, and has to be at most `limit`. `reordered` is the number of pairs of
+    texts, out of `pairs`, that the artifact's scores put in another order than PyTorch's.
     """
 
     runner: str
@@ -41,10 +41,10 @@ class Parity(msgspec.Struct, frozen=True):
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """A bundled text that a device is tried with before it is trusted.
+    """A bundled text with a known score, with which a device is tried before it is trusted.
 
-    `ids` are the text's token ids, `score` is PyTorch's in fp32, and `tolerance` is how far the
-    artifact's own score may be from it: the parity limit in units of the score.
+    `ids` are the text's token ids. `score` is PyTorch's in fp32. The artifact's own score may
+    differ from it by `tolerance`, which is the parity limit in units of the score.
     """
 
     ids: list[int]
@@ -55,8 +55,8 @@ class Reference(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """The content of `scorer.json`.
 
-    `parameters` counts the weights of the model; `files` maps each other file of the folder to
-    its SHA-256 in hexadecimal; `parity_note` says why `parity` is empty, if it is. `reference` is
+    `parameters` is the number of the model's weights. `files` maps each other file of the folder to
+    its SHA-256 in hexadecimal. If `parity` is empty, `parity_note` says why. `reference` is
     measured together with `parity`.
     """
 
@@ -77,7 +77,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def unmeasured(self) -> "Manifest":
-        """The same manifest without what `harmless verify` measures again."""
+        """The manifest without the figures that `harmless verify` measures."""
         return msgspec.structs.replace(self, parity=[], parity_note="", reference=None)
 
 
@@ -87,45 +87,48 @@ class _Header(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder whose manifest was read and whose files were found to be those it lists."""
+    """A folder whose manifest was read, and which has the files that the manifest lists."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def model(self) -> Path:
-        """The ONNX graph; its weights lie beside it in `model.onnx.data`."""
+        """Path of the ONNX graph. Its weights are beside it, in `model.onnx.data`."""
         return self.folder / MODEL
 
     @property
     def tokenizer(self) -> Path:
-        """The `tokenizers` library's own serialisation of the tokenizer."""
+        """Path of the tokenizer, in the format of the `tokenizers` library."""
         return self.folder / TOKENIZER
 
 
 def is_artifact(folder: Path) -> bool:
-    """Tell whether a folder claims to be an artifact (it may still fail to open)."""
+    """Return whether a folder claims to be an artifact. It may still fail to open."""
     return (folder / MANIFEST).is_file()
 
 
 def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
-    """Read and check an artifact: the manifest, and the SHA-256 of every file that it lists.
+    """Read the manifest of an artifact, and compare every file with its SHA-256.
 
-    Hashing takes well under a second a gigabyte where the processor has SHA instructions. Without
-    `check_files`, the files are only looked for. A file that has another name elsewhere, a hard
-    link, could be changed from there, and is refused with the rest.
+    Hashing takes well under a second per gigabyte if the processor has SHA instructions. A file
+    with a hard link is refused as well, because it could be changed under its other name.
+
+    Args:
+        folder: the artifact.
+        check_files: without it, files are neither hashed nor checked for hard links.
 
     Raises:
-        ArtifactError: no manifest, a manifest of another format or out of range, or a file that
-            is missing or is not the one that was exported.
+        ArtifactError: there is no manifest, it is out of range or has another format, or a file is
+            missing or differs from what was exported.
     """
     path = folder / MANIFEST
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         raise ArtifactError(
-            f"{folder} is not an artifact: it has no {MANIFEST} "
-            "(make one with `harmless export MODEL -o DIR`)"
+            f"{folder} is not an artifact: it has no {MANIFEST}",
+            "make one: harmless export MODEL -o DIR",
         ) from None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
@@ -135,7 +138,7 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
         raise ArtifactError(f"{path} does not list {', '.join(sorted(missing))}")
     for name in manifest.files:
         if Path(name).name != name or "\0" in name or (folder / name).is_symlink():
-            raise ArtifactError(f"{path} lists {name!r}, which is not a plain file of the folder")
+            raise ArtifactError(f"{path} lists {name!r}, which is not a plain file in its folder")
     for name, expected in manifest.files.items():
         try:
             status = (folder / name).stat()
@@ -145,13 +148,14 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
             raise ArtifactError(f"{folder / name} is not a plain file")
         if check_files and status.st_nlink > 1:
             raise ArtifactError(
-                f"{folder / name} has {status.st_nlink} hard links, so it can be changed by "
-                "another name: copy the artifact, or pass --no-check-files"
+                f"{folder / name} has {status.st_nlink} hard links, so it can be changed under "
+                "another name",
+                "copy the artifact, or switch `check_files` off",
             )
         if check_files and sha256_of(folder / name) != expected:
             raise ArtifactError(
-                f"{folder / name} is not the file that was exported (its SHA-256 differs): "
-                "export or copy the artifact again"
+                f"{folder / name} is not the file that was exported: its SHA-256 differs",
+                "export or copy the artifact again",
             )
     return Artifact(folder, manifest)
 
@@ -161,8 +165,9 @@ def _decode(path: Path, raw: bytes) -> Manifest:
         version = msgspec.json.decode(raw, type=_Header).format_version
         if version != FORMAT_VERSION:
             raise ArtifactError(
-                f"{path} has format version {version}, and this release reads "
-                f"{FORMAT_VERSION}: update harmless-scorer or export again"
+                f"{path} has format version {version}, and this release reads version "
+                f"{FORMAT_VERSION}",
+                "update harmless-scorer, or export again",
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -184,7 +189,7 @@ def _decode(path: Path, raw: bytes) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `scorer.json`, in place of an older one if there is one, in a single step."""
+    """Write `scorer.json` in a single step, so that it is never there in part."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_bytes(text + b"\n")

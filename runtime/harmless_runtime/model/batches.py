@@ -1,4 +1,4 @@
-"""Cut rows into batches of one rectangle each, within limits that bound memory and lost work."""
+"""Cut rows into batches of similar length, within limits that bound memory and lost work."""
 
 import sys
 from collections.abc import Sequence
@@ -7,35 +7,41 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.config import LINE_BYTES
+from harmless_runtime.config import LINE_BYTES, Provider
 
-# A window is the most that an interrupted run repeats, so it is kept to about this long.
+# An interrupted run repeats at most a window or two, so windows are kept to about this long.
 WINDOW_SECONDS = 40
-# What a modest machine with this provider computes a second; a faster one has shorter windows.
+# What a modest machine with this provider computes per second. A faster machine has shorter
+# windows.
 _MODEST_FLOPS = {"cpu": 100e9, "cuda": 50e12}
-# Four windows are in memory at a time, so short rows need a limit of their own.
+# Four windows are in memory at a time, so short rows need limits of their own.
 _WINDOW_ROWS = 8_192
 _WINDOW_BYTES = 64 * 2**20
-# What a batch costs beside its tokens, in tokens. On CUDA this is an estimate for GPT-2-large:
+# What a batch costs besides its tokens, in tokens. On CUDA this is an estimate for GPT-2-large:
 # some 340 kernels, each with 1.5 µs to start and to drain, at 500,000 tokens/s. On a CPU it is the
 # time to read the weights from memory once more.
 _BATCH_COST = {"cpu": 16, "cuda": 256}
-# Tensor cores want multiples of 8.
+# The padding grid: tensor cores want multiples of 8.
 _LENGTH_MULTIPLE = {"cpu": 1, "cuda": 8}
-# On a CPU a larger product is no faster, and more of it is padding: a window holds few rows there.
+# On a CPU, larger matrix products are no faster and need more padding.
 _CPU_BATCH_TOKENS = 512
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a batch and a window hold: tokens with padding, tokens without, rows, bytes.
+    """The limits of a batch and of a window. All but `line_bytes` give way to a single row.
 
-    A line of input may have `line_bytes` bytes. Every other limit gives way to a single row, so
-    that no row that was read is too large to be scored.
-
-    Batches are padded to a multiple of `length_multiple` tokens, but to no more than `max_length`.
-    `batch_cost` is what a batch costs beside its tokens, in tokens: rows of different lengths go
-    into one batch only if the padding costs less.
+    Attributes:
+        batch_tokens: most tokens of a batch, padding included.
+        window_tokens: most tokens of a window, without padding.
+        window_rows: most rows of a window.
+        window_bytes: most bytes of a window's input lines.
+        batch_cost: what a batch costs besides its tokens, in tokens. Rows of different lengths go
+            into one batch only if their padding costs less.
+        length_multiple: batches are padded to a multiple of this many tokens. With 8, a batch whose
+            longest row has 300 tokens is padded to 304.
+        max_length: most tokens of a row, to which no batch is padded further.
+        line_bytes: most bytes of an input line. A longer line is rejected.
     """
 
     batch_tokens: int
@@ -49,28 +55,28 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class PlannedBatch:
-    """Indices of rows, and the batch's shape [batch_size, sequence_length], with padding."""
+class Batch:
+    """Rows that run together: their indices, and [batch_size, sequence_length] with padding."""
 
     rows: NDArray[np.intp]
     shape: tuple[int, int]
 
     @property
     def tokens(self) -> int:
-        """How many ids it holds, padding included."""
+        """The number of ids, padding included."""
         return self.shape[0] * self.shape[1]
 
 
 def plan_limits(
-    provider: str,
+    provider: Provider,
     parameters: int,
     batch_size: int,
     max_length: int,
     line_bytes: int = LINE_BYTES,
 ) -> Limits:
-    """Derive the limits from what is known before the first row, so that a rerun cuts alike.
+    """Derive the limits from what is known before the first row, so that a rerun cuts equally.
 
-    A token costs about two floating-point operations a parameter.
+    A token costs about two floating-point operations per parameter of the model.
     """
     batch_tokens = batch_size * max_length
     if provider == "cpu":
@@ -86,22 +92,25 @@ def plan_limits(
     )
 
 
-def plan_batches(lengths: Sequence[int], limits: Limits) -> list[PlannedBatch]:
+def plan_batches(lengths: Sequence[int], limits: Limits) -> list[Batch]:
     """Cut rows into batches of similar length.
 
-    Sorted by length, the rows are cut in two where that saves most padding, and each part again,
-    for as long as a cut saves more than a batch costs. Parts that exceed the budget are then cut
+    The rows are sorted by length and cut in two where that saves most padding. Each part is cut
+    again, as long as a cut saves more than a batch costs. Parts that exceed the budget are then cut
     into full batches. On lengths like those of real rows, padding and batches together cost at most
-    1 % more than the cheapest cuts, which take many times as long to find.
+    1 % more than with the cheapest cuts, which take many times as long to find.
+
+    With a batch cost of 16, rows of 100, 99 and 20 tokens make two batches: to pad 99 to 100 costs
+    one token, and to pad 20 to 100 would cost 80.
 
     Args:
         lengths: tokens of each row, at least 1 each.
-        limits: a batch's rows times its length is at most `batch_tokens`, unless a single row
-            is longer.
+        limits: a batch holds at most `batch_tokens`, padding included, unless a single row is
+            longer.
 
     Returns:
-        Batches that hold each index into `lengths` once, longest rows first, so that the largest
-        buffers are needed at the start.
+        Batches that hold each index into `lengths` once. The longest rows come first, so that
+        memory runs out at the start or not at all.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     multiple = limits.length_multiple
@@ -111,17 +120,17 @@ def plan_batches(lengths: Sequence[int], limits: Limits) -> list[PlannedBatch]:
     parts = [(0, len(order))] if len(order) else []
     while parts:
         start, end = parts.pop()
-        # The tokens that a cut before each row saves: it and the rows after it lose padding.
+        # The tokens saved by a cut before each row: that row and those after it lose padding.
         saved = (padded[start] - padded[start:end]) * np.arange(end - start, 0, -1)
         best = int(saved.argmax())
         if saved[best] > limits.batch_cost:
             parts += [(start + best, end), (start, start + best)]
             continue
-        # No smaller part of these rows is worth a cut either.
+        # No cut of these rows saves enough: split them by the budget alone.
         while start < end:
             longest = int(padded[start])
             stop = min(end, start + max(1, limits.batch_tokens // longest))
-            batches.append(PlannedBatch(order[start:stop], (stop - start, longest)))
+            batches.append(Batch(order[start:stop], (stop - start, longest)))
             start = stop
     return batches
 
@@ -129,9 +138,12 @@ def plan_batches(lengths: Sequence[int], limits: Limits) -> list[PlannedBatch]:
 def pad(
     rows: Sequence[NDArray[np.int32]], pad_token_id: int, shape: tuple[int, int] | None = None
 ) -> NDArray[np.int64]:
-    """Put rows of ids into int64 [batch_size, sequence_length], padded on the right and below.
+    """Put rows of ids into one int64 array, padded on the right, and below if rows are missing.
 
-    Without a shape, it is the smallest that holds them.
+    Args:
+        rows: the ids of each row.
+        pad_token_id: the id to pad with.
+        shape: [batch_size, sequence_length]; by default the smallest that holds the rows.
     """
     ids = np.full(shape or (len(rows), max(map(len, rows))), pad_token_id, dtype=np.int64)
     for target, row in zip(ids, rows, strict=False):

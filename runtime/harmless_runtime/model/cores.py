@@ -6,10 +6,11 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
-    """Count the processor cores that this process may use; hyper-threads are not counted twice.
+    """Return the number of processor cores that this process may use.
 
-    ONNX Runtime itself counts the host's cores, whatever a container is allowed. A matrix product
-    gains nothing from a second thread on a core.
+    Hyper-threads of one core count once, because a matrix product gains nothing from a second
+    thread on a core. ONNX Runtime itself counts all cores of the host, even if a container may use
+    only some of them.
     """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     cores = len({_siblings(cpu) for cpu in allowed}) or os.cpu_count() or 1
@@ -25,7 +26,7 @@ def _siblings(cpu: int) -> str:
 
 
 def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return how many processors' worth of time Linux grants this container, or infinity."""
+    """Return how many processors' worth of time Linux gives this container, or infinity."""
     try:  # version 2 of control groups, then version 1
         if (root / "cpu.max").exists():
             quota, period = (root / "cpu.max").read_text().split()

@@ -1,40 +1,32 @@
-"""Turn a configuration into something that scores: find or make the artifact, and load it."""
+"""Score rows of token ids: cut them into batches, run these, and put the rewards in order."""
 
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import cache
+from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.config import LINE_BYTES, Provider, ScorerConfig
-from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
+from harmless_runtime.errors import OutOfMemoryError, SessionError
 from harmless_runtime.model.artifact import Artifact
-from harmless_runtime.model.batches import (
-    Limits,
-    PlannedBatch,
-    pad,
-    plan_batches,
-    plan_limits,
-)
-from harmless_runtime.model.providers import provider_for, select_provider
-from harmless_runtime.model.resolve import find_artifact, is_checkpoint
-from harmless_runtime.model.session import Session
+from harmless_runtime.model.batches import Batch, Limits, pad, plan_batches
+from harmless_runtime.model.runner import Runner
 from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
-from harmless_runtime.model.trial import try_session
 
 logger = logging.getLogger(__name__)
 
-# One that runs, and one that waits, so that the device never does.
+# One batch runs and one waits, so that the device never waits.
 _SUBMITTED = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch that was run: the rows it scored, its size in tokens, and the padding in that."""
+class ScoredBatch:
+    """A batch that was run: the rows that got a score, its tokens, and the padding among them."""
 
     rows: list[int]
     tokens: int
@@ -43,41 +35,58 @@ class Batch:
 
 @dataclass(frozen=True)
 class Engine:
-    """An artifact, its tokenizer and its session, ready to score.
+    """Everything that scores: an artifact, its tokenizer, a runner, and the limits of a batch.
 
-    `wider` loads an engine of the same checkpoint in fp32, if it can, for the rows that have no
-    finite score in this one's precision.
+    `fp32_fallback` returns an engine of the same checkpoint in fp32, or None if there is none. It
+    scores the rows that have no finite score in this engine's precision.
     """
 
     artifact: Artifact
     tokenizer: PairTokenizer
-    session: Session
+    runner: Runner
     limits: Limits
-    wider: Callable[[], "Engine | None"] | None = None
+    fp32_fallback: Callable[[], "Engine | None"] | None = None
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides a score, by names that a person understands."""
+        manifest, limits = self.artifact.manifest, self.limits
+        content = msgspec.json.encode(manifest.unmeasured)
+        return {
+            "the artifact's SHA-256": hashlib.sha256(content).hexdigest(),
+            "precision": manifest.precision,
+            "provider": self.runner.provider,
+            "max_length": self.tokenizer.max_length,
+            "the batches' limits": [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
+            "the attention kernels": self.runner.attention,
+            "the windows' limits": [limits.window_tokens, limits.window_rows, limits.window_bytes],
+            "the longest line": limits.line_bytes,
+            "fp32 for rows that overflow": self.fp32_fallback is not None,
+        }
 
     def score(
         self,
         encoded: Sequence[Encoded],
-        on_batch: Callable[[Batch], None] = lambda _: None,
+        on_batch: Callable[[ScoredBatch], None] = lambda _: None,
     ) -> NDArray[np.float32]:
-        """Score rows of token ids; rows with the same ids are computed once.
+        """Score rows of token ids. Rows with the same ids are computed once.
 
         Args:
             encoded: the rows, in any order.
             on_batch: called after each batch.
 
         Returns:
-            float32 [len(encoded)], in the order given. One is not finite where the model overflows
-            in `precision`.
+            float32 [len(encoded)], in the order given. A score is not finite if the model overflows
+            in the artifact's precision.
 
         Raises:
-            SessionError: onnxruntime failed, or not even a single row fits into memory.
+            SessionError: ONNX Runtime failed, or memory has no room even for a single row.
         """
         scores = np.empty(len(encoded), np.float32)
-        alike: dict[bytes, list[int]] = {}
+        rows_by_ids: dict[bytes, list[int]] = {}
         for i, row in enumerate(encoded):
-            alike.setdefault(row.ids.tobytes(), []).append(i)
-        groups = list(alike.values())
+            rows_by_ids.setdefault(row.ids.tobytes(), []).append(i)
+        groups = list(rows_by_ids.values())
         distinct = [encoded[group[0]].ids for group in groups]
         for batch, rewards in self._run(distinct):
             rows = []
@@ -85,161 +94,70 @@ class Engine:
                 scores[groups[i]] = reward
                 rows += groups[i]
             real = sum(len(distinct[i]) for i in batch.rows)
-            on_batch(Batch(rows, batch.tokens, batch.tokens - real))
+            on_batch(ScoredBatch(rows, batch.tokens, batch.tokens - real))
         overflown = np.flatnonzero(~np.isfinite(scores)).tolist()
-        if overflown and self.wider is not None:
+        if overflown and self.fp32_fallback is not None:
             logger.warning(
-                "%d rows have no finite score in %s: scoring them in fp32",
+                "scoring %d rows in fp32, because they have no finite score in %s",
                 len(overflown),
                 self.artifact.manifest.precision,
             )
-            wider = self.wider()
-            if wider is not None:
-                scores[overflown] = wider.score([encoded[i] for i in overflown])
+            fallback = self.fp32_fallback()
+            if fallback is not None:
+                scores[overflown] = fallback.score([encoded[i] for i in overflown])
         return scores
 
     def why_no_score(self, score: float) -> str:
-        """Say what a score that is not finite means, and what may mend it."""
+        """Return the reason for the reject of a row whose score is not finite."""
         precision = self.artifact.manifest.precision
         if precision == "fp32":
             return f"the score in fp32 is {score}"
-        if self.wider is not None:
+        if self.fp32_fallback is not None:
             return f"the score in {precision} is {score}, and fp32 gave none either"
-        return f"the score in {precision} is {score}: export the checkpoint in fp32 for such rows"
+        return f"the score in {precision} is {score}; an export in fp32 can score such rows"
 
     def _run(
         self, rows: Sequence[NDArray[np.int32]]
-    ) -> Iterator[tuple[PlannedBatch, NDArray[np.float32]]]:
-        """Yield batches of the rows with their rewards, each row once.
+    ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+        """Yield batches with their rewards, until every row was in one.
 
-        A batch that memory has no room for is run in parts, and so are all larger ones after it.
+        If memory has no room for a batch, the batch is run in parts, and so are all later batches
+        that are as large.
         """
         todo = deque(plan_batches(list(map(len, rows)), self.limits))
-        submitted: deque[tuple[PlannedBatch, Future[NDArray[np.float32]]]] = deque()
+        submitted: deque[tuple[Batch, Future[NDArray[np.float32]]]] = deque()
         try:
             while todo or submitted:
                 while todo and len(submitted) < _SUBMITTED:
                     batch = todo.popleft()
-                    if len(batch.rows) > 1 and batch.tokens > self.session.capacity:
+                    if len(batch.rows) > 1 and batch.tokens > self.runner.capacity:
                         todo.extendleft(reversed(self._parts(batch, rows)))
                         continue
                     own = [rows[i] for i in batch.rows]
                     ids = pad(own, self.artifact.manifest.pad_token_id, batch.shape)
-                    submitted.append((batch, self.session.submit(ids)))
+                    submitted.append((batch, self.runner.submit(ids)))
                 batch, rewards = submitted.popleft()
                 try:
                     yield batch, rewards.result()
                 except OutOfMemoryError as error:
                     if len(batch.rows) == 1:
                         raise SessionError(
-                            f"memory has no room for a single row of {batch.shape[1]} tokens: use "
-                            "another --device, or a lower --max-length"
+                            f"memory has no room for a single row of {batch.shape[1]} tokens",
+                            "lower `max_length`, raise `gpu_memory`, or choose another `device`",
                         ) from error
                     logger.warning(
-                        "out of memory with a batch of %d × %d tokens: going on with %d at most",
+                        "out of memory with a batch of %d × %d tokens: from now on, batches have "
+                        "at most %d",
                         *batch.shape,
-                        self.session.capacity,
+                        self.runner.capacity,
                     )
                     todo.extendleft(reversed(self._parts(batch, rows)))
         finally:
             for _, rewards in submitted:
                 rewards.cancel()
 
-    def _parts(self, batch: PlannedBatch, rows: Sequence[NDArray[np.int32]]) -> list[PlannedBatch]:
-        """Cut a batch into ones that the session has room for, or single rows."""
-        limits = replace(self.limits, batch_tokens=max(self.session.capacity, 1))
+    def _parts(self, batch: Batch, rows: Sequence[NDArray[np.int32]]) -> list[Batch]:
+        """Cut a batch into batches for which the runner has room, or into single rows."""
+        limits = replace(self.limits, batch_tokens=max(self.runner.capacity, 1))
         parts = plan_batches([len(rows[i]) for i in batch.rows], limits)
         return [replace(part, rows=batch.rows[part.rows]) for part in parts]
-
-
-def load_engine(config: ScorerConfig) -> Engine:
-    """Find the model that the configuration names, exporting a checkpoint if need be, and load it.
-
-    Raises:
-        ConfigError: settings that do not fit the artifact, or a checkpoint that cannot be
-            exported here.
-        ArtifactError, CheckpointError, ParityError, SessionError: as opening, exporting and
-            loading raise them.
-    """
-    selected = select_provider(config.provider, config.device)
-    artifact = find_artifact(config, provider_for(config.precision, config.provider, selected))
-    precision = artifact.manifest.precision
-    provider = provider_for(precision, config.provider, selected)
-    if config.precision not in ("auto", precision):
-        raise ConfigError(
-            f"precision is {config.precision!r}, and {artifact.folder} is {precision}: "
-            "leave it out, or name the checkpoint as the model"
-        )
-    try:
-        engine = build_engine(
-            artifact,
-            provider,
-            device=config.device,
-            batch_size=config.batch_size,
-            max_length=config.max_length,
-            gpu_memory=config.gpu_memory,
-            line_bytes=config.max_line_bytes,
-        )
-    except SessionError as error:
-        if provider == "cpu" or not cpu_instead(error, config.provider, precision):
-            raise
-        # Of a checkpoint, the CPU gets an artifact in its own precision.
-        return load_engine(config.model_copy(update={"provider": "cpu"}))
-    if precision == "fp32" or not is_checkpoint(config.model):
-        return engine
-    in_fp32 = config.model_copy(update={"precision": "fp32"})
-
-    @cache
-    def wider() -> Engine | None:
-        try:
-            return load_engine(in_fp32)
-        except HarmlessError as error:  # a row without a score does not end a run
-            logger.warning("fp32 cannot be had: %s", error)
-            return None
-
-    return replace(engine, wider=wider)
-
-
-def cpu_instead(error: SessionError, requested: str, precision: str) -> bool:
-    """Tell whether the CPU takes the place of a GPU that cannot run the model, and log why.
-
-    It does so only if the provider is `auto` and the CPU can run the precision. A GPU without
-    enough memory is no reason: others may be using it, and a run on the CPU takes far longer.
-    """
-    if requested != "auto" or precision == "bf16" or isinstance(error, OutOfMemoryError):
-        return False
-    logger.warning("running on the CPU, because %s", error)
-    return True
-
-
-def build_engine(
-    artifact: Artifact,
-    provider: Provider,
-    *,
-    device: int = 0,
-    batch_size: int = 8,
-    max_length: int | None = None,
-    gpu_memory: float | None = None,
-    line_bytes: int = LINE_BYTES,
-) -> Engine:
-    """Load an opened artifact, and try it if it runs on a GPU.
-
-    The settings are those of `ScorerConfig`.
-
-    Raises:
-        ConfigError: a setting does not fit the artifact.
-        ArtifactError, SessionError: as the tokenizer, the session and its trial raise them.
-    """
-    manifest = artifact.manifest
-    longest = max_length or manifest.max_length
-    if longest > manifest.max_length:
-        raise ConfigError(
-            f"max_length {longest} exceeds the {manifest.max_length} of {artifact.folder}"
-        )
-    limits = plan_limits(provider, manifest.parameters, batch_size, longest, line_bytes)
-    tokenizer = PairTokenizer(artifact.tokenizer, longest)
-    most = max(limits.batch_tokens, longest)
-    session = Session(artifact, provider, device, most, gpu_memory)
-    if provider == "cuda":
-        try_session(session, artifact, device)
-    return Engine(artifact, tokenizer, session, limits)

@@ -1,57 +1,60 @@
-"""Choose the execution provider: what was asked for, what this machine has, and why it is that one.
-
-`providers.py`, `cuda.py` and `session.py` are the only modules that know onnxruntime.
-"""
+"""Choose the execution provider, and say why it is that one."""
 
 import logging
 
-from harmless_runtime.config import Provider
+from harmless_runtime.config import PrecisionChoice, Provider, ProviderChoice
 from harmless_runtime.errors import SessionError
 from harmless_runtime.model.cuda import cuda_obstacle, has_driver
 
 logger = logging.getLogger(__name__)
 
-NAMES: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+def choose_provider(
+    requested: ProviderChoice, precision: PrecisionChoice, device: int = 0
+) -> Provider:
+    """Choose where to run an artifact.
 
-def select_provider(requested: str, device: int) -> Provider:
-    """Choose `cpu`, `cuda`, or for `auto` CUDA if it works here.
+    Args:
+        requested: `cpu`, `cuda`, or `auto` for CUDA if it works here and can run the precision.
+        precision: the artifact's, or `auto` for a checkpoint that can be exported in any.
+        device: number of the CUDA device.
 
     Raises:
-        SessionError: CUDA was asked for by name and does not work here; the message says why, and
-            what to do.
+        SessionError: CUDA was asked for and does not work here, or the only provider that may be
+            used cannot run the precision.
     """
-    if requested == "cpu":
+    if requested == "cuda" and precision == "int8":
+        raise SessionError(
+            "int8 runs on CPUs only, because ONNX Runtime's CUDA execution provider has no kernels "
+            "for its products",
+            "set `provider` to cpu, or export the checkpoint in fp16",
+        )
+    if precision == "int8":
+        if requested == "auto":
+            logger.info("running on the CPU, because the model is in int8")
         return "cpu"
+    if requested != "cpu" and _cuda_works(requested, device):
+        return "cuda"
+    if precision == "bf16":
+        raise SessionError(
+            "bf16 needs a GPU, because ONNX Runtime's CPU execution provider has no bf16 kernels",
+            "set `provider` to cuda, or export the checkpoint in fp32",
+        )
+    return "cpu"
+
+
+def _cuda_works(requested: ProviderChoice, device: int) -> bool:
+    """Return whether CUDA works here, and log it. If it was asked for by name, it has to."""
     obstacle = cuda_obstacle(device)
     if obstacle is None:
         if requested == "auto":
             logger.info("CUDA device %d was found", device)
-        return "cuda"
+        return True
     if requested == "cuda":
         where = "" if has_driver() else "no NVIDIA GPU was found here, and "
-        raise SessionError(f"--provider cuda: {where}{obstacle}")
+        raise SessionError(f"cannot run on CUDA: {where}{obstacle.cause}", obstacle.hint)
     if has_driver():
         logger.warning("running on the CPU, though this machine has an NVIDIA GPU: %s", obstacle)
     else:
         logger.info("running on the CPU: no NVIDIA GPU was found")
-    return "cpu"
-
-
-def check_precision(precision: str, provider: Provider, model: str) -> None:
-    """Raise SessionError for a precision that the provider has no kernels for."""
-    if precision == "bf16" and provider == "cpu":
-        raise SessionError(
-            f"{model} in bf16 needs a GPU, because ONNX Runtime's CPU execution provider has no "
-            "bf16 kernels: use --provider cuda, or export with --precision fp32"
-        )
-    if precision == "int8" and provider == "cuda":
-        raise SessionError(
-            f"{model} in int8 runs on CPUs only, because ONNX Runtime's CUDA execution provider "
-            "has no kernels for its products: use --provider cpu, or export with --precision fp16"
-        )
-
-
-def provider_for(precision: str, requested: str, selected: Provider) -> Provider:
-    """Return the provider for an artifact: for `auto` and int8, which CUDA cannot run, the CPU."""
-    return "cpu" if requested == "auto" and precision == "int8" else selected
+    return False

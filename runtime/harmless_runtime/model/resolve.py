@@ -1,76 +1,101 @@
-"""The name of a model to an opened artifact: bundled, a folder, or a checkpoint's cached export."""
+"""Find what a model's name stands for: the bundled model, an artifact, or a checkpoint."""
 
 import hashlib
 import logging
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime import __version__, bundled
-from harmless_runtime.config import Provider, ScorerConfig
+from harmless_runtime.config import Precision
 from harmless_runtime.errors import ArtifactError, ConfigError
 from harmless_runtime.model.artifact import Artifact, is_artifact, open_artifact
-from harmless_runtime.model.providers import check_precision
 
 logger = logging.getLogger(__name__)
 
 
-def find_artifact(config: ScorerConfig, provider: Provider) -> Artifact:
-    """Open the artifact that `model` names: `demo`, a folder, or a checkpoint's cached export."""
-    if config.model == bundled.MODEL_NAME:
-        # It came with the code, and is trusted as that is; installers may have hard-linked it.
-        return open_artifact(bundled.MODEL, check_files=False)
-    folder = _folder(config.model)
+@dataclass(frozen=True)
+class ArtifactFolder:
+    """An artifact to be opened, and whether its files have to be checked."""
+
+    path: Path
+    check_files: bool
+
+
+@dataclass(frozen=True)
+class CheckpointName:
+    """A Hugging Face checkpoint that has to be exported first: a folder, or an id on the hub."""
+
+    name: str
+    folder: Path | None
+
+
+def resolve(name: str, *, check_files: bool = True) -> ArtifactFolder | CheckpointName:
+    """Find what a model's name stands for.
+
+    Args:
+        name: `demo` for the bundled model, an artifact folder, a checkpoint folder, or a Hugging
+            Face id.
+        check_files: whether the files of an artifact are to be checked.
+
+    Raises:
+        ArtifactError: the name is a folder that is neither an artifact nor a checkpoint.
+        ConfigError: the name is neither a folder nor a possible id.
+    """
+    if name == bundled.MODEL_NAME:
+        # It came with the code, and is trusted as that is. Installers may have hard-linked it.
+        return ArtifactFolder(bundled.MODEL, check_files=False)
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111 - pathlib's raises for an unknown user
     if is_artifact(folder):
-        return open_artifact(folder, check_files=config.check_files)
-    if folder.is_dir() and not (folder / "config.json").exists():
-        raise ArtifactError(
-            f"{folder} is neither an artifact (it has no scorer.json) nor a checkpoint "
-            "(it has no config.json)"
-        )
-    if not folder.is_dir() and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", config.model):
-        raise ConfigError(f"model is {config.model!r}, and there is no such folder")
-    precision = config.precision
-    if precision == "auto":
-        precision = "fp16" if provider == "cuda" else "fp32"
-    check_precision(precision, provider, config.model)
-    if not folder.is_dir():
-        logger.info("there is no folder %s: it is taken as a Hugging Face id", config.model)
+        return ArtifactFolder(folder, check_files)
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ArtifactError(
+                f"{folder} is neither an artifact (it has no scorer.json) nor a checkpoint (it has "
+                "no config.json)"
+            )
+        return CheckpointName(name, folder)
+    if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
+        raise ConfigError(f"model is {name!r}, and there is no such folder")
+    logger.info("there is no folder %s, so it is taken as a Hugging Face id", folder)
+    return CheckpointName(name, None)
+
+
+def cached_export(
+    checkpoint: CheckpointName, precision: Precision, *, check_files: bool
+) -> Artifact:
+    """Open the cached export of a checkpoint. Export it first if there is none.
+
+    Raises:
+        ConfigError: there is none, and the export extra is not installed.
+        ArtifactError, CheckpointError, ParityError: as opening and exporting raise them.
+    """
     # Another release may export another graph.
-    name = f"{_cache_key(config.model, folder)}-{precision}-{__version__}"
+    name = f"{_cache_key(checkpoint)}-{precision}-{__version__}"
     cached = _cache_folder() / name
     if is_artifact(cached):
-        logger.info("using the export of %s in %s", config.model, cached)
-        return open_artifact(cached, check_files=config.check_files)
+        logger.info("using the export of %s in %s", checkpoint.name, cached)
+        return open_artifact(cached, check_files=check_files)
     try:
         from harmless_export import export_checkpoint
     except ImportError:
         raise ConfigError(
-            f"{config.model} is a checkpoint, and this installation cannot export one: "
-            "pip install '.[export]' in the project's folder, then harmless export "
-            f"{config.model} -o DIR and harmless score --model DIR (DIR can be made on another "
-            "machine)"
+            f"{checkpoint.name} is a checkpoint, and this installation cannot export it",
+            "pip install '.[export]' in the project's folder; or run harmless export "
+            f"{checkpoint.name} -o DIR on another machine, and set `model` to a copy of DIR",
         ) from None
-    logger.info("exporting %s once, in %s, to %s", config.model, precision, cached)
+    logger.info("exporting %s once, in %s, to %s", checkpoint.name, precision, cached)
     cached.parent.mkdir(parents=True, exist_ok=True)
-    artifact = export_checkpoint(config.model, cached, precision=precision)
+    artifact = export_checkpoint(checkpoint.name, cached, precision=precision)
     for report in artifact.manifest.parity[:1]:
         logger.info(
-            "its scores differ from PyTorch's in fp32 by %.2g standard deviations at most, and %g "
-            "is allowed",
+            "its scores differ from PyTorch's in fp32 by at most %.2g standard deviations; %g is "
+            "allowed",
             report.relative,
             report.limit,
         )
     return artifact
-
-
-def is_checkpoint(model: str) -> bool:
-    """Tell whether a model's name stands for a checkpoint, which can be had in any precision."""
-    return model != bundled.MODEL_NAME and not is_artifact(_folder(model))
-
-
-def _folder(model: str) -> Path:
-    return Path(os.path.expanduser(model))  # noqa: PTH111 - pathlib's raises for no user
 
 
 def _cache_folder() -> Path:
@@ -78,12 +103,13 @@ def _cache_folder() -> Path:
     return Path(base) / "harmless-scorer"
 
 
-def _cache_key(model: str, folder: Path) -> str:
-    """Name the export: an id as it is; a folder by its path and its files' sizes and times."""
-    if not folder.is_dir():
-        return model.replace("/", "--")
-    digest = hashlib.sha256(str(folder.resolve()).encode())
+def _cache_key(checkpoint: CheckpointName) -> str:
+    """Name an export: by the id, or by the folder's path and its files' sizes and times."""
+    if checkpoint.folder is None:
+        return checkpoint.name.replace("/", "--")
+    folder = checkpoint.folder.resolve()
+    digest = hashlib.sha256(str(folder).encode())
     for file in sorted(folder.iterdir()):
         status = file.stat()
         digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return f"{folder.resolve().name}-{digest.hexdigest()[:16]}"
+    return f"{folder.name}-{digest.hexdigest()[:16]}"

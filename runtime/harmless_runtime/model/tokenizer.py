@@ -1,4 +1,4 @@
-"""Texts to token ids, as the checkpoint's own Hugging Face tokenizer makes them."""
+"""Turn texts into the token ids that the checkpoint's own Hugging Face tokenizer gives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from harmless_runtime.errors import ArtifactError, ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of one pair, int32 [tokens], and whether any were cut off."""
+    """The token ids of one pair, int32 [tokens], and whether some were cut off."""
 
     ids: NDArray[np.int32]
     truncated: bool
@@ -23,13 +23,17 @@ class Encoded:
 class PairTokenizer:
     """Encodes (Q, A) pairs as `tokenizer(Q, A, truncation=True, max_length=max_length)` does.
 
-    Q and A are tokenised separately and joined with nothing between them; a pair that is too long
-    loses tokens from the end of its longer part ("longest_first"). This is the Rust library that
-    Hugging Face's fast tokenizers call, with the same settings.
+    Q and A are tokenised separately, and joined with nothing between them. A pair that is too long
+    loses tokens from the end of its longer part ("longest_first"). This calls the Rust library that
+    is inside Hugging Face's fast tokenizers, with the same settings.
+
+    Args:
+        path: a `tokenizer.json`.
+        max_length: most tokens of a pair.
 
     Raises:
         ArtifactError: the file is not a tokenizer.
-        ConfigError: nothing of a text would fit into `max_length`.
+        ConfigError: `max_length` leaves no room for text.
     """
 
     def __init__(self, path: Path, max_length: int) -> None:
@@ -39,15 +43,16 @@ class PairTokenizer:
             raise ArtifactError(f"{path} is not a tokenizer: {error}") from error
         if max_length <= (special := self._tokenizer.num_special_tokens_to_add(True)):
             raise ConfigError(
-                f"max_length {max_length} leaves no room beside the {special} special tokens that "
-                "this tokenizer adds to a row"
+                f"max_length {max_length} leaves no room for text, because this tokenizer adds "
+                f"{special} special tokens to a row",
+                "raise `max_length`",
             )
         self.max_length = max_length
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, strategy="longest_first")
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-        """Encode pairs on all cores; the lengths are at most `max_length`, and never padded."""
+        """Encode pairs on all cores. No row is padded, and none is longer than `max_length`."""
         encodings = self._tokenizer.encode_batch_fast(list(pairs))
         return [
             Encoded(np.array(encoding.ids, dtype=np.int32), self._is_truncated(encoding, pair))
@@ -57,12 +62,12 @@ class PairTokenizer:
     def _is_truncated(self, encoding: Encoding, pair: tuple[str, str]) -> bool:
         if encoding.overflowing or len(encoding) < self.max_length:
             return bool(encoding.overflowing)
-        # tokenizers 0.23 keeps no overflow where one part of the pair is empty.
+        # tokenizers 0.23 reports no overflow if one part of the pair is empty.
         return len(self._untruncated.encode(*pair)) > self.max_length
 
     @cached_property
     def _untruncated(self) -> Tokenizer:
-        """A copy, for the few rows that need it: others may be encoding meanwhile."""
+        """A copy without truncation: the original may be in use by another thread."""
         tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
         tokenizer.no_truncation()
         return tokenizer

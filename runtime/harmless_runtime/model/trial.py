@@ -1,7 +1,7 @@
-"""Try a session on a few rows before it is trusted with a run.
+"""Try a runner on a few rows before it is trusted with a run.
 
-A GPU can load a model that it cannot run: its kernels may be missing from onnxruntime's wheel, or
-need a library or a compute capability that is not there. And one can compute nonsense.
+A GPU can load a model that it cannot run. Its kernels may be missing from onnxruntime's wheel, or
+need a library or a compute capability that is missing. And a broken GPU can compute nonsense.
 """
 
 import logging
@@ -12,49 +12,50 @@ from harmless_runtime.errors import OutOfMemoryError, SessionError
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import pad
 from harmless_runtime.model.cuda import explain
-from harmless_runtime.model.session import Session, ShapeTimes
+from harmless_runtime.model.runner import Runner
 
 logger = logging.getLogger(__name__)
 
-# Token ids of an artifact that was never verified, and so has no text with a known score.
+# Used if the artifact was never verified, and so has no text with a known score.
 _ANY_IDS = [0] * 64
 
 
-def try_session(session: Session, artifact: Artifact, device: int) -> None:
-    """Run a batch of three rows: the artifact's reference text, and the first parts of it.
+def try_runner(runner: Runner, artifact: Artifact, device: int) -> None:
+    """Run a batch of three rows: the artifact's reference text, and two beginnings of it.
 
-    A score that is further from PyTorch's than the parity limit is a warning, because a text may
-    well be scored with another kernel than at export.
+    If the score is further from PyTorch's than the parity limit, this logs a warning. It is no
+    error, because the text may be scored with another kernel than at export.
 
     Raises:
         OutOfMemoryError: memory has no room for the three rows.
-        SessionError: the batch failed, or a score is not finite; the message says what to do.
+        SessionError: the batch failed, or a score is not finite.
     """
     reference = artifact.manifest.reference
-    ids = np.array(reference.ids if reference else _ANY_IDS, np.int32)[: session.capacity]
-    rows = [ids, ids[: len(ids) // 2 + 1], ids[:1]][: session.capacity // len(ids)]
+    ids = np.array(reference.ids if reference else _ANY_IDS, np.int32)[: runner.capacity]
+    rows = [ids, ids[: len(ids) // 2 + 1], ids[:1]][: runner.capacity // len(ids)]
     where = f"CUDA device {device} cannot run {artifact.folder}"
     try:
-        rewards = session.submit(pad(rows, artifact.manifest.pad_token_id)).result()
+        rewards = runner.submit(pad(rows, artifact.manifest.pad_token_id)).result()
     except OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"{where}: memory has no room for a few rows: use a higher --gpu-memory, or another "
-            "--device"
+            f"{where}: memory has no room for a few rows",
+            "raise `gpu_memory`, or choose another `device`",
         ) from error
     except SessionError as error:
-        raise SessionError(f"{where}: {explain(str(error.__cause__), device)}") from error
-    session.times = ShapeTimes()  # the first run loads kernels, and belongs to no run of rows
+        obstacle = explain(str(error.__cause__), device)
+        raise SessionError(f"{where}: {obstacle.cause}", obstacle.hint) from error
+    runner.times.clear()  # the first run loads kernels, so its time says nothing about rows
     if not np.isfinite(rewards).all():
         raise SessionError(
-            f"{where}: its scores of a few rows are {rewards.tolist()}, and have to be numbers "
-            "(harmless verify compares the artifact with PyTorch)"
+            f"{where}: the scores of a few rows are {rewards.tolist()}, which are not finite",
+            f"compare the artifact with PyTorch: harmless verify {artifact.folder}",
         )
     if reference is not None and len(ids) == len(reference.ids):
         difference = abs(float(rewards[0]) - reference.score)
         if difference > reference.tolerance:
             logger.warning(
-                "CUDA device %d scores the reference text of %s with %.4g, and PyTorch with %.4g; "
-                "at most %.2g may lie between them: run harmless verify %s",
+                "CUDA device %d scores the reference text of %s with %.4g, and PyTorch with %.4g. "
+                "They may differ by %.2g at most: run harmless verify %s",
                 device,
                 artifact.folder,
                 rewards[0],

@@ -1,1 +1,1 @@
-"""What is written, so that no crash loses a row."""
+"""What a run writes, and how it is kept whatever happens."""

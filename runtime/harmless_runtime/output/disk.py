@@ -1,6 +1,7 @@
-"""Bytes to the disk, one step at a time: what a crash can come between.
+"""The file operations of a run, one function each, so that tests can crash between any two.
 
-A name is only on the disk when its folder was synchronised, and bytes when their file was.
+Appended data survives a power cut once its file was synchronised. A new, renamed or removed name
+survives once its folder was synchronised.
 """
 
 import errno
@@ -10,13 +11,13 @@ from typing import BinaryIO
 
 
 def append(file: BinaryIO, content: bytes) -> None:
-    """Write at the end of an open file, as far as the operating system."""
+    """Write at the end of an open file, and hand the data to the operating system."""
     file.write(content)
     file.flush()
 
 
 def sync(file: BinaryIO) -> None:
-    """Wait until what was appended is on the disk."""
+    """Wait until everything appended to a file is on the disk."""
     os.fsync(file.fileno())
 
 
@@ -26,35 +27,35 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such thing
+        if error.errno != errno.EINVAL:  # the file system cannot synchronise folders
             raise
     finally:
         os.close(descriptor)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a file another name, in place of what has it, in a single step."""
+    """Rename a file in a single step, replacing a file that has the new name."""
     source.replace(target)
 
 
 def remove(path: Path) -> None:
-    """Remove a name, if it is there."""
+    """Remove a file, if it exists."""
     path.unlink(missing_ok=True)
 
 
 def truncate(file: BinaryIO, size: int) -> None:
-    """Cut an open file off, and go on from there."""
+    """Cut an open file to a size, and go on writing from there."""
     file.truncate(size)
     file.seek(size)
 
 
 def temporary(path: Path) -> Path:
-    """What `replace` calls a file until it is whole."""
+    """Return the name that `replace` gives a file until it is whole."""
     return path.with_name(path.name + ".tmp")
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a small file so that it is on the disk whole, with its old content or the new."""
+    """Write a small file. After a crash it has either its old content or the new one, whole."""
     whole = temporary(path)
     with whole.open("wb") as file:
         append(file, content)

@@ -1,48 +1,44 @@
-"""Complete files to their final names, which no crash and no other file can spoil."""
-
-from pathlib import Path
+"""Rename finished partial files to their final names. It is safe to repeat this after a crash."""
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
-from harmless_runtime.output.paths import OutputPaths
-from harmless_runtime.output.state import State
+from harmless_runtime.output.paths import OutputPaths, ResultPaths
+from harmless_runtime.output.state import START_AGAIN, State
 
 
 def check_final_names(paths: OutputPaths, state: State) -> None:
-    """Raise OutputError where files are not there, or have come by a name that is to be given."""
-    finals = (paths.scores, paths.rejects)
-    for partial, final, (size, _) in zip(paths.partials, finals, state.claims, strict=True):
-        if partial.exists() and final.exists() and not state.replace:
+    """Raise OutputError if results are missing, or if a final name was taken by another file."""
+    for results, claim in ((paths.scores, state.scores), (paths.rejects, state.rejects)):
+        if results.partial.exists() and results.final.exists() and not state.replace:
             raise OutputError(
-                f"{final} has appeared during the run and is left alone: the scores are in "
-                f"{paths.partials[0]}, and --resume names them once it is gone"
+                f"{results.final} has appeared during the run, and is left alone; the scores "
+                f"are in {paths.scores.partial}",
+                "move it away; `resume` then only renames the scores",
             )
-        there = partial if partial.exists() else final
-        if final == paths.rejects and size == 0 and not partial.exists():
+        if results == paths.rejects and claim.size == 0 and not results.partial.exists():
             continue
-        if not there.exists() or there.stat().st_size != size:
-            raise OutputError(
-                f"{there} has lost some of its {size:,} bytes: start again with --overwrite"
-            )
+        path = results.partial if results.partial.exists() else results.final
+        if not path.exists() or path.stat().st_size != claim.size:
+            raise OutputError(f"{path} has lost some of its {claim.size:,} bytes", START_AGAIN)
 
 
-def settle(paths: OutputPaths, state: State) -> None:
-    """Give the final names; after a crash between any two steps, doing all again finishes it."""
-    scores, rejects = paths.partials
-    if state.rejects_bytes:
-        _rename(rejects, paths.rejects)
+def give_final_names(paths: OutputPaths, state: State) -> None:
+    """Rename the rejects and then the scores, and remove the state."""
+    if state.rejects.size:
+        _rename(paths.rejects)
     else:
-        disk.remove(rejects)
+        disk.remove(paths.rejects.partial)
         if state.replace:
-            disk.remove(paths.rejects)
-    # The scores last: their name says that the run is complete.
-    _rename(scores, paths.scores)
-    disk.sync_folder(paths.scores.parent)
+            disk.remove(paths.rejects.final)
+    # The scores come last, because their name says that the run is complete.
+    _rename(paths.scores)
+    folder = paths.output.parent
+    disk.sync_folder(folder)
     disk.remove(disk.temporary(paths.state))
     disk.remove(paths.state)
-    disk.sync_folder(paths.scores.parent)
+    disk.sync_folder(folder)
 
 
-def _rename(partial: Path, final: Path) -> None:
-    if partial.exists():
-        disk.rename(partial, final)
+def _rename(results: ResultPaths) -> None:
+    if results.partial.exists():
+        disk.rename(results.partial, results.final)

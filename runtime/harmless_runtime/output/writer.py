@@ -1,181 +1,118 @@
-"""Windows of results to files that no crash can spoil, under their final names when all are there.
+"""Write the results of a run so that no crash spoils them.
 
-Results are appended to `….partial` files, and from time to time a commit puts on the disk, in this
-order: those bytes, and a state that claims them for so many lines of input. At the end a state that
-says `complete` comes before the final names, and goes after them. What a crash leaves beyond the
-state is cut off by `--resume`, and done again.
+Results are appended to `.partial` files. From time to time a commit puts on the disk, in this
+order: the appended bytes, and then a state that claims them for so many lines of input. At the end
+a state that says `complete` is written, then the files get their final names, and then the state is
+removed. What a crash leaves beyond the state is cut off when the run is resumed, and done again.
 """
 
-import hashlib
 import math
-import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
-from harmless_runtime.output.finish import check_final_names, settle
-from harmless_runtime.output.locks import is_called, lock, open_kept
-from harmless_runtime.output.paths import OutputPaths, check_free
-from harmless_runtime.output.state import (
-    Consumed,
-    Fingerprint,
-    State,
-    check_fingerprint,
-    read_state,
-    write_state,
-)
-from harmless_runtime.rows.records import Line, Reject
-
-# Seconds between commits: what a crash costs at most, beside the windows that it interrupts.
-# benchmarks/host.py tells what share of a run commits take.
-_COMMIT_SECONDS = 5
+from harmless_runtime.output.checks import check_output
+from harmless_runtime.output.fingerprint import InputDigest, check_fingerprint
+from harmless_runtime.output.finish import check_final_names, give_final_names
+from harmless_runtime.output.locks import held_lock
+from harmless_runtime.output.parts import Part, open_part
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.state import EMPTY, Fingerprint, State, read_state, write_state
+from harmless_runtime.rows.sources import Line
+from harmless_runtime.run import Run
 
 
-class OutputFiles:
-    """The scores and the rejects of one run, committed window by window.
+class Output:
+    """The scores and rejects of one run, as `open_output` gives them to be written.
 
-    Used as a context manager: leaving it normally gives both files their final names; leaving it
-    with an exception commits what was written, for a later run to resume.
-
-    Args:
-        output: where the scores go.
-        sources: the inputs, which are never written over.
-        fingerprint: what the run is a run of.
-        overwrite: start again, and replace what is there.
-        resume: go on with what is there; with nothing there, start.
-
-    Raises:
-        OutputError: a name is taken, another run is at it, the state to be resumed is that of
-            another run or damaged, or writing fails.
+    Attributes:
+        paths: the names of all files.
+        resumed: the state that an interrupted run left, if this run continues one.
+        done: the input lines whose results were written. If `resumed` is not None, the caller has
+            to skip that run's lines with it before anything is written.
     """
 
-    def __init__(
-        self,
-        output: Path,
-        sources: Sequence[str],
-        fingerprint: Fingerprint,
-        *,
-        overwrite: bool = False,
-        resume: bool = False,
-    ) -> None:
-        check_free(output, sources, overwrite=overwrite, resume=resume)
-        self.paths = OutputPaths(output)
-        self.consumed = Consumed()
-        self.resumed: State | None = None
+    def __init__(self, run: Run, fingerprint: Fingerprint, resumed: State | None) -> None:
+        self.paths = OutputPaths(run.output)
+        self.resumed = resumed
+        self.done = InputDigest()
         self._fingerprint = dict(fingerprint)
-        self._replace = overwrite
-        self._counts: Mapping[str, int] = {}
-        # What was appended since the last commit; and whether a step failed, after which the disk
-        # cannot be asked again: a second fsync succeeds, whatever the first has lost.
-        self._pending = self._failed = False
+        self._commit_seconds = run.commit_seconds
+        self._replace = resumed.replace if resumed else run.existing == "overwrite"
+        self._counts: Mapping[str, int] = resumed.counts if resumed else {}
+        self._parts: list[Part] = []
+        # Data was appended since the last commit.
+        self._pending = False
+        # A write or fsync failed. Commit nothing after that: a later fsync can succeed although
+        # data was lost.
+        self._failed = False
         self._last_commit = -math.inf
         self._writing = threading.Lock()
-        self._files: list[BinaryIO] = []
-        self._digests = [hashlib.sha256(), hashlib.sha256()]
-        self._locks: list[BinaryIO] = []
-        try:
-            # Held until the end, under names that no step of the protocol gives or takes.
-            for path in self.paths.locks:
-                self._locks.append(lock(path))
-            self._begin(overwrite=overwrite, resume=resume)
-        except BaseException as error:
-            try:
-                if self._files and self.resumed is None:
-                    self._keep()
-            finally:
-                self._close()
-            if isinstance(error, OSError):
-                raise OutputError(f"cannot write {output}: {error.strerror}") from error
-            raise
 
     @property
-    def complete(self) -> bool:
-        """Whether a resumed run lacks nothing but the final names."""
+    def is_complete(self) -> bool:
+        """Whether all results of a resumed run are there, and only the final names are missing."""
         return self.resumed is not None and self.resumed.complete
 
-    def _begin(self, *, overwrite: bool, resume: bool) -> None:
-        """Read the state, and cut off what it does not claim."""
-        paths = self.paths
-        if resume:
-            self.resumed = read_state(paths.state)
-        elif paths.state.exists() and not overwrite:
-            raise OutputError(f"another run has just left {paths.state}: pass --resume to go on")
-        state = self.resumed
-        if state is None:
-            # Before anything is cut off, so that no state ever claims what is not there.
-            disk.remove(paths.state)
-        else:
-            check_fingerprint(paths.state, state.fingerprint, self._fingerprint)
-            self._replace, self._counts = state.replace, state.counts
-            if state.complete:
-                return
-        self._files = [open_kept(path) for path in paths.partials]
-        disk.sync_folder(paths.scores.parent)
-        for i, (file, path) in enumerate(zip(self._files, paths.partials, strict=True)):
-            size, sha256 = state.claims[i] if state else (0, None)
-            self._digests[i] = _digest(file, size)
-            if sha256 is not None and self._digests[i].hexdigest() != sha256:
-                raise OutputError(
-                    f"{path} has lost or changed some of its first {size:,} bytes: start again "
-                    "with --overwrite"
-                )
-            disk.truncate(file, size)
-        if state is None and (paths.scores.exists() or paths.rejects.exists()):
-            # Until the first window, only this tells that what is there is to be replaced.
-            self._commit(complete=False)
-
-    def __enter__(self) -> Self:
-        return self
-
     def write(
-        self,
-        lines: Sequence[bytes],
-        rejects: Sequence[Reject],
-        done: Sequence[Line],
-        counts: Mapping[str, int],
+        self, scores: bytes, rejects: bytes, lines: Sequence[Line], counts: Mapping[str, int]
     ) -> None:
-        """Append one window, and commit if the last commit is long ago.
+        """Append the results of one window. Commit if the last commit is `commit_seconds` ago.
 
         Args:
-            lines: of the scores.
-            rejects: the lines that got none.
-            done: the lines of input that these are the results of, in their order.
-            counts: what the summary will tell, these results included.
+            scores: lines for the scores file.
+            rejects: lines for the rejects file.
+            lines: the input lines that these are the results of, in order.
+            counts: the figures for the summary, up to this window.
+
+        Raises:
+            OutputError: the disk is full, or failed.
         """
-        try:
-            with self._writing:
-                self._failed = True
-                results = (b"".join(lines), b"".join(reject.to_json() for reject in rejects))
-                for file, digest, own in zip(self._files, self._digests, results, strict=True):
-                    disk.append(file, own)
-                    digest.update(own)
-                self.consumed.add(done)
-                self._counts = counts
-                self._pending = True
-                if time.monotonic() - self._last_commit >= _COMMIT_SECONDS:
-                    self._commit(complete=False)
-                self._failed = False
-        except OSError as error:
-            raise OutputError(f"cannot write {self.paths.scores}: {error.strerror}") from error
+        with os_errors_named(self.paths.output), self._writing:
+            self._failed = True
+            for part, content in zip(self._parts, (scores, rejects), strict=True):
+                part.append(content)
+            self.done.add(lines)
+            self._counts = counts
+            self._pending = True
+            if time.monotonic() - self._last_commit >= self._commit_seconds:
+                self._commit(complete=False)
+            self._failed = False
+
+    def open_parts(self, files: ExitStack) -> None:
+        """Open the partial files, and cut off what the state does not claim."""
+        if self.is_complete:
+            return
+        if self.resumed is None:
+            # Removed before anything is cut off, so that no state claims bytes that are gone.
+            disk.remove(self.paths.state)
+        for results in (self.paths.scores, self.paths.rejects):
+            part = open_part(results.partial)
+            files.callback(_close, part)
+            self._parts.append(part)
+        disk.sync_folder(self.paths.output.parent)
+        state = self.resumed
+        claims = (state.scores, state.rejects) if state else (EMPTY, EMPTY)
+        for part, claim in zip(self._parts, claims, strict=True):
+            part.cut(claim)
+        finals = (self.paths.scores.final, self.paths.rejects.final)
+        if state is None and any(path.exists() for path in finals):
+            # Record `replace` now. If this run dies before its first window, resuming it must know
+            # that it may overwrite the old files.
+            self._commit(complete=False)
 
     def _commit(self, *, complete: bool) -> State:
-        for file in self._files:
-            disk.sync(file)
-        scores_bytes, rejects_bytes = (os.fstat(file.fileno()).st_size for file in self._files)
+        scores, rejects = (part.sync() for part in self._parts)
         state = State(
             fingerprint=self._fingerprint,
-            lines=self.consumed.lines,
-            digest=self.consumed.digest,
-            scores_bytes=scores_bytes,
-            scores_sha256=self._digests[0].hexdigest(),
-            rejects_bytes=rejects_bytes,
-            rejects_sha256=self._digests[1].hexdigest(),
+            lines=self.done.lines,
+            digest=self.done.sha256,
+            scores=scores,
+            rejects=rejects,
             counts=dict(self._counts),
             replace=self._replace,
             complete=complete,
@@ -185,58 +122,84 @@ class OutputFiles:
         self._pending = False
         return state
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def finish(self) -> None:
+        """Commit everything, and give the files their final names."""
+        if self.is_complete and self.resumed is not None:
+            state = self.resumed
+        else:
+            for part in self._parts:
+                part.check_name()
+            state = self._commit(complete=True)
+        check_final_names(self.paths, state)
+        give_final_names(self.paths, state)
+
+    def keep(self) -> None:
+        """Commit what a run that ends early has written, so that it can be resumed."""
+        with self._writing:
+            if self._pending and not self._failed:
+                self._commit(complete=False)
+            elif not self.paths.state.exists():
+                # Nothing claims what is in these files.
+                for results in (self.paths.scores, self.paths.rejects):
+                    disk.remove(results.partial)
+
+
+@contextmanager
+def open_output(run: Run, fingerprint: Fingerprint) -> Iterator[Output]:
+    """Lock the output of a run, and start or resume it.
+
+    If the block ends normally, the files get their final names. If it raises an exception, what was
+    written is committed, so that a later run can resume.
+
+    Raises:
+        OutputError: the output may not be written, another run is writing it, the state belongs to
+            a run with another fingerprint or is damaged, or the disk is full or failed.
+    """
+    check_output(run)
+    with ExitStack() as stack:
+        with os_errors_named(run.output):
+            for path in OutputPaths(run.output).locks:
+                stack.enter_context(held_lock(path))
+            output = Output(run, fingerprint, _read_resumed(run, fingerprint))
+            try:
+                output.open_parts(stack)
+            except BaseException:
+                if output.resumed is None:
+                    output.keep()
+                raise
         try:
-            if error is None:
-                state = self.resumed
-                if state is None or not state.complete:
-                    _check_still_there(self._files, self.paths.partials)
-                    state = self._commit(complete=True)
-                check_final_names(self.paths, state)
-                settle(self.paths, state)
-            else:
-                with self._writing, suppress(OSError):
-                    self._keep()
-        except OSError as failure:
-            raise OutputError(f"cannot write {self.paths.scores}: {failure.strerror}") from failure
-        finally:
-            self._close()  # last, because it gives up the locks
-
-    def _keep(self) -> None:
-        """Commit what a run that ends early has written."""
-        if self._pending and not self._failed:
-            self._commit(complete=False)
-        elif not self.paths.state.exists():
-            for path in self.paths.partials:  # nothing claims what is in them
-                disk.remove(path)
-
-    def _close(self) -> None:
-        for file in self._files:
+            yield output
+        except BaseException:
             with suppress(OSError):
-                file.close()
-        for path, held in zip(self.paths.locks, self._locks, strict=False):
-            with suppress(OSError):
-                path.unlink()  # while it is held: whoever waits finds another file
-            held.close()
+                output.keep()
+            raise
+        with os_errors_named(run.output):
+            output.finish()
 
 
-def _digest(file: BinaryIO, size: int) -> "hashlib._Hash":
-    """SHA-256 of the first bytes of a file."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while size > 0 and (chunk := file.read(min(size, 2**20))):
-        digest.update(chunk)
-        size -= len(chunk)
-    return digest
+def _read_resumed(run: Run, fingerprint: Fingerprint) -> State | None:
+    """Return the state of the run that this one continues, if there is one."""
+    path = OutputPaths(run.output).state
+    if run.existing == "resume":
+        state = read_state(path)
+        if state is not None:
+            check_fingerprint(path, state.fingerprint, fingerprint)
+        return state
+    if run.existing == "refuse" and path.exists():
+        # It was not there when the output was checked, before the lock was held.
+        raise OutputError(f"another run has just left {path}", "`resume` continues it")
+    return None
 
 
-def _check_still_there(files: Sequence[BinaryIO], paths: Sequence[Path]) -> None:
-    """Raise OutputError where what was written has lost its name."""
-    for file, path in zip(files, paths, strict=True):
-        if not is_called(file, path):
-            raise OutputError(f"{path} was removed or replaced during the run")
+def _close(part: Part) -> None:
+    with suppress(OSError):
+        part.file.close()
+
+
+@contextmanager
+def os_errors_named(output: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one sentence that names the output."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror}") from error

@@ -1,1 +1,1 @@
-"""What comes in, and what a row's line out looks like."""
+"""What comes in, row by row, and the lines that are written for it. Knows nothing of models."""

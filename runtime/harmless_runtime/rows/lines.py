@@ -1,6 +1,11 @@
-"""Write a row's line of output."""
+"""Write a row's line of output: its score, or why it has none."""
 
+import base64
+
+import msgspec
 import numpy as np
+
+from harmless_runtime.rows.records import Reject
 
 
 def score_line(
@@ -22,3 +27,14 @@ def score_line(
     # An id that is an object may hold line breaks, which mean nothing in JSON between tokens.
     safe_id = row_id.replace(b"\r", b" ")
     return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), details.encode())
+
+
+def reject_line(reject: Reject) -> bytes:
+    """Return one line of the rejects file. Text that is not UTF-8 is written in base64."""
+    line = reject.line
+    origin = {"source": line.source, "line": line.number, "reason": reject.reason}
+    try:
+        content = {"raw": line.raw.decode()}
+    except UnicodeDecodeError:
+        content = {"raw_base64": base64.b64encode(line.raw).decode()}
+    return msgspec.json.encode(origin | content) + b"\n"

@@ -1,0 +1,128 @@
+"""Score texts with the checkpoint in PyTorch, and with an artifact in Optimum."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harmless_export.checkpoint import read_config
+from harmless_export.tokenizer import load_tokenizer, refuse_kernels
+from harmless_runtime.config import Provider
+from harmless_runtime.errors import SessionError
+from harmless_runtime.model.artifact import Artifact
+
+_OPTIMUM_BATCH = 4
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def pytorch_scores(folder: Path, pairs: Pairs, max_length: int) -> NDArray[np.float32]:
+    """Score pairs one by one with the checkpoint itself, GPT2ForSequenceClassification in fp32.
+
+    Returns:
+        float32 [len(pairs)].
+    """
+    refuse_kernels()
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    read_config(folder)
+    tokenizer = load_tokenizer(folder)
+    config = GPT2Config(**json.loads((folder / "config.json").read_bytes()))
+    config.num_labels = 1
+    config.pad_token_id = tokenizer.pad_token_id
+    with _quiet_transformers():
+        model = GPT2ForSequenceClassification.from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True
+        ).eval()
+        with torch.inference_mode():
+            scores = [
+                model(**_encode(tokenizer, [pair], max_length)).logits[0, 0].item()
+                for pair in pairs
+            ]
+    return np.array(scores, np.float32)
+
+
+def optimum_obstacle(provider: Provider) -> str | None:
+    """Return why Optimum cannot score here, or None if it can."""
+    try:
+        found = find_spec("optimum.onnxruntime") is not None
+    except ModuleNotFoundError:  # not even the package optimum itself is there
+        found = False
+    if not found:
+        return "it is not installed"
+    if provider == "cuda" and not torch.cuda.is_available():
+        return "it needs a PyTorch with CUDA, and this one has none"
+    return None
+
+
+def optimum_scores(
+    artifact: Artifact, pairs: Pairs, provider: Provider, device: int
+) -> NDArray[np.float32]:
+    """Score pairs with Optimum's ORTModelForSequenceClassification on the artifact folder.
+
+    Returns:
+        float32 [len(pairs)].
+
+    Raises:
+        SessionError: Optimum cannot load or run the folder.
+    """
+    try:
+        from optimum.onnxruntime import ORTModelForSequenceClassification
+        from transformers import AutoTokenizer
+
+        with _quiet_transformers():
+            model = ORTModelForSequenceClassification.from_pretrained(
+                artifact.folder,
+                provider="CUDAExecutionProvider" if provider == "cuda" else "CPUExecutionProvider",
+                provider_options={"device_id": device} if provider == "cuda" else None,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(artifact.folder)
+            logits = [
+                model(
+                    **_encode(
+                        tokenizer,
+                        pairs[start : start + _OPTIMUM_BATCH],
+                        artifact.manifest.max_length,
+                    ).to(model.device)
+                ).logits
+                for start in range(0, len(pairs), _OPTIMUM_BATCH)
+            ]
+    except Exception as error:  # Optimum raises many types
+        raise SessionError(f"Optimum cannot score with {artifact.folder}: {error}") from error
+    scores: NDArray[np.float32] = torch.cat(logits)[:, 0].float().cpu().numpy()
+    return scores
+
+
+def _encode(tokenizer: Any, pairs: Pairs, max_length: int) -> Any:
+    questions, answers = zip(*pairs, strict=True)
+    return tokenizer(
+        list(questions),
+        list(answers),
+        truncation=True,
+        padding=True,
+        max_length=max_length,
+        return_tensors="pt",
+    )
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Let transformers print errors only, and no progress bars."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

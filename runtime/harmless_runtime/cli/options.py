@@ -1,0 +1,110 @@
+"""The arguments and options of all subcommands, each with its help text.
+
+An option of `score` that is also a key of the YAML file has the default None, so that the file can
+set it. `show_default` then says what the default is.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harmless_runtime import config
+
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="INPUT...", help="JSONL files; - is standard input.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="JSONL file to write.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file. Flags win over it.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Artifact folder, checkpoint folder, Hugging Face id, or demo.",
+        show_default=config.DEFAULT_MODEL,
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        help="Most tokens of a row; longer rows are truncated.", show_default="the artifact's"
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Bounds memory: a batch holds at most batch-size × max-length tokens.",
+        show_default="8",
+    ),
+]
+Provider = Annotated[
+    config.ProviderChoice | None,
+    typer.Option(help="Execution provider; auto takes CUDA if it works.", show_default="auto"),
+]
+Precision = Annotated[
+    config.PrecisionChoice | None,
+    typer.Option(
+        help="Precision to export a checkpoint in. An artifact keeps its own.",
+        show_default="fp16 on CUDA, fp32 on CPU",
+    ),
+]
+Device = Annotated[
+    int | None, typer.Option(min=0, help="Number of the CUDA device.", show_default="0")
+]
+GpuMemory = Annotated[
+    float | None,
+    typer.Option(
+        help="Most GPU memory for weights and activations, in GB.", show_default="no limit"
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")
+]
+MaxLineBytes = Annotated[
+    int | None, typer.Option(help="Longer lines are rejected.", show_default="4 MiB")
+]
+CheckFiles = Annotated[
+    bool | None,
+    typer.Option(
+        "--check-files/--no-check-files",
+        help="Compare the artifact's files with their hashes first.",
+        show_default="check",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again, and replace OUT.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first row that cannot be scored.")
+]
+Details = Annotated[
+    bool, typer.Option("--details", help="Add tokens and truncated to each line of output.")
+]
+
+Checkpoint = Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")]
+ArtifactOut = Annotated[Path, typer.Option("--out", "-o", help="Artifact folder to make.")]
+ExportPrecision = Annotated[
+    config.Precision,
+    typer.Option(
+        help="Precision of weights and activations: fp16 or bf16 for GPUs, fp32 or int8 for CPUs."
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")]
+ExportLength = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most tokens of a row.", show_default="the model's positions"),
+]
+Verify = Annotated[bool, typer.Option(help="Compare with PyTorch fp32.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an artifact that exists.")]
+ParityLimit = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Largest difference from PyTorch that passes, as a share of the scores' standard "
+        "deviation.",
+        show_default="fp32 1e-4, fp16 3e-2, bf16 and int8 0.2",
+    ),
+]
+
+Artifact = Annotated[Path, typer.Argument(help="Artifact folder.")]
+CheckpointOfArtifact = Annotated[
+    str | None,
+    typer.Option(help="Where the artifact's checkpoint is, if it was moved since the export."),
+]

@@ -1,0 +1,127 @@
+"""Load the engine that a configuration asks for."""
+
+import logging
+from dataclasses import replace
+from functools import cached_property
+
+from harmless_runtime.config import PrecisionChoice, ProviderChoice, ScorerConfig, make_config
+from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
+from harmless_runtime.model.artifact import Artifact, open_artifact
+from harmless_runtime.model.batches import Limits, plan_limits
+from harmless_runtime.model.engine import Engine
+from harmless_runtime.model.providers import choose_provider
+from harmless_runtime.model.resolve import CheckpointName, cached_export, resolve
+from harmless_runtime.model.session import Session, Target
+from harmless_runtime.model.tokenizer import PairTokenizer
+from harmless_runtime.model.trial import try_runner
+
+logger = logging.getLogger(__name__)
+
+
+def load_engine(config: ScorerConfig) -> Engine:
+    """Load the model that the configuration names. Export it first if it is a checkpoint.
+
+    Raises:
+        ConfigError: a setting does not fit the artifact, or a checkpoint cannot be exported here.
+        ArtifactError, CheckpointError, ParityError, SessionError: as opening, exporting and loading
+            raise them.
+    """
+    model = resolve(config.model, check_files=config.check_files)
+    if isinstance(model, CheckpointName):
+        provider = choose_provider(config.provider, config.precision, config.device)
+        precision = config.precision
+        if precision == "auto":
+            precision = "fp16" if provider == "cuda" else "fp32"
+        artifact = cached_export(model, precision, check_files=config.check_files)
+    else:
+        artifact = open_artifact(model.path, check_files=model.check_files)
+        precision = artifact.manifest.precision
+        if config.precision not in ("auto", precision):
+            raise ConfigError(
+                f"precision is {config.precision!r}, but {artifact.folder} is {precision}",
+                "leave `precision` out, or name the checkpoint as `model`",
+            )
+        provider = choose_provider(config.provider, precision, config.device)
+    target = Target(provider, config.device, config.gpu_memory)
+    try:
+        engine = build_engine(artifact, target, config)
+    except SessionError as error:
+        if provider == "cpu" or not falls_back_to_cpu(error, config.provider, precision):
+            raise
+        # A checkpoint is exported once more, in the precision for CPUs.
+        return load_engine(config.model_copy(update={"provider": "cpu"}))
+    if precision != "fp32" and isinstance(model, CheckpointName):
+        return replace(engine, fp32_fallback=Fp32Fallback(config).engine)
+    return engine
+
+
+class Fp32Fallback:
+    """Loads an engine of the same checkpoint in fp32, when a row first needs it and only once."""
+
+    def __init__(self, config: ScorerConfig) -> None:
+        self._config = config.model_copy(update={"precision": "fp32"})
+
+    @cached_property
+    def _engine(self) -> Engine | None:
+        try:
+            return load_engine(self._config)
+        except HarmlessError as error:  # a row without a score does not end a run
+            logger.warning("cannot score in fp32: %s", error.with_hint)
+            return None
+
+    def engine(self) -> Engine | None:
+        """Return the engine, or None if it cannot be loaded."""
+        return self._engine
+
+
+def falls_back_to_cpu(
+    error: SessionError, requested: ProviderChoice, precision: PrecisionChoice
+) -> bool:
+    """Return whether to use the CPU instead of a GPU that cannot run the model, and log why.
+
+    The answer is yes only if the provider is `auto` and the CPU can run the precision. A lack of
+    GPU memory is no reason: others may be using the GPU, and a run on the CPU takes far longer.
+    """
+    if requested != "auto" or precision == "bf16" or isinstance(error, OutOfMemoryError):
+        return False
+    logger.warning("running on the CPU, because %s", error.with_hint)
+    return True
+
+
+_DEFAULTS = make_config({})
+
+
+def build_engine(
+    artifact: Artifact,
+    target: Target,
+    config: ScorerConfig = _DEFAULTS,
+    limits: Limits | None = None,
+) -> Engine:
+    """Load an opened artifact, and try it if it runs on a GPU.
+
+    Args:
+        artifact: what to load.
+        target: where to run it.
+        config: settings, of which `batch_size`, `max_length` and `max_line_bytes` are used.
+        limits: the limits of batches and windows, if not those that follow from the settings.
+
+    Raises:
+        ConfigError: a setting does not fit the artifact.
+        ArtifactError, SessionError: as the tokenizer, the session and its trial raise them.
+    """
+    manifest = artifact.manifest
+    longest = config.max_length or manifest.max_length
+    if longest > manifest.max_length:
+        raise ConfigError(
+            f"max_length {longest} exceeds the {manifest.max_length} of {artifact.folder}",
+            f"lower `max_length` to {manifest.max_length}, or leave it out",
+        )
+    if limits is None:
+        limits = plan_limits(
+            target.provider, manifest.parameters, config.batch_size, longest, config.max_line_bytes
+        )
+    tokenizer = PairTokenizer(artifact.tokenizer, longest)
+    session = Session(artifact, target, max(limits.batch_tokens, longest))
+    if target.provider == "cuda":
+        try_runner(session, artifact, target.device)
+    return Engine(artifact, tokenizer, session, limits)

@@ -1,0 +1,51 @@
+"""Say what one run is asked to do, in one value that is made once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harmless_runtime.errors import ConfigError
+from harmless_runtime.rows.sources import Source
+
+Existing = Literal["refuse", "overwrite", "resume"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Which inputs are scored into which output, and how.
+
+    Attributes:
+        sources: the inputs. They are scored one after the other, and never written to.
+        output: the file of scores. It appears under this name when all scores are there.
+        existing: what to do if the output exists, whole or in part. "refuse" raises an error,
+            "overwrite" starts again and replaces it, "resume" continues an interrupted run and
+            starts one if there is none.
+        strict: raise an error at the first row that cannot be scored.
+        details: add `tokens` and `truncated` to each line of scores.
+        commit_seconds: seconds between two commits. A crash costs at most the results since the
+            last commit, and the windows that it interrupts. `benchmarks/host.py` measures what
+            share of a run commits take.
+    """
+
+    sources: tuple[Source, ...]
+    output: Path
+    existing: Existing = "refuse"
+    strict: bool = False
+    details: bool = False
+    commit_seconds: float = 5.0
+
+
+def existing_mode(*, overwrite: bool, resume: bool) -> Existing:
+    """Turn the two switches that people set into one mode.
+
+    Raises:
+        ConfigError: both are set.
+    """
+    if overwrite and resume:
+        raise ConfigError(
+            "overwrite and resume exclude each other",
+            "`resume` continues an interrupted run, `overwrite` starts again",
+        )
+    if overwrite:
+        return "overwrite"
+    return "resume" if resume else "refuse"

@@ -1,0 +1,58 @@
+"""Count what a run has done."""
+
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from harmless_runtime.config import Precision, Provider
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was done so far.
+
+    Attributes:
+        rows: number of rows with a score.
+        rejected: number of rows without one.
+        truncated: number of rows that lost tokens.
+        tokens: tokens of the rows, without padding.
+        computed_tokens: tokens that were run: padding included, and each set of equal rows once.
+        padding: those of the computed tokens that were padding.
+        input_bytes: bytes of the input lines that are done, without line feeds.
+    """
+
+    rows: int = 0
+    rejected: int = 0
+    truncated: int = 0
+    tokens: int = 0
+    computed_tokens: int = 0
+    padding: int = 0
+    input_bytes: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def padding_share(self) -> float:
+        """The share of the computed tokens that was padding, 0 to 1."""
+        return self.padding / self.computed_tokens if self.computed_tokens else 0.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished run did.
+
+    Attributes:
+        tally: all that was done, by this run and by the one that it continued.
+        resumed: the part of it that the earlier run had done.
+        seconds: from the start of this run to its last write.
+        provider: the execution provider.
+        precision: the artifact's precision.
+        rejects: where the rejects are, if there are any.
+    """
+
+    tally: Tally
+    resumed: Tally
+    seconds: float
+    provider: Provider
+    precision: Precision
+    rejects: Path

@@ -1,0 +1,146 @@
+"""What the export refuses, and that a refusal or an interruption leaves nothing behind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from checkpoints import make_model, make_tokenizer, save_checkpoint
+from harmless_export import export_checkpoint
+from harmless_export.checkpoint import locate
+from harmless_runtime.errors import (
+    CheckpointError,
+)
+
+
+def copy_of(checkpoint: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "copy"
+    target.mkdir()
+    for file in checkpoint.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def edit_config(folder: Path, changes: dict[str, Any]) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "llama"}, "model_type is 'llama'"),
+        ({"id2label": {"0": "a", "1": "b"}}, "2 labels"),
+        ({"id2label": None, "num_labels": 3}, "3 labels"),
+        ({"id2label": None}, "2 labels"),
+        ({"activation_function": "gelu"}, "activation_function is 'gelu'"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        ({"scale_attn_weights": False}, "scale_attn_weights is False"),
+        ({"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn is True"),
+        ({"add_cross_attention": True}, "add_cross_attention is True"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"n_layer": 4}, "no tensor transformer.h.3"),
+        ({"n_embd": 32}, "config.json asks for"),
+        ({"n_head": 7}, "not a multiple of n_head 7"),
+        ({"n_head": "4"}, "n_head is '4'"),
+        ({"vocab_size": 0}, "vocab_size is 0"),
+        ({"num_attention_heads": 7}, "not a multiple of n_head 7"),
+        ({"layer_norm_epsilon": None}, "layer_norm_epsilon is None"),
+        ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5'"),
+        ({"id2label": True, "num_labels": "1"}, "'1' labels"),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_refused_configs(
+    changes: dict[str, Any], message: str, precision: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = copy_of(checkpoint, tmp_path)
+    edit_config(folder, changes)
+    refused(folder, tmp_path, message, precision=precision)
+
+
+def refused(folder: Path, tmp_path: Path, message: str, **options: Any) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        export_checkpoint(str(folder), tmp_path / "out" / "artifact", verify=False, **options)
+    assert not list((tmp_path / "out").glob("*")), "nothing is left, hidden files included"
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_refused_files(checkpoint: Path, tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", tmp_path, "does not exist")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", tmp_path, "no config.json")
+    folder = copy_of(checkpoint, tmp_path)
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+
+    def with_tensor(name: str, tensor: torch.Tensor) -> None:
+        save_file(tensors | {name: tensor}, weights)
+
+    for precision in ("fp32", "int8"):
+        with_tensor("score.weight", tensors["score.weight"].double())
+        refused(folder, tmp_path, "score.weight is stored as F64", precision=precision)
+        with_tensor("score.weight", tensors["score.weight"].repeat(2, 1))
+        refused(folder, tmp_path, r"score.weight has shape \(2, 64\)", precision=precision)
+        with_tensor("transformer.wpe.weight", tensors["transformer.wpe.weight"] * torch.inf)
+        refused(folder, tmp_path, "not finite", precision=precision)
+        product = "transformer.h.1.mlp.c_fc.weight"
+        with_tensor(product, tensors[product].T.contiguous())
+        refused(folder, tmp_path, r"c_fc.weight has shape \(256, 64\)", precision=precision)
+    with_tensor("transformer.wte.weight", tensors["transformer.wte.weight"] * 1e5)
+    refused(folder, tmp_path, "fp16 ends at 65504", precision="fp16")
+    save_file({k: v for k, v in tensors.items() if k != "score.weight"}, weights)
+    refused(folder, tmp_path, "language model without a reward head")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    refused(folder, tmp_path, "cannot read the weights")
+    weights.unlink()
+    refused(folder, tmp_path, "has no model.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+    refused(folder, tmp_path, r"only as a pickle (.|\n)*hint: .*safe_serialization=True")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../x"}}')
+    refused(folder, tmp_path, "does not name files of its own folder")
+    (folder / "config.json").write_text("[")
+    refused(folder, tmp_path, "cannot read .*config.json")
+
+
+def test_refused_tokenizers(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path / "small", make_model(vocab_size=300), make_tokenizer(300))
+    tokenizer = make_tokenizer(300)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    refused(folder, tmp_path, "ids reach 300, but the model has embeddings for 300")
+    for file in folder.glob("*token*"):
+        file.unlink()
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    refused(folder, tmp_path, "has no tokenizer: neither")
+    (folder / "tokenizer.json").write_text("{}")
+    refused(folder, tmp_path, "no usable tokenizer")
+
+
+def test_refused_tokenizer_settings(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    folder = save_checkpoint(tmp_path / "checkpoint", make_model(), tokenizer)
+    settings = folder / "tokenizer_config.json"
+    plain = settings.read_text()
+    for change, message in (
+        ({"truncation_side": "left"}, "cuts texts on the left"),
+        ({"split_special_tokens": True}, "split_special_tokens"),
+        ({"pad_token": "a"}, "config.json's pad_token_id is 0, but the tokenizer pads with"),
+    ):
+        edit_config(folder, {"pad_token_id": 0})
+        settings.write_text(json.dumps(json.loads(plain) | change))
+        refused(folder, tmp_path, message)
+
+
+def test_names_that_are_no_hub_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("./missing", "/missing", "a/b/c", "~/missing"):
+        with pytest.raises(CheckpointError, match="does not exist"):
+            locate(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="owner/name is not a folder here"):
+        locate("owner/name")

@@ -1,0 +1,62 @@
+"""What is never overwritten, and which names an output may have."""
+
+import os
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from harmless_runtime.errors import OutputError
+from harmless_runtime.output.checks import check_output
+from harmless_runtime.output.paths import rejects_path
+from harmless_runtime.run import Existing
+from reading import names_in
+from runs import make_run
+
+
+def test_rejects_of_two_outputs_never_share_a_name() -> None:
+    names = ["a", "a.jsonl", "a.txt", "a.jsonl.gz", "b.c.jsonl"]
+    paths = {rejects_path(Path("folder", name)) for name in names}
+    assert len(paths) == len(names)
+    assert rejects_path(Path("folder/a.jsonl")) == Path("folder/a.rejects.jsonl")
+
+
+TAKEN = ["s.jsonl", "s.rejects.jsonl", "s.jsonl.partial", "s.jsonl.state"]
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_exists_is_left_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("precious")
+    out = tmp_path / "s.jsonl"
+    with pytest.raises(OutputError, match=r"already exists\nhint: `resume` .*, `overwrite` starts"):
+        check_output(make_run([], out))
+    for existing in ("overwrite", "resume"):
+        with pytest.raises(OutputError, match="is an input, and would be overwritten"):
+            check_output(make_run(["-", tmp_path / name], out, existing=existing))
+    assert names_in(tmp_path) == [name]
+    assert (tmp_path / name).read_text() == "precious"
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "target")
+    (tmp_path / "dangling.jsonl").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "partial.jsonl.partial").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    for name in ("link", "dangling", "partial", "fifo", "folder"):
+        with pytest.raises(OutputError, match="is not a regular file"):
+            check_output(make_run([], tmp_path / f"{name}.jsonl", existing="overwrite"))
+    assert (tmp_path / "target").read_text() == "precious"
+
+
+@pytest.mark.parametrize("existing", get_args(Existing))
+def test_names_that_no_output_may_have(existing: Existing, tmp_path: Path) -> None:
+    for name in ("", ".", "/"):
+        with pytest.raises(OutputError, match="is not the name of a file"):
+            check_output(make_run([], Path(name), existing=existing))
+    for suffix in (".partial", ".state", ".lock", ".tmp"):
+        with pytest.raises(OutputError, match=f"ends in {suffix}, which is reserved"):
+            check_output(make_run([], tmp_path / f"x.jsonl{suffix}", existing=existing))
+    with pytest.raises(OutputError, match=r"the folder .* does not exist"):
+        check_output(make_run([], tmp_path / "no/where", existing=existing))

@@ -1,0 +1,29 @@
+"""Read what a run wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harmless_runtime.output.paths import OutputPaths
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file, an object a line."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+def read_outputs(out: Path) -> tuple[bytes, bytes]:
+    """Read the scores of an output and its rejects, which are empty if there is no such file."""
+    rejects = OutputPaths(out).rejects.final
+    return out.read_bytes(), rejects.read_bytes() if rejects.exists() else b""
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Read every file of a folder by its name, except locks, which a killed run leaves behind."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {name: content for name, content in found.items() if not name.endswith(".lock")}
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the sorted names of the files in a folder."""
+    return sorted(path.name for path in folder.iterdir())

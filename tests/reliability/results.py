@@ -1,0 +1,16 @@
+"""What the long runs of kills, fuzzing and soaking leave: a file each in docs/results."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[2] / "docs/results"
+
+
+def write(name: str, figures: dict[str, Any]) -> None:
+    """Print the figures of a run, and write them with the date."""
+    result = {"date": datetime.now(UTC).date().isoformat(), **figures}
+    print(result)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")

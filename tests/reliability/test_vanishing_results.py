@@ -1,0 +1,88 @@
+"""Results that are changed, removed or replaced during a run are noticed."""
+
+from pathlib import Path
+
+import pytest
+from interrupted import COUNT, resume, score, stop_after, write_rows
+
+from harmless_runtime.errors import OutputError
+from harmless_runtime.model.engine import Engine
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.tally import Tally
+from runs import cpu_engine
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "rows.jsonl")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """The bundled model with windows of 60 lines."""
+    return cpu_engine(window_rows=60)
+
+
+def test_an_output_that_appears_at_the_end_costs_no_score(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    appeared: list[Path] = []
+
+    def appear(tally: Tally) -> None:
+        if tally.rows > 300 and not appeared:
+            out.write_text("precious")
+            appeared.append(out)
+
+    with pytest.raises(OutputError, match="has appeared during the run"):
+        score(rows, out, engine, on_progress=appear)
+    out.rename(tmp_path / "precious")
+    summary = resume(rows, out, engine)
+    assert summary.resumed == summary.tally, "nothing was done again"
+    assert len(out.read_bytes().splitlines()) == COUNT - 8
+
+
+def test_results_that_were_changed_are_not_resumed(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    stop_after(100, rows, out, engine)
+    partial = OutputPaths(out).scores.partial
+    partial.write_bytes(partial.read_bytes().replace(b'"score": ', b'"score":9', 1))
+    with pytest.raises(OutputError, match="has lost or changed some of its first"):
+        resume(rows, out, engine)
+
+
+@pytest.mark.parametrize("step", ["removed", "replaced"])
+def test_results_that_vanish_during_the_run_are_noticed(
+    step: str, rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    partial = OutputPaths(out).scores.partial
+
+    def vanish(tally: Tally) -> None:
+        if tally.rows > 300:
+            partial.unlink(missing_ok=True)
+            if step == "replaced":
+                partial.touch()
+
+    with pytest.raises(OutputError, match="was removed or replaced during the run"):
+        score(rows, out, engine, on_progress=vanish)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"less"])
+def test_complete_results_that_vanish_before_the_renaming_are_noticed(
+    content: bytes | None, rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    partial = OutputPaths(out).scores.partial
+    with pytest.raises(OutputError, match="has appeared"):
+        score(rows, out, engine, on_progress=lambda _: out.touch())
+    out.unlink()
+    partial.unlink()
+    if content is not None:
+        partial.write_bytes(content)
+    with pytest.raises(OutputError, match="has lost some of its"):
+        resume(rows, out, engine)
+    assert not out.exists()
