@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 
 from harmless_export import export_checkpoint
 from harmless_export.parity import LIMITS
-from harmless_runtime.config import Precision
+from harmless_runtime.choices import Precision
 from harmless_runtime.model.artifact import is_artifact
 from latency import exact_pair
 from suite.competitors import Setting, harmless_artifact

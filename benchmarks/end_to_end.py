@@ -12,7 +12,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harmless_runtime.config import Provider, make_config
+from harmless_runtime.choices import Provider
+from harmless_runtime.config import make_config
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.rows.lines import score_line
 from harmless_runtime.rows.prompt import question_and_answer

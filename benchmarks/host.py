@@ -21,7 +21,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.config import Provider
+from harmless_runtime.choices import Provider
 from harmless_runtime.model.artifact import open_artifact
 from harmless_runtime.model.batches import plan_limits
 from harmless_runtime.model.engine import Engine

@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harmless_runtime.config import Precision, make_config
+from harmless_runtime.choices import Precision
+from harmless_runtime.config import make_config
 from harmless_runtime.model.artifact import open_artifact
 from harmless_runtime.model.batches import Limits, plan_limits
 from harmless_runtime.model.cores import usable_cores

@@ -1,4 +1,4 @@
-"""Small real GPT-2 reward checkpoints with random weights, large enough that errors show."""
+"""Make small GPT-2 reward checkpoints with random weights, large enough that errors show."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def make_tokenizer(vocab_size: int = 600) -> GPT2TokenizerFast:
 def make_model(
     seed: int = 0, outliers: float = 0.0, **config: Any
 ) -> GPT2ForSequenceClassification:
-    """Build a model whose every weight, LayerNorms and biases included, is random.
+    """Build a model in which all weights are random, LayerNorms and biases included.
 
     Args:
         seed: of the weights.
@@ -53,7 +53,7 @@ def make_model(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
-                # Products keep the size of what they get, so that every layer counts.
+                # The products keep the size of their inputs, so that every layer matters.
                 parameter.normal_(0, 1.0 if "score" in name else 1.5 / parameter.shape[0] ** 0.5)
             elif name.endswith("weight"):
                 parameter.normal_(1, 0.3)

@@ -8,7 +8,7 @@ from harmless_runtime.output.paths import OutputPaths
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file, an object a line."""
+    """Read a JSONL file with one object on each line."""
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 

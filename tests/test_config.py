@@ -1,11 +1,12 @@
-"""Configuration: what is accepted, and what is refused with key, value and what is allowed."""
+"""Configurations that are accepted, and those that are refused with key, value and range."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harmless_runtime.config import DEFAULT_MODEL, load_config, make_config
+from harmless_runtime.choices import DEFAULT_MODEL
+from harmless_runtime.config import load_config, make_config
 from harmless_runtime.errors import ConfigError
 
 SPECIFICATION = """\

@@ -40,7 +40,7 @@ def test_overflowing_scores_are_rejected_not_written(tmp_path: Path) -> None:
     model = make_model()
     token, token_id = "Q", make_tokenizer().convert_tokens_to_ids("Q")
     with torch.no_grad():
-        # Their sum passes 65504 for one token only, and fp16 ends there.
+        # Their sum exceeds 65504, where fp16 ends, for this token only.
         model.transformer.wte.weight[token_id, 0] = 60_000
         model.transformer.wpe.weight[:, 0] = 10_000
     folder = save_checkpoint(tmp_path / "checkpoint", model)

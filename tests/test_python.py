@@ -1,4 +1,4 @@
-"""The Python interface against PyTorch, and what it refuses."""
+"""The Python interface, compared with PyTorch, and the items that it refuses."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

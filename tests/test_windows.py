@@ -47,7 +47,7 @@ def test_windows_hold_every_line_in_order_within_limits(
 
 
 def test_windows_are_cut_equally_from_any_cut_on(artifact: Artifact) -> None:
-    # What a resumed run relies on: only the lines since the last cut matter.
+    # A resumed run relies on this: only the lines since the last cut matter.
     rng = np.random.default_rng(0)
     lines = [
         Line("f", n, b'{"instruction": "a", "output": "%b"}' % (b"word " * rng.integers(0, 60)))
@@ -80,7 +80,7 @@ def test_reading_ahead_passes_on_windows_and_errors(artifact: Artifact) -> None:
 
 
 def test_an_abandoned_reader_ends(artifact: Artifact) -> None:
-    # An interpreter that exits while the thread tokenises would abort.
+    # The interpreter would abort if it exited while the thread tokenises.
     endless = (Line("f", 0, b'{"instruction": "a", "output": "b"}') for _ in itertools.count())
     limits = Limits(100, 10**9, window_rows=1000)
     with ReadAhead(endless, PairTokenizer(artifact.tokenizer, 1024), limits) as windows:

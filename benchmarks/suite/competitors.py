@@ -18,7 +18,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from harmless_export import export_checkpoint
 from harmless_export.tokenizer import load_tokenizer
-from harmless_runtime.config import Precision, Provider, make_config
+from harmless_runtime.choices import Precision, Provider
+from harmless_runtime.config import make_config
 from harmless_runtime.model.artifact import is_artifact, open_artifact
 from harmless_runtime.model.batches import pad, plan_batches, plan_limits
 from harmless_runtime.model.engine import Engine

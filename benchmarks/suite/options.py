@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_args
 
-from harmless_runtime.config import Precision, Provider
+from harmless_runtime.choices import Precision, Provider
 from suite.competitors import COMPETITORS, TRUTH
 from suite.workload import SIZES
 

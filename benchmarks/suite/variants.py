@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from harmless_export import graph
 from harmless_export.graph import GraphBuilder
 from harmless_export.nodes import CONTRIB, Nodes
-from harmless_runtime.config import Provider, make_config
+from harmless_runtime.choices import Provider
+from harmless_runtime.config import make_config
 from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.batches import plan_limits
 from harmless_runtime.model.engine import Engine

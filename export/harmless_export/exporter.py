@@ -21,7 +21,7 @@ from harmless_export.tokenizer import load_tokenizer
 from harmless_export.verify import record_parity
 from harmless_export.weights import Weights, check_weights
 from harmless_runtime import __version__
-from harmless_runtime.config import Precision
+from harmless_runtime.choices import Precision
 from harmless_runtime.errors import CheckpointError, ConfigError, OutputError, SessionError
 from harmless_runtime.model.artifact import (
     FORMAT_VERSION,

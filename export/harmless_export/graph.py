@@ -17,7 +17,7 @@ from harmless_export.int8 import int8_product
 from harmless_export.nodes import CONTRIB, Nodes
 from harmless_export.quantize import NOT_QUANTIZED, Quantized
 from harmless_export.weights import Weights, check_weights
-from harmless_runtime.config import Precision
+from harmless_runtime.choices import Precision
 
 OPSET = 18
 IR_VERSION = 9  # every onnxruntime from 1.16 on reads it

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
 from harmless_export.weights import Weights
-from harmless_runtime.config import Precision
+from harmless_runtime.choices import Precision
 from harmless_runtime.errors import CheckpointError
 
 CONTRIB = "com.microsoft"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harmless_export.checkpoint import read_config
 from harmless_export.tokenizer import load_tokenizer, refuse_kernels
-from harmless_runtime.config import Provider
+from harmless_runtime.choices import Provider
 from harmless_runtime.errors import SessionError
 from harmless_runtime.model.artifact import Artifact
 

@@ -8,7 +8,7 @@ import msgspec
 from harmless_export.checkpoint import Checkpoint, locate
 from harmless_export.parity import LIMITS, compare, parity_pairs
 from harmless_export.reference import optimum_obstacle, optimum_scores, pytorch_scores
-from harmless_runtime.config import ProviderChoice
+from harmless_runtime.choices import ProviderChoice
 from harmless_runtime.errors import CheckpointError, ParityError, SessionError
 from harmless_runtime.model.artifact import (
     Artifact,

@@ -7,17 +7,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harmless_runtime.choices import DEFAULT_MODEL, PrecisionChoice, ProviderChoice
 from harmless_runtime.errors import ConfigError, one_line
 
-DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
 LINE_BYTES = 4 * 2**20
-
-Provider = Literal["cuda", "cpu"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-# What a person may ask for. `auto` leaves the choice to this package.
-ProviderChoice = Literal["auto", Provider]
-PrecisionChoice = Literal["auto", Precision]
-
 # The errors of PyYAML, and those that its conversions of a value raise.
 _YAML_ERRORS = (
     yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError,

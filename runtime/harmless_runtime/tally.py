@@ -3,7 +3,7 @@
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from harmless_runtime.config import Precision, Provider
+from harmless_runtime.choices import Precision, Provider
 
 
 @dataclass(frozen=True)

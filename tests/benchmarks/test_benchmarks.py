@@ -63,7 +63,7 @@ def test_rows_of_both_kinds(tmp_path: Path) -> None:
     rows = workload.load_rows(str(path), 4)
     assert "".join(rows[0].pair) == chosen
     assert rows[1].pair == ("\n\nHuman: Hi\n\nAssistant:", "Yes?")
-    # The file has two rows: the others are made of their parts.
+    # The file has two rows, so the other two are made of parts of these.
     assert len(set(rows)) == 4
     assert {row.instruction for row in rows} == {row.instruction for row in rows[:2]}
     assert workload.load_rows(str(path), 1, join=2)[0].output == " Where?Yes?"
@@ -103,7 +103,7 @@ def test_a_measurement_has_figures_or_says_why_not() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["throughput", "latency", "compare"])
 def test_a_benchmark_from_end_to_end(script: str, tmp_path: Path) -> None:
-    # Optimum's own export cannot do without the pad token's id.
+    # Optimum's own export needs the id of the pad token.
     checkpoint = save_checkpoint(tmp_path / "checkpoint", make_model(pad_token_id=0))
     names = ["compile-fp32", "optimum", "harmless-fp32", "harmless-int8"]
     command: list[str | Path] = [sys.executable, f"benchmarks/{script}.py", "--model", checkpoint]
@@ -129,7 +129,7 @@ def test_a_benchmark_from_end_to_end(script: str, tmp_path: Path) -> None:
 
 
 def pair(number: int) -> str:
-    """A line like hh-rlhf's, of random words."""
+    """Return a line of random words, in the format of hh-rlhf."""
     texts = [workload.generated_text(random.Random(2 * number + i), 60) for i in range(2)]
     values = zip(("chosen", "rejected"), texts, strict=True)
     return json.dumps({k: f"\n\nHuman: Hi {number}\n\nAssistant: {v}" for k, v in values}) + "\n"

@@ -1,4 +1,4 @@
-"""`harmless demo` as a user runs it, and the files that the project ships."""
+"""`harmless demo`, and the files that come with the package."""
 
 import json
 from pathlib import Path

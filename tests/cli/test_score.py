@@ -151,7 +151,7 @@ def test_an_interrupt_leaves_no_output(artifact: Artifact, tmp_path: Path) -> No
     wait_for(tmp_path / "o.partial")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    # Standard input is still open: the blocked read must not keep the process.
+    # Standard input is still open. The blocked read must not keep the process alive.
     assert process.wait(timeout=20) == 130
     assert b"interrupted" in process.stderr.read()
     assert not (tmp_path / "o").exists()

@@ -1,4 +1,4 @@
-"""What the export refuses, and that a refusal or an interruption leaves nothing behind."""
+"""Checkpoints that the export refuses. A refusal leaves nothing behind."""
 
 import json
 from pathlib import Path

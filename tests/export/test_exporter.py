@@ -1,4 +1,4 @@
-"""Artifacts appear whole or not at all, and their parity is held."""
+"""Artifacts appear whole or not at all, and only if they pass the parity limit."""
 
 import os
 import signal

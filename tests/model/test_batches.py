@@ -1,4 +1,4 @@
-"""Batches and windows: every row once, budgets held, order restored."""
+"""Batches: every row is in one, limits are kept, and little is padded."""
 
 import gzip
 import itertools
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from checkpoints import SHARED
-from harmless_runtime.config import Provider
+from harmless_runtime.choices import Provider
 from harmless_runtime.model.batches import Batch, Limits, pad, plan_batches, plan_limits
 
 HH_ROWS = SHARED / "data/hh_harmless_base_test.jsonl.gz"
@@ -48,7 +48,7 @@ def test_batches_partition_the_rows_within_the_budget(
 
 
 def cheapest(lengths: list[int], limits: Limits) -> int:
-    """What the best cuts of sorted rows cost, in tokens: dynamic programming from the last row."""
+    """Return the cost of the best cuts, in tokens, by dynamic programming from the last row."""
     multiple = limits.length_multiple
     padded = sorted((-(-length // multiple) * multiple for length in lengths), reverse=True)
     least = [0] * (len(padded) + 1)
@@ -65,7 +65,7 @@ def test_cuts_cost_little_more_than_the_cheapest(provider: Provider, rows: int) 
     rng = np.random.default_rng(rows)
     limits = plan_limits(provider, 774_000_000, 8, 1024)
     for _ in range(3):
-        # About as hh-rlhf's rows: mean 170, half of them above 136.
+        # Lengths like those of hh-rlhf's rows: mean 170, median 136.
         lengths = rng.lognormal(np.log(136), 0.7, rows).clip(1, 1024).astype(int).tolist()
         batches = plan_batches(lengths, limits)
         cost = sum(batch.tokens for batch in batches) + limits.batch_cost * len(batches)

@@ -1,4 +1,4 @@
-"""How many processor cores a session takes."""
+"""The number of processor cores that a session uses."""
 
 import math
 import subprocess

@@ -1,4 +1,4 @@
-"""What is said when CUDA cannot be used, and which libraries are found."""
+"""Errors of CUDA get a cause and a hint, and NVIDIA's libraries are found."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from harmless_runtime.model import cuda
 from harmless_runtime.model.cuda import explain
 
 FOR_CUDA_12 = "pip install 'onnxruntime-gpu[cuda,cudnn]==1.26.0' nvidia-cublas-cu12"
-# Texts that onnxruntime-gpu 1.31.1 gave.
+# Error texts of onnxruntime-gpu 1.31.1, and a part of what they are translated to.
 ERRORS = [
     (
         "libcublasLt.so.13: cannot open shared object file: No such file or directory",
@@ -52,7 +52,7 @@ def test_an_error_is_turned_into_a_cause_and_a_remedy(error: str, said: str) -> 
 
 
 class Driver:
-    """A driver's library that tells one version, or none."""
+    """A driver's library that reports one version, or 0 for none."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -103,7 +103,7 @@ def compile_library(path: Path, source: str, *libraries: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="not run: there is no C compiler")
 def test_nvidias_packages_are_found_in_another_folder(tmp_path: Path) -> None:
-    """The real loader, and libraries that need each other as onnxruntime's need CUDA's."""
+    """Load real libraries that need each other, as onnxruntime's need CUDA's."""
     site = tmp_path / "site/nvidia"
     inner, outer = site / "cu13/lib/libfake_inner.so.1", site / "cublas/lib/libfake_outer.so.1"
     provider = tmp_path / "capi/libprovider.so"

@@ -1,4 +1,4 @@
-"""Which execution provider is chosen, and what is said about it."""
+"""Which execution provider is chosen, and what is logged about it."""
 
 import ctypes
 import logging
@@ -24,7 +24,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What onnxruntime without CUDA says, with whichever the tests run."""
+    """An onnxruntime without CUDA, whichever build is installed."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
 
 
@@ -66,7 +66,7 @@ def test_two_builds_of_onnxruntime_are_named(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("cuda_build")
 def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     load = ctypes.CDLL
-    # The loader's own error, on machines that have one too.
+    # The loader gives its own error, even if the machine has a driver.
     monkeypatch.setattr("ctypes.CDLL", lambda name: load(name + ".no"))
     with pytest.raises(SessionError, match=r"NVIDIA driver is missing \(libcuda.so.1.no cannot"):
         choose_provider("cuda", "auto")

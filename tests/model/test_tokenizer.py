@@ -1,4 +1,4 @@
-"""Prompt and token ids against the Hugging Face tokenizer, called as the original calls it."""
+"""Prompts and token ids, compared with those of the Hugging Face tokenizer."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from harmless_runtime.errors import ArtifactError, ConfigError
 from harmless_runtime.model.tokenizer import PairTokenizer
 from harmless_runtime.rows.prompt import question_and_answer
 
-# Everything that UTF-8 can carry, and the texts that tokenizers treat in a special way.
+# Any text that UTF-8 can encode, and texts that tokenizers treat specially.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.sampled_from(
     ["<|endoftext|>", "a<|endoftext|>", " ", "\n\nHuman:", "\n\n", "", "'s", "  x", "́", "👩‍👩‍👧"]
 )

@@ -18,7 +18,7 @@ from harmless_runtime.model.session import Session, Target
 from harmless_runtime.model.trial import try_runner
 from runners import ChangedRunner, Ids, Rewards
 
-# What onnxruntime-gpu 1.31.1 says on a B200.
+# The error of onnxruntime-gpu 1.31.1 on a B200.
 NO_KERNELS = (
     "Non-zero status code returned while running Gather node. Status Message: CUDA error "
     "cudaErrorNoKernelImageForDevice:no kernel image is available for execution on the device"
@@ -27,7 +27,7 @@ NO_KERNELS = (
 
 @pytest.fixture
 def verified(artifact: Artifact, checkpoint: Path, tmp_path: Path) -> Artifact:
-    """The artifact with a reference, in a folder of its own."""
+    """A copy of the artifact that was verified, and so has a reference text."""
     folder = tmp_path / "verified"
     folder.mkdir()
     for file in artifact.folder.iterdir():
@@ -88,7 +88,7 @@ def test_a_trial_takes_no_more_rows_than_there_is_room_for(
     longest = len(reference.ids)
     assert shapes == [(1, 1), (1, 5), (1, longest), (2, longest)]
     assert artifact.manifest.reference is None
-    try_runner(Session(artifact, Target("cpu"), 1024), artifact, 0)  # which has no text to compare
+    try_runner(Session(artifact, Target("cpu"), 1024), artifact, 0)  # it has no reference text
     assert not caplog.records, "a text that was cut is not compared"
 
 

@@ -1,4 +1,4 @@
-"""What is never overwritten, and which names an output may have."""
+"""Files that are never overwritten, and names that an output may have."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run leaves: complete results, or partial ones that can be resumed; and no other run's."""
+"""A run leaves complete results, or partial ones that can be resumed, and no other run's."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from runs import make_run
 
 
 def write(output: Output, *numbers: int) -> None:
-    """Write windows of one line each."""
+    """Write one window for each number, with one line."""
     for n in numbers:
         output.write(b"%d\n" % n, b"", [Line("f", n, b"row %d" % n)], {"rows": n})
 

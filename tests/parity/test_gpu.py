@@ -27,7 +27,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with the head size of GPT-2, for which the attention kernels are made."""
+    """A checkpoint with GPT-2's head size, because the attention kernels are made for it."""
     folder = tmp_path_factory.mktemp("wide")
     return save_checkpoint(folder, make_model(n_embd=256, n_head=4))
 
@@ -90,7 +90,7 @@ def test_cuda_graphs(wide: Path, tmp_path: Path) -> None:
     artifact = export(wide, tmp_path / "a", "fp16")
     engine = build_engine(artifact, Target("cuda"))
     replayed = build_engine(artifact, Target("cuda", graph_tokens=4096))
-    # With small batches shapes come again, and their graphs are replayed.
+    # Small batches repeat their shapes, so that graphs are replayed.
     replayed = with_limits(replayed, batch_tokens=2048)
     for _ in range(4):
         run_both_ways(engine, replayed)

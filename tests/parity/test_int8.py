@@ -68,7 +68,7 @@ def test_integer_products_are_exact(rows: int, kind: str) -> None:
     activations[0] = 255
     exact = (activations.astype(np.int64) - 128) @ int8.values.astype(np.int64)
     np.testing.assert_array_equal(integer_product(activations, int8.values), exact)
-    # A single row takes another kernel.
+    # A single row is multiplied by another kernel.
     np.testing.assert_array_equal(integer_product(activations[:1], int8.values), exact[:1])
     # With VNNI nothing overflows, so the condition for other processors is checked as well.
     sizes = np.abs(int8.values.astype(int))

@@ -1,4 +1,4 @@
-"""The exported graph against GPT2ForSequenceClassification in PyTorch fp32."""
+"""The exported graph, compared with GPT2ForSequenceClassification in PyTorch fp32."""
 
 import sys
 from pathlib import Path

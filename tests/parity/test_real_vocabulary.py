@@ -1,4 +1,4 @@
-"""A GPT-2 of the smallest real size, with the real vocabulary, on real text: minutes of work."""
+"""A GPT-2 of the smallest real size, with the real vocabulary, on real text. It takes minutes."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ PAIRS = SHARED / "data/hh_harmless_base_test.jsonl.gz"
 
 
 def real_rows(count: int) -> list[dict[str, str]]:
-    """The first conversations of hh-rlhf, everything before the last answer as instruction."""
+    """Return the first conversations of hh-rlhf. All before the last answer is the instruction."""
     rows = []
     with gzip.open(PAIRS, "rt", encoding="utf-8") as file:
         for number, line in zip(range(count), file, strict=False):
@@ -33,7 +33,7 @@ def real_rows(count: int) -> list[dict[str, str]]:
 def test_export_and_score_equal_pytorch_on_real_rows(tmp_path: Path, harmless: Harmless) -> None:
     model = make_model(vocab_size=50257, n_embd=768, n_layer=12, n_head=12)
     with torch.no_grad():
-        # Scores that spread by about 1, as a reward model's do: rounding scales with them.
+        # The scores spread by about 1, as a reward model's do. Rounding grows with the scores.
         model.score.weight /= 8
     tokenizer = AutoTokenizer.from_pretrained(VOCABULARY)
     checkpoint = save_checkpoint(tmp_path / "checkpoint", model, tokenizer)

@@ -1,4 +1,4 @@
-"""Try random rows, configurations, artifacts and states. Each is accepted or refused, and no more.
+"""Try random rows, configurations, artifacts and states. Each has to be accepted or refused.
 
     python tests/reliability/fuzz.py --examples 2000
 
@@ -47,7 +47,7 @@ LINES = (
     | st.binary(max_size=60)
 ).map(lambda line: line.replace(b"\n", b" "))
 
-# How often each outcome came, by check.
+# How often each outcome occurred.
 outcomes: Counter[str] = Counter()
 
 
@@ -100,7 +100,7 @@ CONFIGS = (
 
 @given(CONFIGS)
 def check_config(content: bytes) -> None:
-    """A configuration is accepted, or refused in a sentence."""
+    """Check that a configuration is accepted, or refused with a sentence."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "c.yaml")
         path.write_bytes(content)
@@ -114,7 +114,7 @@ def check_config(content: bytes) -> None:
 
 
 def mutate(value: Any, data: st.DataObject) -> Any:
-    """Change one value somewhere inside, remove it, or add one."""
+    """Change, remove or repeat one value somewhere inside."""
     value = copy.deepcopy(value)
     inner = value
     while isinstance(inner, dict | list) and inner:
@@ -135,7 +135,10 @@ def mutate(value: Any, data: st.DataObject) -> Any:
 
 @given(st.data())
 def check_artifact(data: st.DataObject) -> None:
-    """A mutated manifest, tokenizer or graph, its hash made to agree, is loaded or refused."""
+    """Check that an artifact with a changed manifest or tokenizer is loaded or refused.
+
+    The hash in the manifest is made to agree.
+    """
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "artifact")
         shutil.copytree(bundled.MODEL, folder)
@@ -159,7 +162,7 @@ def check_artifact(data: st.DataObject) -> None:
 
 @cache
 def interrupted() -> tuple[Path, dict[str, bytes], bytes]:
-    """Rows, what an interrupted run of them left, and the scores of a run that was not."""
+    """Return rows, the files that an interrupted run of them left, and the complete scores."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     source, out, whole = (folder / name for name in ("rows", "out", "whole"))
@@ -181,7 +184,7 @@ def interrupted() -> tuple[Path, dict[str, bytes], bytes]:
 
 @given(st.data())
 def check_state(data: st.DataObject) -> None:
-    """A mutated state is resumed from to the right end, or refused."""
+    """Check that a changed state is refused, or resumed to the right scores."""
     source, left, whole = interrupted()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")

@@ -1,4 +1,4 @@
-"""What the long runs of kills, fuzzing and soaking leave: a file each in docs/results."""
+"""Write the results of the long runs (kill, fuzz, soak) to docs/results."""
 
 import json
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parents[2] / "docs/results"
 
 
 def write(name: str, figures: dict[str, Any]) -> None:
-    """Print the figures of a run, and write them with the date."""
+    """Print the figures of a run, and write them to a file with the date."""
     result = {"date": datetime.now(UTC).date().isoformat(), **figures}
     print(result)
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
     python tests/reliability/soak.py --rows 1000000
 
-Beside the flat memory it checks that every row has its line of output, in order.
+It also checks that every row has its line of output, in order.
 """
 
 import argparse
@@ -20,7 +20,7 @@ INTERVAL = 1.0
 
 
 def sample(pid: int) -> tuple[int, int]:
-    """Resident bytes and open descriptors of a process."""
+    """Return the resident bytes and the number of open descriptors of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     (resident,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
     return int(resident) * 1024, len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -188,7 +188,7 @@ def resume(folder: Path) -> None:
 
 
 def losses() -> Iterator[Callable[[Disk], None]]:
-    yield lambda _: None  # a kill: what the operating system has been given is there
+    yield lambda _: None  # a kill: the operating system still has everything that was written
     yield lambda watched: watched.cut_power(None)
     for seed in range(8):
         yield partial(Disk.cut_power, chance=random.Random(seed))

@@ -118,7 +118,7 @@ def test_a_disk_that_fails_can_be_resumed_from(
             else:
                 break
         assert os.strerror(number) in sentence
-        # The second fsync after a failed one succeeds, and says nothing of what was lost.
+        # A second fsync after a failed one would succeed, although data was lost.
         assert step != "sync" or failing.called_since == 0
         failures += 1
         if not out.exists() or OutputPaths(out).state.exists():

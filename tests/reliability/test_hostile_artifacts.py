@@ -69,7 +69,7 @@ def test_weights_come_from_the_artifacts_own_folder(tmp_path: Path) -> None:
         rewrite("model.onnx", model.SerializeToString())(folder)
         config = make_config({"model": str(folder), "provider": "cpu"})
         if location == "model.onnx.data":
-            load_engine(config)  # what is refused below is the place alone
+            load_engine(config)  # so the folders below are refused for the location alone
         else:
             with pytest.raises(HarmlessError, match=r"external|outside|directory|symbolic|link"):
                 load_engine(config)

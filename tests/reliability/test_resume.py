@@ -117,7 +117,7 @@ def test_damaged_states_are_refused(rows: Path, tmp_path: Path, engine: Engine) 
     paths.scores.partial.write_bytes(partial[:10])
     with pytest.raises(OutputError, match="has lost or changed some of its first"):
         resume(rows, out, engine)
-    # More than is claimed is what a crash leaves: cut off.
+    # Bytes beyond the claim, which a crash may leave, are cut off.
     paths.scores.partial.write_bytes(partial + b'{"id": 1, "sc')
     resume(rows, out, engine)
     score(rows, tmp_path / "whole.jsonl", engine)

@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
+from harmless_runtime.choices import DEFAULT_MODEL
 from harmless_runtime.cli.display import show_demo, show_summary
-from harmless_runtime.config import DEFAULT_MODEL
 from harmless_runtime.demo import run_demo
 
 

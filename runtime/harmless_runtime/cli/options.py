@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from harmless_runtime import config
+from harmless_runtime import choices
 
 Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT...", help="JSONL files; - is standard input.")
@@ -20,7 +20,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         help="Artifact folder, checkpoint folder, Hugging Face id, or demo.",
-        show_default=config.DEFAULT_MODEL,
+        show_default=choices.DEFAULT_MODEL,
     ),
 ]
 MaxLength = Annotated[
@@ -37,11 +37,11 @@ BatchSize = Annotated[
     ),
 ]
 Provider = Annotated[
-    config.ProviderChoice | None,
+    choices.ProviderChoice | None,
     typer.Option(help="Execution provider; auto takes CUDA if it works.", show_default="auto"),
 ]
 Precision = Annotated[
-    config.PrecisionChoice | None,
+    choices.PrecisionChoice | None,
     typer.Option(
         help="Precision to export a checkpoint in. An artifact keeps its own.",
         show_default="fp16 on CUDA, fp32 on CPU",
@@ -81,7 +81,7 @@ Details = Annotated[
 Checkpoint = Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")]
 ArtifactOut = Annotated[Path, typer.Option("--out", "-o", help="Artifact folder to make.")]
 ExportPrecision = Annotated[
-    config.Precision,
+    choices.Precision,
     typer.Option(
         help="Precision of weights and activations: fp16 or bf16 for GPUs, fp32 or int8 for CPUs."
     ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from harmless_runtime.config import Precision
+from harmless_runtime.choices import Precision
 from harmless_runtime.errors import ArtifactError
 
 FORMAT_VERSION = 1

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.config import LINE_BYTES, Provider
+from harmless_runtime.choices import Provider
+from harmless_runtime.config import LINE_BYTES
 
 # An interrupted run repeats at most a window or two, so windows are kept to about this long.
 WINDOW_SECONDS = 40

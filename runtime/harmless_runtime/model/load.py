@@ -4,7 +4,8 @@ import logging
 from dataclasses import replace
 from functools import cached_property
 
-from harmless_runtime.config import PrecisionChoice, ProviderChoice, ScorerConfig, make_config
+from harmless_runtime.choices import PrecisionChoice, ProviderChoice
+from harmless_runtime.config import ScorerConfig, make_config
 from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
 from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.batches import Limits, plan_limits

@@ -2,7 +2,7 @@
 
 import logging
 
-from harmless_runtime.config import PrecisionChoice, Provider, ProviderChoice
+from harmless_runtime.choices import PrecisionChoice, Provider, ProviderChoice
 from harmless_runtime.errors import SessionError
 from harmless_runtime.model.cuda import cuda_obstacle, has_driver
 

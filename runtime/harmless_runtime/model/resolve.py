@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime import __version__, bundled
-from harmless_runtime.config import Precision
+from harmless_runtime.choices import Precision
 from harmless_runtime.errors import ArtifactError, ConfigError
 from harmless_runtime.model.artifact import Artifact, is_artifact, open_artifact
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.config import Provider
+from harmless_runtime.choices import Provider
 
 
 class ShapeTimes:

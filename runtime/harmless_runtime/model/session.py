@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from harmless_runtime.config import Provider
+from harmless_runtime.choices import Provider
 from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError, one_line
 from harmless_runtime.model.artifact import WEIGHTS, Artifact
 from harmless_runtime.model.cores import usable_cores

@@ -1,0 +1,14 @@
+"""What a person may choose: the execution providers, the precisions, and the default model.
+
+This is apart from `config.py`, because `harmless --help` should not wait for pydantic.
+"""
+
+from typing import Literal
+
+DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
+
+Provider = Literal["cuda", "cpu"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+# `auto` leaves the choice to this package.
+ProviderChoice = Literal["auto", Provider]
+PrecisionChoice = Literal["auto", Precision]
