@@ -58,6 +58,10 @@ def test_every_way_to_score_gives_pytorchs_scores(
     with pytest.raises(OutputError, match="exists"):
         scorer.evaluate_to_file(rows, out)
     scorer.evaluate_to_file(str(rows), str(out), overwrite=True)
+    before = out.read_bytes()
+    with pytest.raises(ConfigError, match="overwrite and resume exclude each other"):
+        scorer.evaluate_to_file(rows, out, overwrite=True, resume=True)
+    assert out.read_bytes() == before
 
 
 def test_threads_may_share_a_scorer(scorer: Gpt2HarmlessScorer, truth: list[float]) -> None:

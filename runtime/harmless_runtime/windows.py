@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from harmless_runtime.model.batches import Limits
@@ -134,12 +133,7 @@ class ReadAhead:
                 raise item
             yield item
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._abandoned.set()
         while self._thread.is_alive() and not self._waiting_for_line.is_set():
             self._thread.join(0.02)
