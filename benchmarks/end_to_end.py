@@ -15,7 +15,7 @@ from pathlib import Path
 from harmless_runtime.choices import Provider
 from harmless_runtime.config import make_config
 from harmless_runtime.model.load import load_engine
-from harmless_runtime.rows.lines import score_line
+from harmless_runtime.rows.output_lines import score_line
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import Record, parse_line
 from harmless_runtime.rows.sources import find_source, read_lines

@@ -4,20 +4,46 @@ python benchmarks/report.py            # writes the tables into README.md and do
 python benchmarks/report.py --plots    # draws the plots as well (needs the benchmark extra)
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from suite.options import plain_parser
 from suite.plots import plot_latency, plot_throughput
-from suite.render import render_all
-from suite.results import ROOT, load
-from suite.sentences import reliability
-from suite.tables import export_table
+from suite.results import ROOT, Result, load
+from suite.sentences import end_to_end_line, footprint_line, reliability
+from suite.tables import (
+    ablations_table,
+    export_table,
+    host_table,
+    latency_table,
+    parity_table,
+    throughput_table,
+)
 
 README = ROOT / "README.md"
 RELIABILITY = ROOT / "docs/reliability.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
 EXPORT_BEGIN, EXPORT_END = "<!-- export: begin -->\n", "<!-- export: end -->\n"
 RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+
+
+# What renders the results of each kind, in the order of the README.
+RENDERERS: dict[str, Callable[[Path, Result], str]] = {
+    "throughput": throughput_table,
+    "latency": latency_table,
+    "parity": parity_table,
+    "ablations": ablations_table,
+    "end-to-end": end_to_end_line,
+    "host": host_table,
+    "footprint": footprint_line,
+}
+
+
+def render_all() -> str:
+    """Return the results of all kinds in Markdown."""
+    return "\n".join(
+        render(path, result) for kind, render in RENDERERS.items() for path, result in load(kind)
+    )
 
 
 def fill(path: Path, begin: str, text: str, end: str) -> None:

@@ -3,7 +3,7 @@
 import pickle
 import traceback
 
-from harmless_runtime.cli.terminal import settings_as_flags
+from harmless_runtime.cli.failures import settings_as_flags
 from harmless_runtime.errors import HarmlessError, OutOfMemoryError, one_line
 
 ERROR = OutOfMemoryError("there is no memory", "lower `batch_size`, or choose another `device`")
@@ -19,7 +19,7 @@ def test_python_shows_the_hint_below_the_message() -> None:
 
 
 def test_a_log_line_has_the_hint_in_brackets() -> None:
-    assert ERROR.with_hint == f"there is no memory ({ERROR.hint})"
+    assert ERROR.with_hint == ("there is no memory (lower batch_size, or choose another device)")
     assert HarmlessError("a fact").with_hint == "a fact"
 
 

@@ -210,7 +210,9 @@ def _optimum(setting: Setting, planned: bool, io_binding: bool) -> Competitor:
 
 FP32, BF16 = torch.float32, torch.bfloat16
 
-# The first is the truth that the others are compared with.
+# All ways to score, by name. A precision in the name (fp16, bf16, int8) sets the parity limit;
+# without one it is that of fp32. If a name begins with `harmless` or `optimum`, its export is made
+# before anything is measured. The first is the truth that the others are compared with.
 COMPETITORS: dict[str, Callable[[Setting], Competitor]] = {
     "pytorch-fp32-original": lambda s: _pytorch(s, FP32, planned=False),
     "pytorch-bf16-original": lambda s: _pytorch(s, BF16, planned=False),

@@ -22,8 +22,8 @@ class HarmlessError(Exception):
 
     @property
     def with_hint(self) -> str:
-        """The message, and the hint in brackets: for a log line."""
-        return f"{self} ({self.hint})" if self.hint else str(self)
+        """The message, and the hint in brackets without its backticks: for a log line."""
+        return f"{self} ({self.hint.replace('`', '')})" if self.hint else str(self)
 
 
 class ConfigError(HarmlessError):

@@ -11,9 +11,9 @@ import numpy as np
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine, ScoredBatch
-from harmless_runtime.output.fingerprint import fingerprint
+from harmless_runtime.output.fingerprint import run_fingerprint
 from harmless_runtime.output.writer import Output, open_output
-from harmless_runtime.rows.lines import reject_line, score_line
+from harmless_runtime.rows.output_lines import reject_line, score_line
 from harmless_runtime.rows.records import Reject
 from harmless_runtime.rows.sources import Line, read_lines
 from harmless_runtime.run import Run
@@ -49,7 +49,7 @@ def score_files(
     """
     start = time.perf_counter()
     with ExitStack() as stack:
-        output = stack.enter_context(open_output(run, fingerprint(run, engine.fingerprint)))
+        output = stack.enter_context(open_output(run, run_fingerprint(run, engine.fingerprint)))
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
         on_progress(resumed)
         if run.strict and resumed.rejected:

@@ -18,7 +18,6 @@ from checkpoints import make_model, save_checkpoint
 from harmless_export.parity import LIMITS
 from suite import plots, workload
 from suite.isolation import describe_machine, in_a_process
-from suite.render import RENDERERS, render_all
 from suite.results import RESULTS, load
 from suite.rounds import precision_of
 from suite.sentences import reliability
@@ -29,7 +28,7 @@ def test_the_readme_shows_the_results() -> None:
     _, _, rest = report.README.read_text().partition(report.BEGIN)
     shown, mark, _ = rest.partition(report.END)
     assert mark
-    assert shown == f"\n{render_all()}\n", "run python benchmarks/report.py"
+    assert shown == f"\n{report.render_all()}\n", "run python benchmarks/report.py"
     _, _, rest = report.README.read_text().partition(report.EXPORT_BEGIN)
     assert rest.startswith(f"\n{export_table()}\n"), "run python benchmarks/report.py"
     _, _, rest = report.RELIABILITY.read_text().partition(report.RESULTS_BEGIN)
@@ -124,7 +123,7 @@ def test_a_benchmark_from_end_to_end(script: str, tmp_path: Path) -> None:
         result = json.loads(path.read_text())
         assert [r["name"] for r in result["results"]] == names
         assert all(r["right"] for r in result["results"]), result
-        shown = RENDERERS[kind](RESULTS / path.name, result)
+        shown = report.RENDERERS[kind](RESULTS / path.name, result)
         assert all(f"| {name} |" in shown for name in names)
 
 

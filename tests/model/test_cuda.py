@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from harmless_runtime.model import cuda
-from harmless_runtime.model.cuda import explain
+from harmless_runtime.model.cuda import explain_cuda_error
 
 FOR_CUDA_12 = "pip install 'onnxruntime-gpu[cuda,cudnn]==1.26.0' nvidia-cublas-cu12"
 # Error texts of onnxruntime-gpu 1.31.1, and a part of what they are translated to.
@@ -48,7 +48,7 @@ ERRORS = [
 
 @pytest.mark.parametrize(("error", "said"), ERRORS)
 def test_an_error_is_turned_into_a_cause_and_a_remedy(error: str, said: str) -> None:
-    assert said in str(explain(error, 2))
+    assert said in str(explain_cuda_error(error, 2))
 
 
 class Driver:
@@ -74,7 +74,9 @@ def test_a_driver_that_is_too_old_gets_the_release_for_its_cuda(
 ) -> None:
     monkeypatch.setattr("ctypes.CDLL", Driver(number))
     monkeypatch.setattr(ort, "cuda_version", "13.0", raising=False)
-    said = explain("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime", 0)
+    said = explain_cuda_error(
+        "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime", 0
+    )
     assert said.cause == f"{name} for onnxruntime-gpu {ort.__version__} (for CUDA 13.0)"
     assert said.hint is not None
     assert FOR_CUDA_12 in said.hint

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmless_runtime.rows.lines import reject_line
+from harmless_runtime.rows.output_lines import reject_line
 from harmless_runtime.rows.records import Record, Reject, parse_line
 from harmless_runtime.rows.sources import Line
 

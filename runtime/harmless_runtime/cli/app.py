@@ -10,7 +10,7 @@ import typer
 
 from harmless_runtime import __version__
 from harmless_runtime.cli import options
-from harmless_runtime.cli.terminal import run_command, terminal
+from harmless_runtime.cli.failures import run_command, terminal
 
 app = typer.Typer(
     help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",

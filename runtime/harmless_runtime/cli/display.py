@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from harmless_runtime.cli.messages import say
+from harmless_runtime.cli.console import say
 from harmless_runtime.demo import DemoRow
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.rows.sources import Source

@@ -11,9 +11,9 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from harmless_runtime.cli.console import say, say_hint
 from harmless_runtime.cli.display import ScoringProgress, show_summary
-from harmless_runtime.cli.messages import say
-from harmless_runtime.cli.terminal import EXIT_REJECTS
+from harmless_runtime.cli.failures import EXIT_REJECTS
 from harmless_runtime.config import load_config
 from harmless_runtime.errors import ConfigError, OutputError
 from harmless_runtime.model.load import load_engine
@@ -104,6 +104,6 @@ def _say_how_to_resume(console: Console, asked: Run) -> None:
     if all(argument.isprintable() for argument in sys.argv):
         name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
         command = shlex.join(["harmless", name, "--resume", *arguments])
-        say(console, f"hint: continue with: {command}")
+        say_hint(console, f"continue with: {command}")
     else:
-        say(console, "hint: continue with the same command and --resume")
+        say_hint(console, "continue with the same command and --resume")

@@ -80,7 +80,7 @@ def cuda_obstacle(device: int) -> Obstacle | None:
         with no_warnings():
             ort.OrtValue.ortvalue_from_numpy(np.zeros(1, np.int64), "cuda", device)
     except Exception as error:  # ONNX Runtime raises RuntimeError and types of its own
-        return explain(str(error), device)
+        return explain_cuda_error(str(error), device)
     return None
 
 
@@ -142,7 +142,7 @@ def _in_nvidia_packages(library: str) -> Path | None:
     return None
 
 
-def explain(error: str, device: int) -> Obstacle:
+def explain_cuda_error(error: str, device: int) -> Obstacle:
     """Translate an error of ONNX Runtime or CUDA into a cause and a hint.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from harmless_runtime.errors import OutOfMemoryError, SessionError
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import pad
-from harmless_runtime.model.cuda import explain
+from harmless_runtime.model.cuda import explain_cuda_error
 from harmless_runtime.model.runner import Runner
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def try_runner(runner: Runner, artifact: Artifact, device: int) -> None:
             "raise `gpu_memory`, or choose another `device`",
         ) from error
     except SessionError as error:
-        obstacle = explain(str(error.__cause__), device)
+        obstacle = explain_cuda_error(str(error.__cause__), device)
         raise SessionError(f"{where}: {obstacle.cause}", obstacle.hint) from error
     runner.times.clear()  # the first run loads kernels, so its time says nothing about rows
     if not np.isfinite(rewards).all():

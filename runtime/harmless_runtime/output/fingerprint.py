@@ -13,7 +13,7 @@ from harmless_runtime.rows.sources import Line
 from harmless_runtime.run import Run
 
 
-def fingerprint(run: Run, engine: Mapping[str, Any]) -> dict[str, Any]:
+def run_fingerprint(run: Run, engine: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that decides the bytes of a run's output.
 
     Args:
@@ -24,7 +24,7 @@ def fingerprint(run: Run, engine: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "the input": [source.name for source in run.sources],
         **sizes,
-        **engine,
+        **engine,  # precision, provider, max_length and more: see Engine.fingerprint
         "details": run.details,
         "the release": __version__,
     }

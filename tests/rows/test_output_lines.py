@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmless_runtime.rows.lines import reject_line, score_line
+from harmless_runtime.rows.output_lines import reject_line, score_line
 from harmless_runtime.rows.records import Reject
 from harmless_runtime.rows.sources import Line
 

@@ -61,6 +61,11 @@ def say(console: Console, text: str) -> None:
     console.print(safe, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
+def say_hint(console: Console, text: str) -> None:
+    """Print what to do about the message before, on a line of its own."""
+    say(console, f"hint: {text}")
+
+
 class ConsoleHandler(logging.Handler):
     """Prints log records on lines of their own, above a progress bar if there is one."""
 

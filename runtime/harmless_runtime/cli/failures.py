@@ -34,7 +34,7 @@ def run_command(command: Callable[[], object]) -> None:
 @contextmanager
 def terminal() -> Iterator["Console"]:
     """Give a console on standard error, and turn exceptions into a message and an exit code."""
-    from harmless_runtime.cli.messages import make_console, say
+    from harmless_runtime.cli.console import make_console, say, say_hint
     from harmless_runtime.errors import ConfigError, HarmlessError
 
     console = make_console()
@@ -43,7 +43,7 @@ def terminal() -> Iterator["Console"]:
     except HarmlessError as error:
         say(console, f"error: {error}")
         if error.hint:
-            say(console, f"hint: {settings_as_flags(error.hint)}")
+            say_hint(console, settings_as_flags(error.hint))
         code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
         raise typer.Exit(code) from None
     except OSError as error:
