@@ -76,7 +76,10 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 def load_pairs(source: str, count: int) -> list[tuple[Row, Row]]:
     """Read the first `count` pairs of a file like hh-rlhf's: the chosen row, and the rejected."""
-    return [(_row(v, "chosen"), _row(v, "rejected")) for v in _read(source, count)]
+    values = _read(source, count)
+    if not all("chosen" in value and "rejected" in value for value in values):
+        raise SystemExit(f"{source} has lines without `chosen` and `rejected`")
+    return [(_row(value, "chosen"), _row(value, "rejected")) for value in values]
 
 
 def _read(source: str, count: int) -> list[dict[str, str]]:
@@ -124,6 +127,8 @@ def checkpoint(model: str, tokenizer: str | None, cache: Path) -> Path:
     if not model.startswith("random:"):
         return Path(model)
     size = model.removeprefix("random:")
+    if size.removesuffix("-outliers") not in SIZES:
+        raise SystemExit(f"there is no size {size}: choose one of {', '.join(SIZES)}")
     folder = cache / f"{size}-{Path(tokenizer).name if tokenizer else 'bytes'}"
     if not (folder / "model.safetensors").exists():
         part = folder.with_name(f"{folder.name}.partial")

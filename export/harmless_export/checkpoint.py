@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harmless_runtime.errors import CheckpointError
+from harmless_runtime.model.artifact import is_artifact
 
 # All files of the model and its tokenizer, and no file that can carry code.
 DOWNLOADED = ["*.safetensors", "*.json", "merges.txt"]
@@ -54,6 +55,8 @@ def locate(model: str, revision: str | None = None) -> Checkpoint:
                 f"revision is {revision}, but {model} is a folder",
                 "leave `revision` out, or name a Hugging Face id",
             )
+        if is_artifact(folder):
+            raise CheckpointError(f"{model} is an artifact already", "name a checkpoint")
         return Checkpoint(folder, model, None)
     # An id is `name` or `owner/name`. Anything else was meant as a path.
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:

@@ -131,8 +131,8 @@ def check_parity(artifact: Artifact, report: Parity) -> None:
         return
     precision = artifact.manifest.precision
     advice = {
-        "fp32": "do not use the artifact, because this is not rounding: report it with the "
-        "checkpoint",
+        "fp32": "this is not rounding: unless the checkpoint is another one, do not use the "
+        "artifact, and report it",
         "fp16": "the model may overflow in fp16: export in bf16 or fp32",
         "bf16": "export in fp16 or fp32",
         "int8": "this model loses too much in int8: export in fp32",

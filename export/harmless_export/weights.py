@@ -96,11 +96,11 @@ def _weight_files(folder: Path) -> list[Path]:
             "run code",
             "if you trust it, convert it: "
             "AutoModelForSequenceClassification.from_pretrained(DIR)"
-            ".save_pretrained(NEW_DIR, safe_serialization=True)",
+            ".save_pretrained(NEW_DIR, safe_serialization=True), and copy the tokenizer's files",
         )
     raise CheckpointError(
         f"{folder} has no {SINGLE}, and pickles are never downloaded",
-        "the hub often has a converted copy on a branch: set `revision` to refs/pr/1, for example",
+        "on the hub, a branch often has a converted copy: set `revision` to refs/pr/1, for example",
     )
 
 

@@ -34,6 +34,11 @@ class Run:
     details: bool = False
     commit_seconds: float = 5.0
 
+    @property
+    def reads_stdin(self) -> bool:
+        """Whether one of the inputs is standard input."""
+        return any(source.kind == "stdin" for source in self.sources)
+
 
 def existing_mode(*, overwrite: bool, resume: bool) -> Existing:
     """Turn the two switches that people set into one mode.

@@ -45,7 +45,7 @@ def test_bad_rows_are_set_aside(artifact: Artifact, tmp_path: Path, harmless: Ha
     out = tmp_path / "scores.jsonl"
     done = harmless("score", rows, "-o", out, "--model", artifact.folder)
     assert done.returncode == 3
-    assert "3 of the rows could not be scored: see " in done.stderr
+    assert "rows that could not be scored: 3, see " in done.stderr
     assert str(tmp_path / "scores.rejects.jsonl") in done.stderr
     assert [line["id"] for line in read_rows(out)] == ["x"] * 3
     rejects = read_rows(rejects_path(out))

@@ -1,9 +1,13 @@
 """Write the results of the long runs (kill, fuzz, soak) to docs/results."""
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+# The scripts that import this module run without pytest, which would find the tests' helpers.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 FOLDER = Path(__file__).parents[2] / "docs/results"
 

@@ -1,6 +1,7 @@
 """Run `harmless score`."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def run(console: Console, arguments: Arguments) -> None:
     show_summary(console, summary)
     if summary.tally.rejected:
         rejected = f"{summary.tally.rejected:,}"
-        say(console, f"{rejected} of the rows could not be scored: see {summary.rejects}")
+        say(console, f"rows that could not be scored: {rejected}, see {summary.rejects}")
         raise typer.Exit(EXIT_REJECTS)
 
 
@@ -98,12 +99,23 @@ def _say_how_to_resume(console: Console, asked: Run) -> None:
     except OutputError:  # the run's own error says it
         return
     if state is None:
-        say(console, "nothing was committed yet, so there is nothing to resume")
+        say(console, "no results are on the disk yet, so there is nothing to resume")
         return
-    say(console, f"the first {state.lines:,} lines are done and kept")
+    if state.lines:
+        say(console, f"the results of the first {state.lines:,} lines are on the disk")
+    again = "the same standard input and " if asked.reads_stdin else ""
     if all(argument.isprintable() for argument in sys.argv):
         name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
-        command = shlex.join(["harmless", name, "--resume", *arguments])
-        say_hint(console, f"continue with: {command}")
+        command = shlex.join([_own_name(), name, "--resume", *arguments])
+        say_hint(console, f"continue with {again}{command}")
     else:
-        say_hint(console, "continue with the same command and --resume")
+        say_hint(console, f"continue with {again}the same command and --resume")
+
+
+def _own_name() -> str:
+    """Return how a person calls this command: by its name, or by its path if it is not found."""
+    program = Path(sys.argv[0])
+    found = shutil.which("harmless")
+    if program.name != "harmless" or (found and Path(found).resolve() == program.resolve()):
+        return "harmless"
+    return str(program)

@@ -38,7 +38,7 @@ def choose_provider(
     if precision == "bf16":
         raise SessionError(
             "bf16 needs a GPU, because ONNX Runtime's CPU execution provider has no bf16 kernels",
-            "set `provider` to cuda, or export the checkpoint in fp32",
+            "run on a machine with a GPU, or export the checkpoint in fp32",
         )
     return "cpu"
 
@@ -51,8 +51,12 @@ def _cuda_works(requested: ProviderChoice, device: int) -> bool:
             logger.info("CUDA device %d was found", device)
         return True
     if requested == "cuda":
-        where = "" if has_driver() else "no NVIDIA GPU was found here, and "
-        raise SessionError(f"cannot run on CUDA: {where}{obstacle.cause}", obstacle.hint)
+        if has_driver():
+            raise SessionError(f"cannot run on CUDA: {obstacle.cause}", obstacle.hint)
+        raise SessionError(
+            f"cannot run on CUDA: no NVIDIA GPU was found here, and {obstacle.cause}",
+            f"set `provider` to cpu; with a GPU: {obstacle.hint}",
+        )
     if has_driver():
         logger.warning("running on the CPU, though this machine has an NVIDIA GPU: %s", obstacle)
     else:

@@ -80,8 +80,11 @@ def cached_export(
     try:
         from harmless_export import export_checkpoint
     except ImportError:
+        what = f"{checkpoint.name} is a checkpoint"
+        if checkpoint.folder is None:
+            what = f"there is no folder {checkpoint.name}; as a Hugging Face id it is a checkpoint"
         raise ConfigError(
-            f"{checkpoint.name} is a checkpoint, and this installation cannot export it",
+            f"{what}, and this installation cannot export one",
             "pip install '.[export]' in the project's folder; or run harmless export "
             f"{checkpoint.name} -o DIR on another machine, and set `model` to a copy of DIR",
         ) from None
