@@ -56,7 +56,9 @@ def main() -> None:
     parser.add_argument("pairs", type=Path, help="JSONL, gzipped, with chosen and rejected")
     parser.add_argument("out", type=Path, help="the checkpoint folder to write")
     parser.add_argument(
-        "--validate", action="store_true", help="hold out a part of the training pairs instead"
+        "--validate",
+        action="store_true",
+        help="evaluate on a part of the training pairs, and leave the held-out pairs unseen",
     )
     defaults = asdict(Recipe())
     for key, value in defaults.items():

@@ -9,7 +9,7 @@ from typing import Any
 from harmless_runtime.errors import CheckpointError
 from harmless_runtime.model.artifact import is_artifact
 
-# All files of the model and its tokenizer, and no file that can carry code.
+# All files of the model and its tokenizer, and neither a pickle nor a Python file.
 DOWNLOADED = ["*.safetensors", "*.json", "merges.txt"]
 
 

@@ -59,20 +59,23 @@ def export_checkpoint(
     Args:
         model: a Hugging Face id, or the folder of a checkpoint.
         out: the artifact folder to make.
-        precision: of the weights and activations. In `int8` these are the products' weights and
-            inputs, and all else is in fp32.
+        precision: the type of weights and activations. In `int8`, products are rounded, with their
+            inputs. The last layer's products after attention, and all else, are in fp32.
         revision: a branch, tag or commit of a Hugging Face id.
         max_length: most tokens of a row. By default, and at most, the model's positions.
-        verify: compare the scores of bundled texts with PyTorch fp32 before the folder appears.
+        verify: compare the scores of bundled texts with PyTorch fp32 before the folder appears. A
+            bf16 artifact is not verified if no GPU works here.
         parity_limit: the largest difference that passes, as a share of the scores' standard
             deviation. By default that of `parity.LIMITS`.
         force: replace an artifact that exists.
 
     Raises:
+        ArtifactError: the artifact that `force` would replace is damaged.
         CheckpointError: the checkpoint cannot be read, or cannot be represented exactly.
         ConfigError: `max_length` is out of range.
-        OutputError: `out` exists, or cannot be written.
+        OutputError: `out` holds something that may not be replaced, or cannot be written.
         ParityError: the largest difference exceeds the limit.
+        SessionError: ONNX Runtime or Optimum cannot run the artifact.
     """
     out = Path(out)
     _check_target(out, force)
@@ -129,12 +132,12 @@ def _complete(
     artifact: Artifact, checkpoint: Checkpoint, verify: bool, parity_limit: float | None
 ) -> None:
     """Verify the artifact, and write its manifest last, because that makes it an artifact."""
-    note = "not verified: exported with verify switched off"
+    note = "the artifact is not verified, because it was exported without verification"
     if verify:
         try:
             target = Target(choose_provider("auto", artifact.manifest.precision))
         except SessionError:  # bf16 without a GPU
-            note = "not verified here: bf16 needs a GPU (harmless verify DIR --provider cuda)"
+            note = "the artifact is not verified, because bf16 needs a GPU and none works here"
         else:
             record_parity(artifact, checkpoint, target, requested="auto", parity_limit=parity_limit)
             return
@@ -189,7 +192,7 @@ def _write_model(
 ) -> int:
     """Write the graph and its weights; return the number of weights.
 
-    One tensor at a time is in memory. In int8, the weights of all products are.
+    Large tensors are in memory one at a time. In int8, all rounded weights are in memory.
     """
     with Weights(checkpoint.folder) as weights:
         quantized = NOT_QUANTIZED
@@ -210,7 +213,7 @@ def _write_model(
 
 
 def _write_config(config: Gpt2Config, pad_token_id: int, folder: Path) -> None:
-    """Write a `config.json`, so that Hugging Face libraries can load the folder."""
+    """Write a `config.json`, so that Optimum loads the folder and transformers its tokenizer."""
     content = {
         "model_type": "gpt2",
         "architectures": ["GPT2ForSequenceClassification"],

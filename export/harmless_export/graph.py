@@ -1,8 +1,9 @@
 """Build the ONNX graph of a checkpoint, node by node, from fused operators.
 
 Stock exports of GPT2ForSequenceClassification leave the attention unfused, and ONNX Runtime's
-optimizer does not fuse it again. Built from the state dict, a layer is the attention, which in
-float16 and bfloat16 is a single operator, and two residual blocks that end in a LayerNorm.
+optimizer does not fuse it again. Here a layer is built from the weights: attention, a residual sum
+with a LayerNorm, the MLP, and another residual sum with a LayerNorm. In float16 and bfloat16 the
+attention is a single operator.
 
 The graph takes `input_ids` [batch_size, sequence_length] int64, padded on the right, and returns
 `logits` [batch_size, 1] float32. It needs no attention mask: under causal attention a pad position
@@ -42,7 +43,8 @@ def build_model(
             is in float32 then.
 
     Raises:
-        CheckpointError: a weight is missing, has another shape, or is too large for float16.
+        CheckpointError: a weight is missing or has another shape. A weight that is not finite, or
+            too large for float16, raises it here if it is small, and otherwise during the save.
     """
     check_weights(config, weights)
     nodes = Nodes(weights, precision, quantized.replaced)
@@ -55,7 +57,7 @@ class GraphBuilder:
     def __init__(self, config: Gpt2Config, nodes: Nodes, quantized: Quantized) -> None:
         self.config = config
         self.nodes = nodes
-        self.int8 = quantized.products
+        self.int8_weights = quantized.products
 
     def build(self, pad_token_id: int) -> ir.Model:
         """Add all parts, and return the model."""
@@ -121,7 +123,7 @@ class GraphBuilder:
         """Return (LayerNorm(s), s) with s as the residual stream after a layer.
 
         The LayerNorm is the next layer's first one. After the last layer it is the final one, in
-        float32, and x and s have one row a text.
+        float32, and both results have one row for each text.
         """
         name = f"transformer.h.{layer}"
         is_last = layer == self.config.n_layer - 1
@@ -151,12 +153,12 @@ class GraphBuilder:
         return logits
 
     def attention(self, x: ir.Value, name: str) -> ir.Value:
-        """Causal attention, up to its output projection: [batch_size, sequence_length, n_embd].
+        """Compute causal attention up to its output projection: [batch_size, length, n_embd].
 
-        In float16 and bfloat16 it is one operator, with one product for Q, K and V. On CUDA that
-        takes 9 kernels a layer, and MultiHeadAttention takes 13; it runs FlashAttention in both
-        types from compute capability 8.0 on. In float32 it is MultiHeadAttention, which both
-        providers run well, and which takes Q, K and V from int8 products too.
+        In float16 and bfloat16, the operator Attention computes the product for Q, K and V too. On
+        CUDA, Attention takes 9 kernels a layer, and MultiHeadAttention takes 13. Attention runs
+        FlashAttention in both types from compute capability 8.0 on. In float32 the operator is
+        MultiHeadAttention. Both providers run it well, and it takes Q, K and V from int8 products.
         """
         bias = self.nodes.weight(f"{name}.c_attn.bias")
         if self.nodes.is_float32:
@@ -174,7 +176,7 @@ class GraphBuilder:
         )
 
     def feed_forward(self, x: ir.Value, name: str) -> ir.Value:
-        """Both products of the MLP. The second one's bias is left to `add_and_norm`."""
+        """Compute both products of the MLP. The second one's bias is left to `add_and_norm`."""
         (x,) = self.product(x, f"{name}.c_fc")
         # FastGelu is the tanh form, which GPT-2 calls gelu_new. BiasGelu would be the erf form.
         x = self.nodes.op("FastGelu", [x, self.nodes.weight(f"{name}.c_fc.bias")], domain=CONTRIB)
@@ -184,8 +186,8 @@ class GraphBuilder:
     def product(self, x: ir.Value, name: str, parts: int = 1) -> list[ir.Value]:
         """Multiply x by a weight [k, n], and return the columns of the result in equal parts."""
         name = f"{name}.weight"
-        if name in self.int8:
-            return int8_product(self.nodes, x, self.int8[name], name, parts)
+        if name in self.int8_weights:
+            return int8_product(self.nodes, x, self.int8_weights[name], name, parts)
         width = self.nodes.weights.shape(name)[1] // parts
         columns = [slice(i * width, (i + 1) * width) for i in range(parts)]
         return [self.nodes.op("MatMul", [x, self.nodes.weight(name, own)]) for own in columns]
@@ -195,8 +197,8 @@ class GraphBuilder:
     ) -> tuple[ir.Value, ir.Value]:
         """Return (LayerNorm(s), s) with s = x + bias + residual.
 
-        CUDA has one kernel for it. In float32, which is mostly for CPUs, it is three operators,
-        because those are vectorised there and SkipLayerNormalization is not.
+        CUDA has one kernel for both steps: SkipLayerNormalization. In float32, which is mostly for
+        CPUs, three operators are used. CPUs run these vectorised, but not SkipLayerNormalization.
         """
         scale_and_shift = self.norm(norm, float32)
         epsilon = self.config.layer_norm_epsilon

@@ -93,7 +93,7 @@ def _cast(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:
     cast = tensor.to(dtype)
     if not torch.isfinite(cast).all():
         raise CheckpointError(
-            f"{name} reaches {tensor.abs().max():.6g}, but fp16 ends at 65504",
+            f"{name} reaches {tensor.abs().max():.6g}, but the largest fp16 number is 65504",
             "export in bf16 or fp32",
         )
     if dtype is torch.bfloat16:

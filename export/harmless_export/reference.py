@@ -55,9 +55,9 @@ def optimum_obstacle(provider: Provider) -> str | None:
     except ModuleNotFoundError:  # not even the package optimum itself is there
         found = False
     if not found:
-        return "it is not installed"
+        return "Optimum is not installed"
     if provider == "cuda" and not torch.cuda.is_available():
-        return "it needs a PyTorch with CUDA, and this one has none"
+        return "Optimum needs a PyTorch with CUDA, and this PyTorch has none"
     return None
 
 

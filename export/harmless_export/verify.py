@@ -35,7 +35,7 @@ def verify_artifact(
     """Measure an artifact's parity again, and store it in the artifact's `scorer.json`.
 
     Args:
-        artifact: an artifact folder, or one that is opened.
+        artifact: an artifact folder, or an opened artifact.
         checkpoint: where its checkpoint is, if not where the manifest says.
         provider: the execution provider.
         device: number of the CUDA device.
@@ -52,7 +52,7 @@ def verify_artifact(
     if not isinstance(artifact, Artifact):
         artifact = open_artifact(Path(artifact))
     manifest = artifact.manifest
-    # Asked before PyTorch scores, which takes minutes.
+    # The provider is chosen before PyTorch scores, which takes minutes.
     target = Target(choose_provider(provider, manifest.precision, device), device)
     try:
         source = locate(checkpoint or manifest.source, None if checkpoint else manifest.revision)
@@ -102,17 +102,17 @@ def record_parity(
             raise
         target = Target("cpu")
         engine = build_engine(unmeasured, target)
-    logger.info("scoring them with ONNX Runtime (%s)", target.provider)
+    logger.info("scoring %d texts with ONNX Runtime (%s)", len(pairs), target.provider)
     encoded = engine.tokenizer.encode(pairs)
     scores = {f"harmless ({target.provider})": engine.score(encoded)}
     del engine  # so that only one model is in memory at a time
     obstacle = optimum_obstacle(target.provider)
     if obstacle is None:
-        logger.info("scoring them with Optimum")
+        logger.info("scoring %d texts with Optimum", len(pairs))
         runner = f"optimum ({target.provider})"
         scores[runner] = optimum_scores(artifact, pairs, target.provider, target.device)
     else:
-        logger.warning("not scoring them with Optimum, because %s", obstacle)
+        logger.warning("the report has no column for Optimum, because %s", obstacle)
     limit = LIMITS[manifest.precision] if parity_limit is None else parity_limit
     reports = [compare(runner, truth, other, limit) for runner, other in scores.items()]
     for report in reports:

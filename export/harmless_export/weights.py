@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from harmless_export.checkpoint import Gpt2Config, read_json
 from harmless_runtime.errors import CheckpointError
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 STORED_AS = ("F32", "F16", "BF16")
 
 
@@ -46,7 +46,7 @@ class Weights:
         return tuple(self._file_of[name].get_slice(name).get_shape())
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise CheckpointError unless a float tensor of this shape is there. Reads none."""
+        """Raise CheckpointError unless a float tensor of this shape is there. No tensor is read."""
         if name not in self._file_of:
             why = (
                 "it is a language model without a reward head"
@@ -79,13 +79,13 @@ class Weights:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    if (folder / SINGLE).exists():
-        return [folder / SINGLE]
-    if (folder / INDEX).exists():
-        mapping = read_json(folder / INDEX).get("weight_map")
+    if (folder / WEIGHTS_FILE).exists():
+        return [folder / WEIGHTS_FILE]
+    if (folder / WEIGHTS_INDEX).exists():
+        mapping = read_json(folder / WEIGHTS_INDEX).get("weight_map")
         listed = list(mapping.values()) if isinstance(mapping, dict) else []
         if not listed or any(not isinstance(n, str) or Path(n).name != n for n in listed):
-            raise CheckpointError(f"{folder / INDEX} does not name files of its own folder")
+            raise CheckpointError(f"{folder / WEIGHTS_INDEX} does not name files of its own folder")
         names = sorted(set(listed))
         if missing := [n for n in names if not (folder / n).exists()]:
             raise CheckpointError(f"{folder} is incomplete: {', '.join(missing)} is missing")
@@ -99,13 +99,13 @@ def _weight_files(folder: Path) -> list[Path]:
             ".save_pretrained(NEW_DIR, safe_serialization=True), and copy the tokenizer's files",
         )
     raise CheckpointError(
-        f"{folder} has no {SINGLE}, and pickles are never downloaded",
+        f"{folder} has no {WEIGHTS_FILE}, and pickles are never downloaded",
         "on the hub, a branch often has a converted copy: set `revision` to refs/pr/1, for example",
     )
 
 
 def check_weights(config: Gpt2Config, weights: Weights) -> None:
-    """Raise CheckpointError unless every weight of the model is there, in its shape. Reads none."""
+    """Raise CheckpointError unless every weight of the model is there, in its shape."""
     width, inner = config.n_embd, config.n_inner
     shapes: dict[str, tuple[int, ...]] = {
         "transformer.wte.weight": (config.vocab_size, width),

@@ -1,4 +1,7 @@
-"""Turn rows into harmlessness scores with ONNX Runtime. Imports neither torch nor transformers."""
+"""Turn rows into harmlessness scores with ONNX Runtime.
+
+Scoring with an artifact needs neither torch nor transformers. Exporting a checkpoint needs both.
+"""
 
 import os
 from typing import TYPE_CHECKING

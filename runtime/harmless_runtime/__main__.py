@@ -1,4 +1,4 @@
-"""`python -m harmless_runtime`: the command `harmless`, where only the packages are at hand."""
+"""Run the command `harmless` as `python -m harmless_runtime`, if its script is not installed."""
 
 from harmless_runtime.cli.app import main
 

@@ -1,4 +1,4 @@
-"""What a person may choose: the execution providers, the precisions, and the default model.
+"""List what a person may choose: the execution providers, the precisions, the default model.
 
 This is apart from `config.py`, because `harmless --help` should not wait for pydantic.
 """

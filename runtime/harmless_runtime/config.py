@@ -24,7 +24,7 @@ class ScorerConfig(BaseModel):
     """How to score. `make_config` and `load_config` make it, and report what is wrong.
 
     Attributes:
-        name: the scorer, of which there is one.
+        name: the name of the scorer. Only `Gpt2HarmlessScorer` is allowed.
         model: `demo`, an artifact folder, or a checkpoint (a folder or a Hugging Face id).
         batch_size: bounds memory: a batch holds at most `batch_size * max_length` tokens, padding
             included, so short rows go many at a time. On a CPU a batch holds at most 512 tokens, or

@@ -1,7 +1,7 @@
-"""The errors that this project raises on purpose, as one small tree.
+"""Define the errors that this project raises on purpose.
 
-A message states a fact, with the values, in one sentence. A hint says what to do about it. It is
-kept apart, so that Python can show it as a note below the message, and the command on its own line.
+A message states a fact, with the values, in one sentence. A hint says what to do. The hint is kept
+apart from the message: Python shows it as a note, and the command shows it on its own line.
 """
 
 
@@ -43,15 +43,15 @@ class ParityError(HarmlessError):
 
 
 class SessionError(HarmlessError):
-    """ONNX Runtime does not have the execution provider that was asked for, or failed to run."""
+    """The model cannot run with the requested provider and precision, or a run of it failed."""
 
 
 class OutOfMemoryError(SessionError):
-    """The device's memory has no room for a batch. Smaller batches may fit."""
+    """The device's memory has no room for the weights, the buffers or a batch."""
 
 
 class InputError(HarmlessError):
-    """An input cannot be read, or a row cannot be scored although every row has to be."""
+    """An input cannot be read, or a row cannot be scored in a run that allows no rejects."""
 
 
 class OutputError(HarmlessError):

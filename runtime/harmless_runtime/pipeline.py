@@ -31,9 +31,9 @@ def score_files(
 ) -> Summary:
     """Score the inputs of a run into its output, a line for each row, in input order.
 
-    A line that cannot be scored goes to `output.paths.rejects_path(run.output)` instead. A run that
-    ends early can be continued with `existing="resume"`; the finished files are byte-identical to
-    those of an uninterrupted run.
+    A line that cannot be scored goes to the rejects file, which `rejects_path` names, unless the
+    run is strict. If a run ends early, `existing="resume"` continues it. The finished files are
+    byte-identical to those of an uninterrupted run.
 
     Args:
         run: what is asked for.
@@ -87,7 +87,7 @@ def _lines_left(output: Output, run: Run, line_bytes: int) -> Iterator[Line]:
     lines = read_lines(run.sources, line_bytes)
     if output.resumed is not None:
         logger.info(
-            "resuming: comparing the %s lines that are done with the input",
+            "resuming: checking that the input begins with the %s lines that are done",
             f"{output.resumed.lines:,}",
         )
         output.done.skip(lines, output.resumed)
@@ -97,7 +97,10 @@ def _lines_left(output: Output, run: Run, line_bytes: int) -> Iterator[Line]:
 
 
 class WriteBehind:
-    """Write each window in a thread while the next one is scored. At most one window waits."""
+    """Write each window in a thread while the next one is scored.
+
+    The thread has at most one window: `write` waits until the window before is written.
+    """
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -210,5 +213,5 @@ def raise_on_reject(windows: Iterable[Window]) -> Iterator[Window]:
 
 
 def refusal(reject: Reject) -> InputError:
-    """Return the error for a row that cannot be scored although every row has to be."""
+    """Return the error for a row that cannot be scored in a run that allows no rejects."""
     return InputError(f"{reject.line.source}, line {reject.line.number}: {reject.reason}")

@@ -17,14 +17,14 @@ class Run:
     Attributes:
         sources: the inputs. They are scored one after the other, and never written to.
         output: the file of scores. It appears under this name when all scores are there.
-        existing: what to do if the output exists, whole or in part. "refuse" raises an error,
-            "overwrite" starts again and replaces it, "resume" continues an interrupted run and
-            starts one if there is none.
+        existing: what to do if the output exists, whole or in part. "refuse" raises an error.
+            "overwrite" starts again and replaces the output. "resume" continues an interrupted
+            run, starts a run if none was interrupted, and raises an error if the output is whole.
         strict: raise an error at the first row that cannot be scored.
         details: add `tokens` and `truncated` to each line of scores.
-        commit_seconds: seconds between two commits. A crash costs at most the results since the
-            last commit, and the windows that it interrupts. `benchmarks/host.py` measures what
-            share of a run commits take.
+        commit_seconds: least seconds between two commits. A commit comes only after a window. A
+            crash costs the results since the last commit, and the windows that were under way.
+            `benchmarks/host.py` measures the share of the time that commits take.
     """
 
     sources: tuple[Source, ...]

@@ -1,4 +1,4 @@
-"""Score from Python: items, or files."""
+"""Score single items or whole files from Python."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ class Gpt2HarmlessScorer:
         config: the keys of the YAML file, all optional.
 
     Raises:
-        ConfigError, ArtifactError, CheckpointError, SessionError: as `load.load_engine`.
+        ConfigError, ArtifactError, CheckpointError, ParityError, OutputError, SessionError: as
+            `model.load.load_engine`.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
@@ -90,13 +91,15 @@ class Gpt2HarmlessScorer:
     ) -> str:
         """Score a JSONL file into another, as `harmless score` does, and return the latter's path.
 
-        Lines that cannot be scored go to a file `….rejects.jsonl` beside it.
+        Lines that cannot be scored go to a second file: `x.rejects.jsonl` for `x.jsonl`, and
+        `x.rejects` for any other name `x`.
 
         Args:
             path: the rows.
             output_file: the scores.
             overwrite: start again, and replace an output that exists.
-            resume: continue an interrupted call; start if there was none.
+            resume: continue an interrupted call. If no output exists, start a new one. A complete
+                output is an error.
 
         Raises:
             ConfigError: both `overwrite` and `resume` are set.

@@ -17,7 +17,8 @@ class Tally:
         tokens: tokens of the rows, without padding.
         computed_tokens: tokens that were run: padding included, and each set of equal rows once.
         padding: those of the computed tokens that were padding.
-        input_bytes: bytes of the input lines that are done, without line feeds.
+        input_bytes: bytes of the input lines that are done, without line feeds. A line that is too
+            long counts only what is kept of it.
     """
 
     rows: int = 0
@@ -44,7 +45,7 @@ class Summary:
     Attributes:
         tally: all that was done, by this run and by the one that it continued.
         resumed: the part of it that the earlier run had done.
-        seconds: from the start of this run to its last write.
+        seconds: from the start of this run to its last write, without loading the model.
         provider: the execution provider.
         precision: the artifact's precision.
         rejects: where the rejects are, if there are any.

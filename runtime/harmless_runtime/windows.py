@@ -103,14 +103,14 @@ class _Abandoned(BaseException):
 
 
 class ReadAhead:
-    """Give the windows of `read_windows`, with the next one made in a thread meanwhile.
+    """Yield the windows of `read_windows`, and make the next window in a thread meanwhile.
 
-    Used as a context manager. An error of the thread is raised where the next window is taken.
+    An error in the thread is raised when the next window is taken.
 
-    At the end of the block the thread is waited for, because an interpreter that exits while a
-    thread is in the tokenizer aborts. The exception is a thread that waits for a line: a read from
-    a terminal may take for ever, and must not keep an interrupted process alive. That is why the
-    thread is a daemon.
+    The end of the `with` block waits for the thread, because the interpreter aborts if it exits
+    while a thread is in the tokenizer. It does not wait for a thread that is reading a line: a read
+    from a terminal may take for ever, and must not keep an interrupted process alive. So the thread
+    is a daemon.
     """
 
     def __init__(self, lines: Iterable[Line], tokenizer: PairTokenizer, limits: Limits) -> None:

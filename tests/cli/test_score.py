@@ -123,7 +123,11 @@ def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Harmless) ->
     fails(1, "bf16 needs a GPU", bundled.ROWS, *out, "--model", "a/b", "--precision", "bf16")
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"{}"))
     fails(
-        1, "is compressed\nhint: decompress it: gzip -dc", tmp_path / "rows.jsonl.gz", *out, *model
+        1,
+        "is compressed\nhint: score it from standard input: gzip -dc",
+        tmp_path / "rows.jsonl.gz",
+        *out,
+        *model,
     )
     assert not (tmp_path / "o").exists()
 

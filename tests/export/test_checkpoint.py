@@ -91,7 +91,7 @@ def test_refused_files(checkpoint: Path, tmp_path: Path) -> None:
         with_tensor(product, tensors[product].T.contiguous())
         refused(folder, tmp_path, r"c_fc.weight has shape \(256, 64\)", precision=precision)
     with_tensor("transformer.wte.weight", tensors["transformer.wte.weight"] * 1e5)
-    refused(folder, tmp_path, "fp16 ends at 65504", precision="fp16")
+    refused(folder, tmp_path, "the largest fp16 number is 65504", precision="fp16")
     save_file({k: v for k, v in tensors.items() if k != "score.weight"}, weights)
     refused(folder, tmp_path, "language model without a reward head")
     weights.write_bytes(weights.read_bytes()[:1000])

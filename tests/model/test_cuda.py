@@ -32,7 +32,7 @@ ERRORS = [
     ("The device id 2 doesn't match any available GPUs", "there is no device 2"),
     (
         "CUDA error cudaErrorNoKernelImageForDevice:no kernel image is available for execution",
-        f"has no code for this GPU (the last release for CUDA 12 has: {FOR_CUDA_12})",
+        f"has no code for this GPU (the last release for CUDA 12 supports it: {FOR_CUDA_12})",
     ),
     (
         "BF16 Attention requires Ampere (sm_80)+ with BF16 support. This GPU (cc 7.5) is not",

@@ -99,7 +99,7 @@ def test_a_batch_without_room_is_halved_until_it_fits(
     np.testing.assert_allclose(scores, expected, atol=2e-4)
     assert sorted(i for batch in done for i in batch.rows) == list(range(300))
     assert max(batch.tokens for batch in done) <= 700
-    assert "out of memory with a batch of" in caplog.text
+    assert "memory has no room for a batch of" in caplog.text
     # The engine learns: only batches that were submitted before memory ran out fail.
     assert len(caplog.records) <= 6
     caplog.clear()

@@ -15,7 +15,7 @@ from processes import Harmless
 
 def test_sessions(artifact: Artifact, checkpoint: Path, tmp_path: Path) -> None:
     session = Session(artifact, Target("cpu"), 16)
-    with pytest.raises(SessionError, match="17 tokens exceeds 16"):
+    with pytest.raises(SessionError, match="a batch has 17 ids, but the session's buffers hold 16"):
         session.submit(np.ones((1, 17), np.int64)).result()
     with pytest.raises(SessionError, match="failed on"):
         session.submit(np.full((1, 2), 10**6)).result()

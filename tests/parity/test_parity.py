@@ -158,7 +158,9 @@ def test_a_gpu_that_cannot_run_an_artifact_leaves_it_to_the_cpu(
 def test_optimum_is_left_out_if_pytorch_has_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert optimum_obstacle("cpu") is None
-    assert optimum_obstacle("cuda") == "it needs a PyTorch with CUDA, and this one has none"
+    assert (
+        optimum_obstacle("cuda") == "Optimum needs a PyTorch with CUDA, and this PyTorch has none"
+    )
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert optimum_obstacle("cuda") is None
 
@@ -195,4 +197,4 @@ def test_without_optimum(
     monkeypatch.delitem(sys.modules, "optimum.onnxruntime", raising=False)
     artifact = export_checkpoint(str(checkpoint), tmp_path / "artifact")
     assert [report.runner for report in artifact.manifest.parity] == ["harmless (cpu)"]
-    assert "Optimum, because it is not installed" in caplog.text
+    assert "no column for Optimum, because Optimum is not installed" in caplog.text

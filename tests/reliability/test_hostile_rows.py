@@ -147,7 +147,7 @@ def test_inputs_that_are_not_rows(tmp_path: Path, harmless: Harmless) -> None:
     for source, sentence in (
         (tmp_path, "Is a directory"),
         ("/dev/zero", "is a device"),
-        (tmp_path / "utf16", "hint: convert it: iconv -f UTF-16 -t UTF-8"),
+        (tmp_path / "utf16", "hint: score it from standard input: iconv -f UTF-16 -t UTF-8"),
     ):
         done = harmless("score", source, *out)
         assert done.returncode == 1

@@ -1,1 +1,1 @@
-"""The command `harmless`: a thin shell over functions that Python code can call as well."""
+"""Offer the command `harmless`: a thin layer over functions that Python code can call as well."""

@@ -33,7 +33,7 @@ class StandardError:
             self._fall_silent()
 
     def _fall_silent(self) -> None:
-        # Replaces the interpreter's own as well, which is flushed when the process ends.
+        # The interpreter's own stream is replaced too, because it is flushed at the end.
         sys.stderr = self._file = Path(os.devnull).open("w")  # noqa: SIM115 - open until the end
 
     def __getattr__(self, name: str) -> Any:

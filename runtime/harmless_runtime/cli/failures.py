@@ -20,7 +20,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_REJECTS = 1, 2, 3
 
 
 def run_command(command: Callable[[], object]) -> None:
-    """Run a command line. If SIGINT or SIGTERM ends it, exit with the code that shells know."""
+    """Run a command line. If SIGINT or SIGTERM ends it, exit with 128 plus its number."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _end)
     try:
@@ -75,9 +75,9 @@ def _ignore(_number: int, _frame: object) -> None:
 
 
 def _end(number: int, _frame: object) -> None:
-    """Raise KeyboardInterrupt on the first signal, and ignore later ones.
+    """Raise KeyboardInterrupt on the first signal.
 
-    So the last commit can finish.
+    Later signals are ignored, so that the last commit can finish.
     """
     for each in (signal.SIGINT, signal.SIGTERM):
         # Not SIG_IGN: Python complains of a signal that came just before it.

@@ -15,11 +15,11 @@ Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT...", help="JSONL files; - is standard input.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="JSONL file to write.")]
-Config = Annotated[Path | None, typer.Option(help="YAML file. Flags win over it.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file. Flags replace its settings.")]
 Model = Annotated[
     str | None,
     typer.Option(
-        help="Artifact folder, checkpoint folder, Hugging Face id, or demo.",
+        help="Artifact folder, checkpoint folder, Hugging Face id, or the word demo.",
         show_default=choices.DEFAULT_MODEL,
     ),
 ]
@@ -32,7 +32,7 @@ MaxLength = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        help="Bounds memory: a batch holds at most batch-size × max-length tokens.",
+        help="Bounds memory: a batch holds at most batch-size × max-length tokens (on a CPU 512).",
         show_default="8",
     ),
 ]
@@ -91,7 +91,7 @@ ExportLength = Annotated[
     int | None,
     typer.Option(min=1, help="Most tokens of a row.", show_default="the model's positions"),
 ]
-Verify = Annotated[bool, typer.Option(help="Compare with PyTorch fp32.")]
+Verify = Annotated[bool, typer.Option(help="Compare the artifact's scores with PyTorch fp32.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an artifact that exists.")]
 ParityLimit = Annotated[
     float | None,

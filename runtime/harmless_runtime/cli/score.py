@@ -48,7 +48,7 @@ def run(console: Console, arguments: Arguments) -> None:
     """
     config = load_config(arguments.config, arguments.flags)
     asked = make_run(arguments)
-    # Checked before the model is loaded, or even exported, which can take minutes.
+    # The output is checked before the model is loaded or exported, which can take minutes.
     check_output(asked)
     engine = load_engine(config)
     with resumable(console, asked), ScoringProgress(console, asked.sources) as progress:
@@ -96,7 +96,7 @@ def resumable(console: Console, asked: Run) -> Iterator[None]:
 def _say_how_to_resume(console: Console, asked: Run) -> None:
     try:
         state = read_state(OutputPaths(asked.output).state)
-    except OutputError:  # the run's own error says it
+    except OutputError:  # the run's own error tells about the state
         return
     if state is None:
         say(console, "no results are on the disk yet, so there is nothing to resume")

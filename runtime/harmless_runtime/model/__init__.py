@@ -1,1 +1,1 @@
-"""What scores: an artifact, its tokenizer, and a session that runs it."""
+"""Score rows of token ids with an artifact: its files, its tokenizer and its session."""

@@ -1,4 +1,4 @@
-"""Open and check an artifact folder, which an export makes and which is all that scoring needs."""
+"""Open and check an artifact folder. An export makes the folder, and scoring needs nothing else."""
 
 import hashlib
 import stat
@@ -41,7 +41,7 @@ class Parity(msgspec.Struct, frozen=True):
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """A bundled text with a known score, with which a device is tried before it is trusted.
+    """A bundled text with a known score. A GPU is tried with this text before its first run.
 
     `ids` are the text's token ids. `score` is PyTorch's in fp32. The artifact's own score may
     differ from it by `tolerance`, which is the parity limit in units of the score.
@@ -112,15 +112,15 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
     """Read the manifest of an artifact, and compare every file with its SHA-256.
 
     Hashing takes well under a second per gigabyte if the processor has SHA instructions. A file
-    with a hard link is refused as well, because it could be changed under its other name.
+    with a second hard link is refused, because it can be changed under its other name.
 
     Args:
         folder: the artifact.
-        check_files: without it, files are neither hashed nor checked for hard links.
+        check_files: if False, files are neither hashed nor checked for second hard links.
 
     Raises:
-        ArtifactError: there is no manifest, it is out of range or has another format, or a file is
-            missing or differs from what was exported.
+        ArtifactError: the manifest is missing, invalid or of another format version, or a file is
+            missing, is no plain file, or differs from what was exported.
     """
     path = folder / MANIFEST
     try:
@@ -128,7 +128,7 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
     except FileNotFoundError:
         raise ArtifactError(
             f"{folder} is not an artifact: it has no {MANIFEST}",
-            "make one: harmless export MODEL -o DIR",
+            "make one with harmless export",
         ) from None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
@@ -150,7 +150,7 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
             raise ArtifactError(
                 f"{folder / name} has {status.st_nlink} hard links, so it can be changed under "
                 "another name",
-                "copy the artifact, or switch `check_files` off",
+                "copy the artifact to a folder of its own, without hard links",
             )
         if check_files and sha256_of(folder / name) != expected:
             raise ArtifactError(

@@ -30,18 +30,20 @@ _CPU_BATCH_TOKENS = 512
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a batch and of a window. All but `line_bytes` give way to a single row.
+    """The limits of a batch and of a window.
+
+    A single row may exceed `batch_tokens`, `window_tokens` and `window_bytes`.
 
     Attributes:
         batch_tokens: most tokens of a batch, padding included.
         window_tokens: most tokens of a window, without padding.
         window_rows: most rows of a window.
         window_bytes: most bytes of a window's input lines.
-        batch_cost: what a batch costs besides its tokens, in tokens. Rows of different lengths go
-            into one batch only if their padding costs less.
+        batch_cost: the fixed cost of one more batch, as a number of tokens. Rows of different
+            lengths share a batch only if the padding costs fewer tokens than this.
         length_multiple: batches are padded to a multiple of this many tokens. With 8, a batch whose
             longest row has 300 tokens is padded to 304.
-        max_length: most tokens of a row, to which no batch is padded further.
+        max_length: most tokens of a row. No batch is padded beyond this length.
         line_bytes: most bytes of an input line. A longer line is rejected.
     """
 
@@ -75,9 +77,16 @@ def plan_limits(
     max_length: int,
     line_bytes: int = LINE_BYTES,
 ) -> Limits:
-    """Derive the limits from what is known before the first row, so that a rerun cuts equally.
+    """Derive the limits from what is known before the first row, so that a rerun cuts the same.
 
     A token costs about two floating-point operations per parameter of the model.
+
+    Args:
+        provider: where the batches run.
+        parameters: the number of the model's weights.
+        batch_size: rows of `max_length` tokens that a batch holds at most.
+        max_length: most tokens of a row.
+        line_bytes: most bytes of an input line.
     """
     batch_tokens = batch_size * max_length
     if provider == "cpu":

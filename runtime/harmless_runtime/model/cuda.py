@@ -19,7 +19,7 @@ import onnxruntime as ort
 
 from harmless_runtime.errors import one_line
 
-# onnxruntime-gpu 1.26 and later need it for their attention and reductions.
+# onnxruntime-gpu 1.26 and later need cuDNN for their attention and reductions.
 _CUDNN = "libcudnn.so.9"
 _INSTALL = "pip install '.[gpu]' in the project's folder"
 # The last release for CUDA 12. Its wheel has code for every GPU from compute capability 6.0 on. The
@@ -41,7 +41,7 @@ class Obstacle:
 def has_driver() -> bool:
     """Return whether this machine has an NVIDIA driver.
 
-    Under WSL there is only the driver's library. A container may have only the other two signs.
+    Under WSL, only `libcuda.so.1` is there. A container may lack that library.
     """
     if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None:
         return True
@@ -71,7 +71,7 @@ def cuda_obstacle(device: int) -> Obstacle | None:
     try:
         # The driver comes first: without one, some 200 MB of libraries need not be loaded.
         ctypes.CDLL("libcuda.so.1")
-        with redirect_stdout(io.StringIO()):  # it prints what it does not find
+        with redirect_stdout(io.StringIO()):  # it prints the libraries that it misses
             ort.preload_dlls()
         # If a library is missing, onnxruntime's own error does not name it.
         _load(str(folder / "libonnxruntime_providers_shared.so"))
@@ -146,13 +146,14 @@ def explain_cuda_error(error: str, device: int) -> Obstacle:
     """Translate an error of ONNX Runtime or CUDA into a cause and a hint.
 
     Args:
-        error: the text of the error. If it is not known here, it is the cause, on one line.
+        error: the text of the error. A text that is not known here becomes the cause, on one line.
         device: number of the CUDA device that was asked for.
     """
     if library := re.search(r"(lib[\w.-]+): cannot open shared object file", error):
         if library[1].startswith("libcuda.so"):
             return Obstacle(
-                f"the NVIDIA driver is missing ({library[1]} cannot be loaded)", "install it"
+                f"the NVIDIA driver is missing ({library[1]} cannot be loaded)",
+                "install the NVIDIA driver",
             )
         kind = "cuDNN" if library[1].startswith("libcudnn") else "the CUDA libraries"
         return Obstacle(f"{library[1]} cannot be loaded", f"{_INSTALL} brings {kind}")
@@ -163,14 +164,14 @@ def explain_cuda_error(error: str, device: int) -> Obstacle:
         )
     if "no CUDA-capable device" in error:
         return Obstacle(
-            "CUDA sees no GPU", "nvidia-smi lists all; CUDA_VISIBLE_DEVICES can hide them"
+            "CUDA sees no GPU", "nvidia-smi lists all GPUs; CUDA_VISIBLE_DEVICES can hide some"
         )
     if re.search("invalid device ordinal|doesn't match any available GPUs", error):
-        return Obstacle(f"there is no device {device}", "nvidia-smi -L lists them, from 0")
+        return Obstacle(f"there is no device {device}", "nvidia-smi -L lists the devices, from 0")
     if "no kernel image is available" in error:
         return Obstacle(
             f"{_build()} has no code for this GPU",
-            f"the last release for CUDA 12 has: {_FOR_CUDA_12}",
+            f"the last release for CUDA 12 supports it: {_FOR_CUDA_12}",
         )
     if "requires Ampere" in error:
         return Obstacle(
@@ -187,7 +188,7 @@ def _build() -> str:
 
 
 def _driver() -> str:
-    """Return a name for the driver: by the newest CUDA that it runs, as `nvidia-smi` shows it."""
+    """Return a name for the driver that includes the newest CUDA version that it runs."""
     number = ctypes.c_int()
     try:
         ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))

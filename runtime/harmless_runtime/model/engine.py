@@ -26,7 +26,7 @@ _SUBMITTED = 2
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """A batch that was run: the rows that got a score, its tokens, and the padding among them."""
+    """A batch that was run: the indices of its rows, the number of ids, and of padding."""
 
     rows: list[int]
     tokens: int
@@ -49,7 +49,7 @@ class Engine:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that decides a score, by names that a person understands."""
+        """The model and the settings that change results, by names that a person understands."""
         manifest, limits = self.artifact.manifest, self.limits
         content = msgspec.json.encode(manifest.unmeasured)
         return {
@@ -76,8 +76,8 @@ class Engine:
             on_batch: called after each batch.
 
         Returns:
-            float32 [len(encoded)], in the order given. A score is not finite if the model overflows
-            in the artifact's precision.
+            float32 [len(encoded)], in the order given. A score is not finite if the model
+            overflows, and in fp32 too if there is a fallback.
 
         Raises:
             SessionError: ONNX Runtime failed, or memory has no room even for a single row.
@@ -95,16 +95,16 @@ class Engine:
                 rows += groups[i]
             real = sum(len(distinct[i]) for i in batch.rows)
             on_batch(ScoredBatch(rows, batch.tokens, batch.tokens - real))
-        overflown = np.flatnonzero(~np.isfinite(scores)).tolist()
-        if overflown and self.fp32_fallback is not None:
+        overflowed = np.flatnonzero(~np.isfinite(scores)).tolist()
+        if overflowed and self.fp32_fallback is not None:
             logger.warning(
                 "scoring %d rows in fp32, because they have no finite score in %s",
-                len(overflown),
+                len(overflowed),
                 self.artifact.manifest.precision,
             )
             fallback = self.fp32_fallback()
             if fallback is not None:
-                scores[overflown] = fallback.score([encoded[i] for i in overflown])
+                scores[overflowed] = fallback.score([encoded[i] for i in overflowed])
         return scores
 
     def why_no_score(self, score: float) -> str:
@@ -113,7 +113,7 @@ class Engine:
         if precision == "fp32":
             return f"the score in fp32 is {score}"
         if self.fp32_fallback is not None:
-            return f"the score in {precision} is {score}, and fp32 gave none either"
+            return f"the score is {score}: neither {precision} nor the fp32 fallback gave a number"
         return f"the score in {precision} is {score}; an export in fp32 can score such rows"
 
     def _run(
@@ -143,11 +143,11 @@ class Engine:
                     if len(batch.rows) == 1:
                         raise SessionError(
                             f"memory has no room for a single row of {batch.shape[1]} tokens",
-                            "lower `max_length`, raise `gpu_memory`, or choose another `device`",
+                            "lower `max_length`; on a GPU, raise `gpu_memory` if it is set",
                         ) from error
                     logger.warning(
-                        "out of memory with a batch of %d × %d tokens: from now on, batches have "
-                        "at most %d",
+                        "memory has no room for a batch of %d rows × %d tokens: later batches "
+                        "have at most %d tokens",
                         *batch.shape,
                         self.runner.capacity,
                     )

@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 
 def load_engine(config: ScorerConfig) -> Engine:
-    """Load the model that the configuration names. Export it first if it is a checkpoint.
+    """Load the model that the configuration names. Export a checkpoint that has no cached export.
 
     Raises:
         ConfigError: a setting does not fit the artifact, or a checkpoint cannot be exported here.
-        ArtifactError, CheckpointError, ParityError, SessionError: as opening, exporting and loading
-            raise them.
+        ArtifactError, CheckpointError, OutputError, ParityError, SessionError: as opening,
+            exporting and loading raise them.
     """
     model = resolve(config.model, check_files=config.check_files)
     if isinstance(model, CheckpointName):
@@ -49,7 +49,7 @@ def load_engine(config: ScorerConfig) -> Engine:
     except SessionError as error:
         if provider == "cpu" or not falls_back_to_cpu(error, config.provider, precision):
             raise
-        # A checkpoint is exported once more, in the precision for CPUs.
+        # If `precision` is auto, the second call exports a checkpoint in fp32, which suits CPUs.
         return load_engine(config.model_copy(update={"provider": "cpu"}))
     if precision != "fp32" and isinstance(model, CheckpointName):
         return replace(engine, fp32_fallback=Fp32Fallback(config).engine)

@@ -1,4 +1,4 @@
-"""Choose the execution provider, and say why it is that one."""
+"""Choose the execution provider, and log the reason."""
 
 import logging
 
@@ -44,7 +44,11 @@ def choose_provider(
 
 
 def _cuda_works(requested: ProviderChoice, device: int) -> bool:
-    """Return whether CUDA works here, and log it. If it was asked for by name, it has to."""
+    """Return whether CUDA works here, and log the reason for the choice.
+
+    Raises:
+        SessionError: CUDA was requested by name and does not work.
+    """
     obstacle = cuda_obstacle(device)
     if obstacle is None:
         if requested == "auto":
@@ -58,7 +62,7 @@ def _cuda_works(requested: ProviderChoice, device: int) -> bool:
             f"set `provider` to cpu; with a GPU: {obstacle.hint}",
         )
     if has_driver():
-        logger.warning("running on the CPU, though this machine has an NVIDIA GPU: %s", obstacle)
+        logger.warning("running on the CPU, though an NVIDIA driver is installed: %s", obstacle)
     else:
         logger.info("running on the CPU: no NVIDIA GPU was found")
     return False

@@ -44,7 +44,8 @@ def resolve(name: str, *, check_files: bool = True) -> ArtifactFolder | Checkpoi
         ConfigError: the name is neither a folder nor a possible id.
     """
     if name == bundled.MODEL_NAME:
-        # It came with the code, and is trusted as that is. Installers may have hard-linked it.
+        # The bundled model came with the code, and is trusted as much. Installers may have made
+        # hard links to its files, which the check would refuse.
         return ArtifactFolder(bundled.MODEL, check_files=False)
     folder = Path(os.path.expanduser(name))  # noqa: PTH111 - pathlib's raises for an unknown user
     if is_artifact(folder):
@@ -93,8 +94,8 @@ def cached_export(
     artifact = export_checkpoint(checkpoint.name, cached, precision=precision)
     for report in artifact.manifest.parity[:1]:
         logger.info(
-            "its scores differ from PyTorch's in fp32 by at most %.2g standard deviations; %g is "
-            "allowed",
+            "the export's scores differ from PyTorch's in fp32 by at most %.2g standard deviations "
+            "(allowed: %g)",
             report.relative,
             report.limit,
         )

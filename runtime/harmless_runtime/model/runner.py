@@ -1,4 +1,4 @@
-"""What an engine needs from whatever runs its batches, and how long the runs took."""
+"""Define what an engine needs from the runner of its batches, and measure how long runs take."""
 
 import math
 from concurrent.futures import Future
@@ -63,7 +63,7 @@ class Runner(Protocol):
         provider: the execution provider.
         attention: the attention kernels that may run, as the provider option `sdpa_kernel` numbers
             them. Empty if ONNX Runtime chooses. They decide the last bits of a score.
-        capacity: the number of ids, padding included, for which a run is known to have room.
+        capacity: the most ids of a batch, padding included. It falls when memory runs out.
         times: how long the runs took.
     """
 

@@ -34,12 +34,11 @@ class Target:
         device: number of the CUDA device.
         gpu_memory: most GPU memory for weights and activations, in GB. CUDA's own memory comes on
             top.
-        threads: threads of a CPU session; None for one a core.
-        sdpa_kernels: the attention kernels that the provider option `sdpa_kernel` allows in float16
-            and bfloat16: FlashAttention (1), memory-efficient attention (2) and unfused products
-            (16), but not cuDNN's attention (8). cuDNN builds a plan for every new shape, in
-            bfloat16 several times for the same one, and fails where it refuses a graph. Attention
-            is 1 % of the arithmetic at 170 tokens and 7 % at 1,024.
+        threads: threads of a CPU session. None means one thread for each core.
+        sdpa_kernels: the sum of the attention kernels that are allowed in float16 and bfloat16, as
+            the provider option `sdpa_kernel` numbers them: FlashAttention (1), memory-efficient
+            attention (2) and unfused products (16). cuDNN's attention (8) is left out. cuDNN builds
+            a plan for every new shape, in bfloat16 several plans. It fails if it refuses a graph.
         graph_tokens: use CUDA graphs, one for each shape, for batches of at most this many tokens.
             A CUDA graph replays a batch without launching its kernels one by one. 0 is off: it has
             not been measured on a GPU yet.
@@ -90,7 +89,9 @@ class Session:
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         if ids.size > self._buffers.size:
-            raise SessionError(f"a batch of {ids.size} tokens exceeds {self._buffers.size}")
+            raise SessionError(
+                f"a batch has {ids.size} ids, but the session's buffers hold {self._buffers.size}"
+            )
         start = time.perf_counter()
         try:
             self._buffers.bind(self._binding, ids)
@@ -107,7 +108,7 @@ class Session:
 
     def _run_options(self, ids: NDArray[np.int64]) -> ort.RunOptions:
         """Name the CUDA graph of a small batch's shape. The numbers of graphs begin with 1."""
-        graph = "-1"
+        graph = "-1"  # no graph
         if ids.size <= self._graph_tokens:
             graph = self._graphs.setdefault(ids.shape, str(len(self._graphs) + 1))
         options = ort.RunOptions()
@@ -137,7 +138,7 @@ class Buffers:
         except Exception as error:
             raise OutOfMemoryError(
                 f"there is no memory for batches of {size:,} tokens: {one_line(error)}",
-                "lower `batch_size`, or choose another `device`",
+                "lower `batch_size`, or end other processes that use this memory",
             ) from error
 
     def bind(self, binding: ort.IOBinding, ids: NDArray[np.int64]) -> None:
@@ -172,7 +173,7 @@ def load_model(artifact: Artifact, target: Target, options: dict[str, str]) -> o
 
     Raises:
         OutOfMemoryError: the device has no room for the weights.
-        SessionError: ONNX Runtime cannot load it, or not on this provider.
+        SessionError: ONNX Runtime cannot load the artifact, or did not use this provider.
     """
     name = PROVIDER_NAMES[target.provider]
     try:
@@ -189,7 +190,7 @@ def load_model(artifact: Artifact, target: Target, options: dict[str, str]) -> o
             gb = (artifact.folder / WEIGHTS).stat().st_size / 1e9
             raise OutOfMemoryError(
                 f"there is no memory for the {gb:.2f} GB of weights of {artifact.folder}",
-                "choose another `device`, or end what else runs there",
+                "end other processes that use this memory, or choose a smaller precision",
             ) from error
         raise SessionError(f"cannot load {artifact.model}: {one_line(error)}") from error
     if name not in session.get_providers():

@@ -21,33 +21,33 @@ _ANY_IDS = [0] * 64
 
 
 def try_runner(runner: Runner, artifact: Artifact, device: int) -> None:
-    """Run a batch of three rows: the artifact's reference text, and two beginnings of it.
+    """Run a batch of at most three rows: the artifact's reference text, and two prefixes of it.
 
     If the score is further from PyTorch's than the parity limit, this logs a warning. It is no
     error, because the text may be scored with another kernel than at export.
 
     Raises:
-        OutOfMemoryError: memory has no room for the three rows.
+        OutOfMemoryError: memory has no room for the rows.
         SessionError: the batch failed, or a score is not finite.
     """
     reference = artifact.manifest.reference
     ids = np.array(reference.ids if reference else _ANY_IDS, np.int32)[: runner.capacity]
     rows = [ids, ids[: len(ids) // 2 + 1], ids[:1]][: runner.capacity // len(ids)]
-    where = f"CUDA device {device} cannot run {artifact.folder}"
+    failure = f"CUDA device {device} cannot run {artifact.folder}"
     try:
         rewards = runner.submit(pad(rows, artifact.manifest.pad_token_id)).result()
     except OutOfMemoryError as error:
         raise OutOfMemoryError(
-            f"{where}: memory has no room for a few rows",
+            f"{failure}: memory has no room for a few rows",
             "raise `gpu_memory`, or choose another `device`",
         ) from error
     except SessionError as error:
         obstacle = explain_cuda_error(str(error.__cause__), device)
-        raise SessionError(f"{where}: {obstacle.cause}", obstacle.hint) from error
+        raise SessionError(f"{failure}: {obstacle.cause}", obstacle.hint) from error
     runner.times.clear()  # the first run loads kernels, so its time says nothing about rows
     if not np.isfinite(rewards).all():
         raise SessionError(
-            f"{where}: the scores of a few rows are {rewards.tolist()}, which are not finite",
+            f"{failure}: the scores of a few rows are {rewards.tolist()}, which are not finite",
             f"compare the artifact with PyTorch: harmless verify {artifact.folder}",
         )
     if reference is not None and len(ids) == len(reference.ids):

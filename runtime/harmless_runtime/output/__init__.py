@@ -1,1 +1,1 @@
-"""What a run writes, and how it is kept whatever happens."""
+"""Write the results of a run, and keep them safe through crashes."""

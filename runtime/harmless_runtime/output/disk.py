@@ -1,4 +1,4 @@
-"""The file operations of a run, one function each, so that tests can crash between any two.
+"""Do the file operations of a run, one function each, so that tests can crash between any two.
 
 Appended data survives a power cut once its file was synchronised. A new, renamed or removed name
 survives once its folder was synchronised.
@@ -56,9 +56,9 @@ def temporary(path: Path) -> Path:
 
 def replace(path: Path, content: bytes) -> None:
     """Write a small file. After a crash it has either its old content or the new one, whole."""
-    whole = temporary(path)
-    with whole.open("wb") as file:
+    beside = temporary(path)
+    with beside.open("wb") as file:
         append(file, content)
         sync(file)
-    rename(whole, path)
+    rename(beside, path)
     sync_folder(path.parent)

@@ -1,4 +1,4 @@
-"""Tell whether a run continues the one that was interrupted: same input, model and settings."""
+"""Check that a resumed run has the same input, model and settings as the interrupted one."""
 
 import hashlib
 import itertools
@@ -14,7 +14,7 @@ from harmless_runtime.run import Run
 
 
 def run_fingerprint(run: Run, engine: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that decides the bytes of a run's output.
+    """Return what has to be equal for a run to be resumed. The content of the input is not in it.
 
     Args:
         run: what was asked for.
@@ -70,7 +70,7 @@ class InputDigest:
             self.lines += 1
 
     def skip(self, lines: Iterator[Line], state: State) -> None:
-        """Take the lines from the input that are done, and check that they are the same lines.
+        """Take the finished lines from the input, and check that they have not changed.
 
         Raises:
             OutputError: the input has fewer lines, or other ones.

@@ -19,7 +19,9 @@ def check_final_names(paths: OutputPaths, state: State) -> None:
             continue
         path = results.partial if results.partial.exists() else results.final
         if not path.exists() or path.stat().st_size != claim.size:
-            raise OutputError(f"{path} has lost some of its {claim.size:,} bytes", START_AGAIN)
+            raise OutputError(
+                f"{path} does not have the {claim.size:,} bytes that the state claims", START_AGAIN
+            )
 
 
 def give_final_names(paths: OutputPaths, state: State) -> None:

@@ -1,4 +1,4 @@
-"""The state file, which `resume` reads: how far a run got, with which input, model and settings."""
+"""Read and write the state file: how far a run got, with which input, model and settings."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from harmless_runtime.output import disk
 FORMAT_VERSION = 2
 START_AGAIN = "`overwrite` starts again"
 
-# What a run depends on, by names that a person understands. Two runs with equal fingerprints write
-# the same bytes.
+# The settings, the model and the inputs' names and sizes, by names that a person understands. A run
+# is resumed only if they are equal. `InputDigest` compares the content of the inputs.
 Fingerprint = Mapping[str, Any]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What a state says is on the disk of one file: its first `size` bytes, and their SHA-256."""
+    """The part of a file that a state claims to be on the disk: `size` bytes, and their SHA-256."""
 
     size: Count
     sha256: str
@@ -37,11 +37,11 @@ class State(msgspec.Struct, frozen=True):
         fingerprint: what the run depends on.
         lines: number of input lines whose results are on the disk.
         digest: SHA-256 of these lines, as `InputDigest` computes it.
-        scores: what is on the disk of the scores.
-        rejects: what is on the disk of the rejects.
-        counts: the figures for the summary, by name.
-        replace: whether older files may lose their names to the results.
-        complete: whether only the final names are missing.
+        scores: the claim for the scores file.
+        rejects: the claim for the rejects file.
+        counts: the fields of `Tally`, by name.
+        replace: whether the results may replace older files with the final names.
+        complete: whether all results are on the disk, so that only the renaming is left.
     """
 
     fingerprint: dict[str, Any]
@@ -71,7 +71,7 @@ def read_state(path: Path) -> State | None:
     """Read a state file; return None if there is none.
 
     Raises:
-        OutputError: the file is damaged, or was written by a release with another format.
+        OutputError: the file cannot be read, is damaged, or has the format of another release.
     """
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)

@@ -1,9 +1,9 @@
 """Write the results of a run so that no crash spoils them.
 
-Results are appended to `.partial` files. From time to time a commit puts on the disk, in this
-order: the appended bytes, and then a state that claims them for so many lines of input. At the end
-a state that says `complete` is written, then the files get their final names, and then the state is
-removed. What a crash leaves beyond the state is cut off when the run is resumed, and done again.
+Results are appended to `.partial` files. A commit first waits until the appended bytes are on the
+disk. It then writes a state, which says how many bytes are the results of how many input lines. At
+the end, a state with `complete` is written, the files get their final names, and the state is
+removed. A resumed run cuts off all bytes that the state does not claim, and computes them again.
 """
 
 import math
@@ -32,8 +32,8 @@ class Output:
     Attributes:
         paths: the names of all files.
         resumed: the state that an interrupted run left, if this run continues one.
-        done: the input lines whose results were written. If `resumed` is not None, the caller has
-            to skip that run's lines with it before anything is written.
+        done: the input lines whose results were written. If this run continues an incomplete one,
+            the caller has to call `done.skip` before it writes.
     """
 
     def __init__(self, run: Run, fingerprint: Fingerprint, resumed: State | None) -> None:
@@ -47,8 +47,8 @@ class Output:
         self._parts: list[Part] = []
         # Data was appended since the last commit.
         self._pending = False
-        # A write or fsync failed. Commit nothing after that: a later fsync can succeed although
-        # data was lost.
+        # True while a write runs, and for ever if a write fails. After a failure nothing is
+        # committed, because a later fsync can succeed although data was lost.
         self._failed = False
         self._last_commit = -math.inf
         self._writing = threading.Lock()
@@ -61,7 +61,7 @@ class Output:
     def write(
         self, scores: bytes, rejects: bytes, lines: Sequence[Line], counts: Mapping[str, int]
     ) -> None:
-        """Append the results of one window. Commit if the last commit is `commit_seconds` ago.
+        """Append the results of one window, and commit if `commit_seconds` have passed.
 
         Args:
             scores: lines for the scores file.
@@ -88,7 +88,7 @@ class Output:
         if self.is_complete:
             return
         if self.resumed is None:
-            # Removed before anything is cut off, so that no state claims bytes that are gone.
+            # The state goes before anything is cut off, so that it claims no bytes that are gone.
             disk.remove(self.paths.state)
         for results in (self.paths.scores, self.paths.rejects):
             part = open_part(results.partial)
@@ -134,7 +134,7 @@ class Output:
         give_final_names(self.paths, state)
 
     def keep(self) -> None:
-        """Commit what a run that ends early has written, so that it can be resumed."""
+        """Commit what an ending run has written, or remove its files if no state claims them."""
         with self._writing:
             if self._pending and not self._failed:
                 self._commit(complete=False)
@@ -186,7 +186,7 @@ def _read_resumed(run: Run, fingerprint: Fingerprint) -> State | None:
             check_fingerprint(path, state.fingerprint, fingerprint)
         return state
     if run.existing == "refuse" and path.exists():
-        # It was not there when the output was checked, before the lock was held.
+        # The state file was not there at the check, before the lock was held.
         raise OutputError(f"another run has just left {path}", "`resume` continues it")
     return None
 

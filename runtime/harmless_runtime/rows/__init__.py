@@ -1,1 +1,1 @@
-"""What comes in, row by row, and the lines that are written for it. Knows nothing of models."""
+"""Read input rows, and write their lines of output. This folder never imports the model."""

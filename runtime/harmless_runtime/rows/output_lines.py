@@ -14,7 +14,7 @@ def score_line(
     """Return one line of the scores file.
 
     Args:
-        row_id: the id as JSON text, copied as it is.
+        row_id: the id as JSON text. It is copied, except that carriage returns become spaces.
         score: the reward, finite. It is written as the shortest text that reads back as the same
             float32.
         tokens: the number of the row's tokens. If it is given, the line also has `tokens` and
@@ -24,7 +24,8 @@ def score_line(
     details = ""
     if tokens is not None:
         details = f', "tokens": {tokens}, "truncated": {"true" if truncated else "false"}'
-    # An id that is an object may hold line breaks, which mean nothing in JSON between tokens.
+    # An id that is an object may hold carriage returns between its tokens. JSON ignores them there,
+    # but some programs would take them for the end of a line.
     safe_id = row_id.replace(b"\r", b" ")
     return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), details.encode())
 

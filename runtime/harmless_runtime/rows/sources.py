@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 STDIN = "-"
 
-# Of a line that is too long, this much is kept, and this much is read at a time to find its end.
+# A line that is too long is cut to `_KEPT_BYTES`. The rest of it is read in chunks and dropped.
 _KEPT_BYTES = 1000
 _CHUNK_BYTES = 2**20
 # The first bytes of compressed files, and the tools that decompress them.
@@ -37,7 +37,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The name as valid UTF-8. A file name may hold bytes that are not."""
+        """The name as valid UTF-8. A file name may hold bytes that are not valid UTF-8."""
         return os.fsencode(self.where).decode("utf-8", "backslashreplace")
 
     def open(self) -> BinaryIO:
@@ -52,7 +52,10 @@ class Source:
         return Path(self.where).open("rb")
 
     def is_same_file(self, path: Path) -> bool:
-        """Return whether the input, which may be standard input, is read from an existing file."""
+        """Return whether the input is the file at `path`, which has to exist.
+
+        Standard input can be that file too, if the shell redirects the file into it.
+        """
         try:
             status = os.fstat(0) if self.kind == "stdin" else Path(self.where).stat()
         except OSError:
@@ -61,13 +64,13 @@ class Source:
 
 
 def find_source(where: str) -> Source:
-    """Look at an input before any work is done.
+    """Check that an input can be read, and return its kind and size.
 
     Args:
         where: a path, or `-` for standard input.
 
     Raises:
-        InputError: it cannot be read, or it holds no lines of text.
+        InputError: the input cannot be read, is compressed or in UTF-16, or is a device with data.
     """
     if where == STDIN:
         if sys.stdin is None:
@@ -97,12 +100,12 @@ def _check_start(where: str, start: bytes) -> None:
         if start.startswith(magic):
             raise InputError(
                 f"{where} is compressed",
-                f"decompress it: {tool} {where} | harmless score - -o OUT.jsonl",
+                f"score it from standard input: {tool} {where} | harmless score - …",
             )
     if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise InputError(
             f"{where} is in UTF-16",
-            f"convert it: iconv -f UTF-16 -t UTF-8 {where} | harmless score - -o OUT.jsonl",
+            f"score it from standard input: iconv -f UTF-16 -t UTF-8 {where} | harmless score - …",
         )
     if start.startswith(b"["):
         logger.warning(
