@@ -17,7 +17,8 @@ from harmless_runtime.model.load import load_engine
 from harmless_runtime.output.paths import rejects_path
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.scorer import Gpt2HarmlessScorer
-from reading import read_rows
+from harmless_runtime.tally import Tally
+from reading import names_in, read_rows
 from runs import cpu_engine, make_run, with_limits
 
 ROWS = read_rows(bundled.ROWS)
@@ -34,6 +35,35 @@ def test_many_small_windows_and_batches(
     np.testing.assert_allclose(scores, demo_truth * 3, atol=2e-4)
     assert summary.tally.rows == 3 * len(ROWS)
     assert summary.tally.input_bytes == 3 * (bundled.ROWS.stat().st_size - len(ROWS))
+
+
+def test_an_input_that_grows_while_the_model_is_loaded_can_be_resumed(tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows", tmp_path / "o"
+    row = '{"instruction": "a", "output": "b"}\n'
+    rows.write_text(row * 10)
+    run = make_run(rows, out, commit_seconds=0)  # made before the model is loaded
+    rows.write_text(row * 20)
+    engine = cpu_engine(window_rows=4)
+
+    def stop(tally: Tally) -> None:
+        if tally.rows >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_files(run, engine, stop)
+    score_files(make_run(rows, out, existing="resume"), engine)
+    assert len(out.read_bytes().splitlines()) == 20
+
+
+def test_an_input_that_vanishes_while_the_model_is_loaded_costs_nothing(tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows", tmp_path / "o"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    out.write_text("an older run's")
+    run = make_run(rows, out, existing="overwrite")
+    rows.unlink()
+    with pytest.raises(InputError, match="cannot read"):
+        score_files(run, cpu_engine())
+    assert names_in(tmp_path) == ["o"]
 
 
 def test_overflowing_scores_are_rejected_not_written(tmp_path: Path) -> None:

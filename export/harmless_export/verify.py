@@ -61,7 +61,7 @@ def verify_artifact(
             raise
         raise CheckpointError(
             f"{error} (this is the checkpoint that {artifact.folder} names)",
-            "set `checkpoint` to where it is now",
+            f"set `checkpoint` to where it is now{f'; {error.hint}' if error.hint else ''}",
         ) from error
     return record_parity(artifact, source, target, requested=provider, parity_limit=parity_limit)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from harmless_runtime.output.fingerprint import run_fingerprint
 from harmless_runtime.output.writer import Output, open_output
 from harmless_runtime.rows.output_lines import reject_line, score_line
 from harmless_runtime.rows.records import Reject
-from harmless_runtime.rows.sources import Line, read_lines
+from harmless_runtime.rows.sources import Line, find_source, read_lines
 from harmless_runtime.run import Run
 from harmless_runtime.tally import Summary, Tally
 from harmless_runtime.windows import ReadAhead, Row, Window
@@ -48,6 +48,8 @@ def score_files(
         SessionError: ONNX Runtime failed.
     """
     start = time.perf_counter()
+    # The inputs may have grown, or gone, while the model was loaded.
+    run = replace(run, sources=tuple(find_source(source.where) for source in run.sources))
     with ExitStack() as stack:
         output = stack.enter_context(open_output(run, run_fingerprint(run, engine.fingerprint)))
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()

@@ -124,7 +124,11 @@ class ReadAhead:
         self._thread = threading.Thread(target=self._produce, name="reader", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # an interrupt just after the start
+            self._abandoned.set()
+            raise
         return self
 
     def __iter__(self) -> Iterator[Window]:

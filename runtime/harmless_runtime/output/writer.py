@@ -140,8 +140,8 @@ class Output:
                 self._commit(complete=False)
             elif not self.paths.state.exists():
                 # Nothing claims what is in these files.
-                for results in (self.paths.scores, self.paths.rejects):
-                    disk.remove(results.partial)
+                for part in self._parts:
+                    disk.remove(part.path)
 
 
 @contextmanager
