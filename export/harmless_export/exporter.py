@@ -19,7 +19,7 @@ from harmless_export.parity import parity_pairs
 from harmless_export.quantize import NOT_QUANTIZED, quantize
 from harmless_export.tokenizer import load_tokenizer
 from harmless_export.verify import record_parity
-from harmless_export.weights import Weights, check_weights
+from harmless_export.weights import Weights
 from harmless_runtime import __version__
 from harmless_runtime.choices import Precision
 from harmless_runtime.errors import CheckpointError, ConfigError, OutputError, SessionError
@@ -197,7 +197,8 @@ def _write_model(
     with Weights(checkpoint.folder) as weights:
         quantized = NOT_QUANTIZED
         if precision == "int8":
-            check_weights(config, weights)  # before minutes of work
+            # Before minutes of work: this checks all weights, and reads the small ones.
+            build_model(config, weights, "fp32", tokenizer.pad_token_id)
             questions, answers = zip(*parity_pairs(), strict=True)
             texts = tokenizer(
                 list(questions), list(answers), truncation=True, max_length=config.n_positions

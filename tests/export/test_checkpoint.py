@@ -69,7 +69,8 @@ def refused(folder: Path, tmp_path: Path, message: str, **options: Any) -> None:
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_refused_files(checkpoint: Path, tmp_path: Path) -> None:
+def test_refused_files(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     refused(tmp_path / "nowhere", tmp_path, "does not exist")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", tmp_path, "no config.json")
@@ -87,6 +88,10 @@ def test_refused_files(checkpoint: Path, tmp_path: Path) -> None:
         refused(folder, tmp_path, r"score.weight has shape \(2, 64\)", precision=precision)
         with_tensor("transformer.wpe.weight", tensors["transformer.wpe.weight"] * torch.inf)
         refused(folder, tmp_path, "not finite", precision=precision)
+        with_tensor("transformer.ln_f.bias", tensors["transformer.ln_f.bias"] * torch.nan)
+        caplog.clear()
+        refused(folder, tmp_path, "not finite", precision=precision)
+        assert "rounding" not in caplog.text, "it is refused before the work begins"
         product = "transformer.h.1.mlp.c_fc.weight"
         with_tensor(product, tensors[product].T.contiguous())
         refused(folder, tmp_path, r"c_fc.weight has shape \(256, 64\)", precision=precision)
