@@ -82,7 +82,7 @@ def test_standard_input_is_resumed_with_the_same_bytes(rows: Path, tmp_path: Pat
 
 def test_a_second_signal_changes_nothing(rows: Path, tmp_path: Path) -> None:
     write_rows(rows, 10_000)
-    for pause in (0.0, 0.01, 0.03):
+    for pause in (0.0, 0.01, 0.03, 0.1):
         out = tmp_path / f"{pause}.jsonl"
         process = start("score", rows, "-o", out, "--model", "demo")
         wait_for(OutputPaths(out).state)

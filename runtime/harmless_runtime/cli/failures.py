@@ -27,6 +27,9 @@ def run_command(command: Callable[[], object]) -> None:
         command()
     except BaseException:
         if _signals:  # it came before or after `terminal` could report it
+            for each in (signal.SIGINT, signal.SIGTERM):
+                # While it shuts down, Python takes its own handlers away, but leaves SIG_IGN.
+                signal.signal(each, signal.SIG_IGN)
             sys.exit(128 + _signals[0])
         raise
 
