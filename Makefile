@@ -40,7 +40,7 @@ demo-model: .venv/test.stamp ## train the bundled model again from Anthropic's p
 	touch $@
 
 .venv/test.stamp: .venv/bin/pip pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cpu,export,test]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cpu,export,parquet,remote,test]'
 	touch $@ .venv/demo.stamp
 
 clean: ## remove the environment and what was built

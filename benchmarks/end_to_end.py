@@ -15,10 +15,10 @@ from pathlib import Path
 from harmless_runtime.choices import Provider
 from harmless_runtime.config import make_config
 from harmless_runtime.model.load import load_engine
+from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.output_lines import score_line
 from harmless_runtime.rows.prompt import question_and_answer
-from harmless_runtime.rows.records import Record, parse_line
-from harmless_runtime.rows.sources import find_source, read_lines
+from harmless_runtime.rows.records import Pair
 from harmless_runtime.windows import read_windows
 from suite.competitors import harmless_artifact
 from suite.files import write_result
@@ -51,24 +51,20 @@ def time_steps(artifact: Path, rows: Path, provider: Provider) -> Steps:
     engine = load_engine(make_config({"model": str(artifact), "provider": provider}))
     engine.score(engine.tokenizer.encode([question_and_answer("warm", "", "up")]))
     start = time.perf_counter()
-    lines = list(read_lines([find_source(str(rows))], engine.limits.line_bytes))
-    records = [parse_line(line) for line in lines]
+    items = list(open_inputs([str(rows)]).rows())
     read = time.perf_counter()
-    pairs = [
-        question_and_answer(record.instruction, record.input or "", record.output)
-        for record in records
-        if isinstance(record, Record)
-    ]
-    tokens = sum(len(encoded.ids) for encoded in engine.tokenizer.encode(pairs))
+    texts = [(item.question, item.answer) for item in items if isinstance(item, Pair)]
+    tokens = sum(len(encoded.ids) for encoded in engine.tokenizer.encode(texts))
     tokenised = time.perf_counter()
-    windows = list(read_windows(lines, engine.tokenizer, engine.limits))
+    windows = list(read_windows(items, engine.tokenizer, engine.limits))
     begin = time.perf_counter()
     scores = [engine.score([row.encoded for row in window.rows]) for window in windows]
     ran = time.perf_counter()
     with tempfile.TemporaryFile() as file:
         for window, values in zip(windows, scores, strict=True):
             file.writelines(
-                score_line(row.id, score) for row, score in zip(window.rows, values, strict=True)
+                score_line(row.pair.id, score)
+                for row, score in zip(window.rows, values, strict=True)
             )
     written = time.perf_counter()
     return Steps(

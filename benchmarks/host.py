@@ -30,7 +30,7 @@ from harmless_runtime.model.tokenizer import PairTokenizer
 from harmless_runtime.output.parts import Part
 from harmless_runtime.output.state import write_state
 from harmless_runtime.pipeline import score_files
-from harmless_runtime.rows.sources import find_source
+from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.run import Run
 from suite.competitors import harmless_artifact
 from suite.files import write_result
@@ -92,7 +92,7 @@ def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> Time
         patch("harmless_runtime.output.writer.write_state", noting_seconds(write_state, states)),
         tempfile.TemporaryDirectory() as folder,
     ):
-        run = Run((find_source(str(source)),), Path(folder, "scores.jsonl"))
+        run = Run(open_inputs([str(source)]), Path(folder, "scores.jsonl"))
         summary = score_files(run, engine)
     tally = summary.tally
     device = tally.computed_tokens / pace

@@ -8,14 +8,20 @@ from typing import Any
 from harmless_runtime.config import make_config
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import load_engine
-from harmless_runtime.rows.sources import find_source
+from harmless_runtime.rows.inputs import open_inputs
+from harmless_runtime.rows.shapes import Reading
 from harmless_runtime.run import Run
 
 
-def make_run(sources: Path | Sequence[str | Path], output: Path, **options: Any) -> Run:
+def make_run(
+    sources: Path | Sequence[str | Path],
+    output: Path,
+    reading: Reading | None = None,
+    **options: Any,
+) -> Run:
     """Return a run over one source or several."""
     several = [sources] if isinstance(sources, Path) else sources
-    return Run(tuple(find_source(str(source)) for source in several), output, **options)
+    return Run(open_inputs([str(source) for source in several], reading), output, **options)
 
 
 def cpu_engine(model: str | Path = "demo", **limits: Any) -> Engine:

@@ -16,6 +16,7 @@ from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.output.paths import rejects_path
 from harmless_runtime.pipeline import score_files
+from harmless_runtime.rows.shapes import Reading
 from harmless_runtime.scorer import Gpt2HarmlessScorer
 from harmless_runtime.tally import Tally
 from reading import names_in, read_rows
@@ -34,7 +35,7 @@ def test_many_small_windows_and_batches(
     scores = [line["score"] for line in read_rows(tmp_path / "o.jsonl")]
     np.testing.assert_allclose(scores, demo_truth * 3, atol=2e-4)
     assert summary.tally.rows == 3 * len(ROWS)
-    assert summary.tally.input_bytes == 3 * (bundled.ROWS.stat().st_size - len(ROWS))
+    assert summary.tally.input_bytes == 3 * bundled.ROWS.stat().st_size
 
 
 def test_an_input_that_grows_while_the_model_is_loaded_can_be_resumed(tmp_path: Path) -> None:
@@ -102,7 +103,13 @@ def test_existing_output_and_strict(artifact: Artifact, tmp_path: Path) -> None:
     (tmp_path / "rows").write_text("oops")
     with pytest.raises(InputError, match="line 1"):
         score_files(
-            make_run(tmp_path / "rows", tmp_path / "o.jsonl", existing="overwrite", strict=True),
+            make_run(
+                tmp_path / "rows",
+                tmp_path / "o.jsonl",
+                Reading("alpaca"),
+                existing="overwrite",
+                strict=True,
+            ),
             engine,
         )
     assert (tmp_path / "o.jsonl").read_text() == "precious"

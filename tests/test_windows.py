@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.tokenizer import PairTokenizer
-from harmless_runtime.rows.sources import Line
-from harmless_runtime.windows import ReadAhead, read_windows
+from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.windows import ReadAhead, Row, read_windows
+
+
+def number_of(item: Row | Reject) -> int:
+    return item.pair.number if isinstance(item, Row) else item.number
+
+
+def size_of(item: Row | Reject) -> int:
+    return item.pair.size if isinstance(item, Row) else item.size
 
 
 @given(
@@ -26,51 +34,48 @@ from harmless_runtime.windows import ReadAhead, read_windows
 def test_windows_hold_every_line_in_order_within_limits(
     sizes: list[int], rows: int, tokens: int, size: int, artifact: Artifact
 ) -> None:
-    lines = [
-        Line("f", n, b'{"instruction": "a", "output": "%b"}' % (b"x" * s) if s % 7 else b"oops")
+    pairs = [
+        Pair("f", n, b"1", "a", "x" * s) if s % 7 else Reject("f", n, "no", b"oops")
         for n, s in enumerate(sizes)
     ]
     limits = Limits(100, tokens, rows, size)
-    windows = list(read_windows(lines, PairTokenizer(artifact.tokenizer, 1024), limits))
+    windows = list(read_windows(pairs, PairTokenizer(artifact.tokenizer, 1024), limits))
     seen = []
     for window in windows:
-        seen += [item.line.number for item in window.items]
-    assert seen == list(range(len(lines)))
+        seen += [number_of(item) for item in window.items]
+    assert seen == list(range(len(pairs)))
     for window in windows:
         items = window.items
         assert len(window.rows) + len(window.rejects) == len(items)
         if len(items) > 1:
             assert len(items) <= rows
             assert sum(len(row.encoded.ids) for row in window.rows) <= tokens
-            assert sum(len(item.line.raw) for item in items) <= size
+            assert sum(size_of(item) for item in items) <= size
         assert items
 
 
 def test_windows_are_cut_equally_from_any_cut_on(artifact: Artifact) -> None:
     # A resumed run relies on this: only the lines since the last cut matter.
     rng = np.random.default_rng(0)
-    lines = [
-        Line("f", n, b'{"instruction": "a", "output": "%b"}' % (b"word " * rng.integers(0, 60)))
-        for n in range(2000)
-    ]
+    pairs = [Pair("f", n, b"1", "a", "word " * rng.integers(0, 60)) for n in range(2000)]
     tokenizer = PairTokenizer(artifact.tokenizer, 1024)
     limits = Limits(512, 3000, 100, 10**6)
-    cuts = [w.rows[0].line.number for w in read_windows(lines, tokenizer, limits)]
+    cuts = [w.rows[0].pair.number for w in read_windows(pairs, tokenizer, limits)]
     assert len(cuts) > 20
     middle = cuts[len(cuts) // 2]
-    again = [w.rows[0].line.number for w in read_windows(lines[middle:], tokenizer, limits)]
+    again = [w.rows[0].pair.number for w in read_windows(pairs[middle:], tokenizer, limits)]
     assert again == cuts[len(cuts) // 2 :]
 
 
 def test_reading_ahead_passes_on_windows_and_errors(artifact: Artifact) -> None:
-    def lines(count: int) -> Iterator[Line]:
+    def rejects(count: int) -> Iterator[Reject]:
         for number in range(count):
-            yield Line("f", number, b"oops")
+            yield Reject("f", number, "no", b"oops")
         raise OSError("disk on fire")
 
     tokenizer = PairTokenizer(artifact.tokenizer, 1024)
     limits = Limits(100, 100, window_rows=512)
-    with ReadAhead(lines(1536), tokenizer, limits) as windows:
+    with ReadAhead(rejects(1536), tokenizer, limits) as windows:
         taken = iter(windows)
         assert [len(next(taken).rejects) for _ in range(2)] == [512, 512]
         with pytest.raises(OSError, match="on fire"):
@@ -81,7 +86,7 @@ def test_reading_ahead_passes_on_windows_and_errors(artifact: Artifact) -> None:
 
 def test_an_abandoned_reader_ends(artifact: Artifact) -> None:
     # The interpreter would abort if it exited while the thread tokenises.
-    endless = (Line("f", 0, b'{"instruction": "a", "output": "b"}') for _ in itertools.count())
+    endless = (Pair("f", 0, b"1", "a", "b") for _ in itertools.count())
     limits = Limits(100, 10**9, window_rows=1000)
     with ReadAhead(endless, PairTokenizer(artifact.tokenizer, 1024), limits) as windows:
         assert len(next(iter(windows)).rows) == 1000

@@ -57,7 +57,8 @@ def locate(model: str, revision: str | None = None) -> Checkpoint:
             )
         if is_artifact(folder):
             raise CheckpointError(f"{model} is an artifact already", "name a checkpoint")
-        return Checkpoint(folder, model, None)
+        # `verify` has to find it from any folder.
+        return Checkpoint(folder, str(folder.absolute()), None)
     # An id is `name` or `owner/name`. Anything else was meant as a path.
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise CheckpointError(f"{model} does not exist")

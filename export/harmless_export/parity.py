@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from harmless_runtime import bundled
 from harmless_runtime.model.artifact import Parity
 from harmless_runtime.rows.prompt import question_and_answer
-from harmless_runtime.rows.records import Record
 
 # The largest difference from PyTorch fp32 that passes, as a share of the scores' standard
 # deviation. PyTorch's own bf16 differs by about half of the limit for bf16.
@@ -17,13 +16,13 @@ LIMITS = {"fp32": 1e-4, "fp16": 3e-2, "bf16": 0.2, "int8": 0.2}
 def parity_pairs() -> list[tuple[str, str]]:
     """Return (Q, A) texts to compare scores on: the bundled rows, and longer ones made of them."""
     lines = bundled.ROWS.read_bytes().splitlines()
-    records = [msgspec.json.decode(line, type=Record) for line in lines]
-    pairs = [question_and_answer(r.instruction, r.input or "", r.output) for r in records]
+    rows = [msgspec.json.decode(line) for line in lines]
+    pairs = [question_and_answer(r["instruction"], r.get("input", ""), r["output"]) for r in rows]
     # Texts of lengths between the bundled rows' and the longest, with Q or A as the longer part.
     for count in (3, 6, 9, 12):
-        text = "\n\n".join(record.output for record in records[:count])
+        text = "\n\n".join(row["output"] for row in rows[:count])
         pairs.append((pairs[0][0], text))
-        pairs.append(question_and_answer(text, "", records[-1].output))
+        pairs.append(question_and_answer(text, "", rows[-1]["output"]))
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""List what a person may choose: the execution providers, the precisions, the default model.
+"""List what a person may choose: execution providers, precisions, shapes of rows, models.
 
 This is apart from `config.py`, because `harmless --help` should not wait for pydantic.
 """
@@ -12,3 +12,9 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 # `auto` leaves the choice to this package.
 ProviderChoice = Literal["auto", Provider]
 PrecisionChoice = Literal["auto", Precision]
+
+# Shapes of rows that `rows.shapes` knows, and what becomes of system texts.
+FormatName = Literal[
+    "alpaca", "prompt-response", "prompt-completion", "question-answer", "messages", "sharegpt"
+]
+SystemChoice = Literal["drop", "prepend"]

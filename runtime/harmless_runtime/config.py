@@ -1,5 +1,6 @@
 """Turn a YAML file and command-line flags into one checked configuration."""
 
+import difflib
 import reprlib
 from pathlib import Path
 from typing import Any, Literal
@@ -7,7 +8,13 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harmless_runtime.choices import DEFAULT_MODEL, PrecisionChoice, ProviderChoice
+from harmless_runtime.choices import (
+    DEFAULT_MODEL,
+    FormatName,
+    PrecisionChoice,
+    ProviderChoice,
+    SystemChoice,
+)
 from harmless_runtime.errors import ConfigError, one_line
 
 LINE_BYTES = 4 * 2**20
@@ -34,6 +41,9 @@ class ScorerConfig(BaseModel):
         precision: of a checkpoint's export. `auto` is fp16 on CUDA and fp32 on a CPU.
         device: number of the CUDA device.
         gpu_memory: most GPU memory for weights and activations, in GB.
+        format: the name of a known shape of rows. By default the shape is recognised.
+        columns: where a row's texts are, by `instruction`, `input`, `output`, `messages` and `id`.
+        system: what becomes of the system texts of conversations.
         max_line_bytes: a longer line of input is rejected.
         check_files: compare the artifact's files with their hashes before they are loaded.
     """
@@ -48,6 +58,9 @@ class ScorerConfig(BaseModel):
     precision: PrecisionChoice = "auto"
     device: int = Field(0, ge=0)
     gpu_memory: float | None = Field(None, gt=0, allow_inf_nan=False)
+    format: FormatName | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    system: SystemChoice = "drop"
     max_line_bytes: int = Field(LINE_BYTES, ge=1, le=2**30)
     check_files: bool = True
 
@@ -75,8 +88,10 @@ def make_config(settings: dict[str, Any], origin: str = "configuration") -> Scor
 
 def _describe(key: str, kind: str, value: object, message: str) -> str:
     if kind == "extra_forbidden":
-        known = ", ".join(ScorerConfig.model_fields)
-        return f"unknown key {key!r} (known: {known})"
+        known = list(ScorerConfig.model_fields)
+        near = difflib.get_close_matches(key, known, 1)
+        meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        return f"unknown key {key!r} ({meant})"
     return f"{key} is {_SHORT.repr(value)}: {message[:1].lower()}{message[1:]}"
 
 

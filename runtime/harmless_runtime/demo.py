@@ -10,8 +10,7 @@ from harmless_runtime import bundled
 from harmless_runtime.config import make_config
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.pipeline import score_files
-from harmless_runtime.rows.records import Record
-from harmless_runtime.rows.sources import find_source
+from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.run import Run
 from harmless_runtime.tally import Summary
 
@@ -35,12 +34,12 @@ def run_demo() -> tuple[list[DemoRow], Summary]:
     engine = load_engine(make_config({"model": bundled.MODEL_NAME, "provider": "cpu"}))
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "scores.jsonl")
-        summary = score_files(Run((find_source(str(bundled.ROWS)),), output), engine)
+        summary = score_files(Run(open_inputs([str(bundled.ROWS)]), output), engine)
         scored = [msgspec.json.decode(line) for line in output.read_bytes().splitlines()]
     lines = bundled.ROWS.read_bytes().splitlines()
-    records = [msgspec.json.decode(line, type=Record) for line in lines]
+    given = [msgspec.json.decode(line) for line in lines]
     rows = [
-        DemoRow(str(line["id"]), line["score"], record.instruction, record.output)
-        for line, record in zip(scored, records, strict=True)
+        DemoRow(str(line["id"]), line["score"], row["instruction"], row["output"])
+        for line, row in zip(scored, given, strict=True)
     ]
     return sorted(rows, key=lambda row: -row.score), summary

@@ -30,6 +30,10 @@ class ConfigError(HarmlessError):
     """A setting is unknown, of the wrong type, out of range, or contradicts another one."""
 
 
+class ShapeError(ConfigError):
+    """The rows have no shape that is known, so that none of the first ones can be scored."""
+
+
 class CheckpointError(HarmlessError):
     """A checkpoint is missing, unreadable, unsafe, or cannot be represented exactly."""
 

@@ -5,17 +5,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine, ScoredBatch
+from harmless_runtime.output.checks import goes_on
 from harmless_runtime.output.fingerprint import run_fingerprint
 from harmless_runtime.output.writer import Output, open_output
-from harmless_runtime.rows.output_lines import reject_line, score_line
-from harmless_runtime.rows.records import Reject
-from harmless_runtime.rows.sources import Line, find_source, read_lines
+from harmless_runtime.rows.output_lines import reject_line, row_details, score_line
+from harmless_runtime.rows.records import NO_ID, Pair, Reject
 from harmless_runtime.run import Run
 from harmless_runtime.tally import Summary, Tally
 from harmless_runtime.windows import ReadAhead, Row, Window
@@ -43,13 +43,15 @@ def score_files(
 
     Raises:
         InputError: an input cannot be read, or, if the run is strict, a row cannot be scored.
+        ShapeError: none of the first rows of a new run can be scored.
         OutputError: the output exists or cannot be written, or the run to be resumed had another
             input, model or setting.
         SessionError: ONNX Runtime failed.
     """
     start = time.perf_counter()
     # The inputs may have grown, or gone, while the model was loaded.
-    run = replace(run, sources=tuple(find_source(source.where) for source in run.sources))
+    run.inputs.look_again()
+    run.inputs.shape(refuse=not goes_on(run))
     with ExitStack() as stack:
         output = stack.enter_context(open_output(run, run_fingerprint(run, engine.fingerprint)))
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
@@ -59,9 +61,17 @@ def score_files(
                 f"{resumed.rejected:,} lines were rejected before the run was interrupted, but "
                 "strict allows no rejects"
             )
-        lines = _lines_left(output, run, engine.limits.line_bytes)
+        rows = _rows_left(output, run)
         writer = stack.enter_context(WriteBehind(output))
-        windows = stack.enter_context(ReadAhead(lines, engine.tokenizer, engine.limits))
+        windows = stack.enter_context(
+            ReadAhead(
+                rows,
+                engine.tokenizer,
+                engine.limits,
+                lambda: run.inputs.position,
+                resumed.input_bytes,
+            )
+        )
         tally = resumed
         for window in raise_on_reject(windows) if run.strict else windows:
             scored = score_window(window, engine, run.details, tally, on_progress)
@@ -82,20 +92,20 @@ def score_files(
     )
 
 
-def _lines_left(output: Output, run: Run, line_bytes: int) -> Iterator[Line]:
-    """Return the input lines whose results are not on the disk yet."""
+def _rows_left(output: Output, run: Run) -> Iterator[Pair | Reject]:
+    """Return the rows whose results are not on the disk yet."""
     if output.is_complete:
         return iter([])
-    lines = read_lines(run.sources, line_bytes)
+    rows = run.inputs.rows()
     if output.resumed is not None:
         logger.info(
             "resuming: checking that the input begins with the %s lines that are done",
             f"{output.resumed.lines:,}",
         )
-        output.done.skip(lines, output.resumed)
+        output.done.skip(rows, output.resumed)
     elif run.existing == "resume":
         logger.info("there is nothing to resume: starting with the first line")
-    return lines
+    return rows
 
 
 class WriteBehind:
@@ -116,9 +126,9 @@ class WriteBehind:
         """Hand over a window's results. Raise the error of the window before, if it failed."""
         self.wait()
         rejects = b"".join(map(reject_line, scored.rejects))
-        lines = [item.line for item in window.items]
+        rows = [item.pair if isinstance(item, Row) else item for item in window.items]
         self._pending = self._thread.submit(
-            self._output.write, b"".join(scored.lines), rejects, lines, asdict(tally)
+            self._output.write, b"".join(scored.lines), rejects, rows, asdict(tally)
         )
 
     def wait(self) -> None:
@@ -162,8 +172,8 @@ def score_window(
     for row in truncated[: max(0, _TRUNCATION_WARNINGS - before.truncated)]:
         logger.warning(
             "%s, line %d: truncated to %d tokens",
-            row.line.source,
-            row.line.number,
+            row.pair.source,
+            row.pair.number,
             len(row.encoded.ids),
         )
     computed = Tally()
@@ -171,21 +181,39 @@ def score_window(
     def count(batch: ScoredBatch) -> None:
         nonlocal computed
         computed += Tally(computed_tokens=batch.tokens, padding=batch.padding)
-        computed += _tally_of([rows[i] for i in batch.rows])
+        computed += Tally(
+            rows=len(batch.rows),
+            tokens=sum(len(rows[i].encoded.ids) for i in batch.rows),
+            input_bytes=window.input_bytes * len(batch.rows) // len(rows),
+        )
         on_progress(before + computed)
 
     scores = iter(engine.score([row.encoded for row in rows], count))
     lines, rejects = [], []
+    ids_missing = systems_dropped = 0
     for item in window.items:
         if isinstance(item, Reject):
             rejects.append(item)
         elif np.isfinite(score := next(scores)):
-            tokens = len(item.encoded.ids) if details else None
-            lines.append(
-                score_line(item.id, score, tokens=tokens, truncated=item.encoded.truncated)
-            )
+            pair, encoded = item.pair, item.encoded
+            more = b""
+            if details:
+                more = row_details(pair, tokens=len(encoded.ids), truncated=encoded.truncated)
+            lines.append(score_line(pair.id, score, more))
+            ids_missing += pair.id == NO_ID
+            systems_dropped += pair.dropped_system
         else:
-            rejects.append(Reject(item.line, engine.why_no_score(float(score))))
+            rejects.append(rejected(item.pair, engine.why_no_score(float(score))))
+    if ids_missing and not before.without_id:
+        logger.warning(
+            'rows without an id get the id "" (`columns` id=FIELD names the field that holds it; '
+            "`details` adds the input's name and the line to each score)"
+        )
+    if systems_dropped and not before.without_system:
+        logger.info(
+            "system texts are left out, because the model was trained without them (`system` "
+            "prepend puts them before the first human turn)"
+        )
     tally = Tally(
         rows=len(lines),
         rejected=len(rejects),
@@ -193,17 +221,16 @@ def score_window(
         tokens=computed.tokens,
         computed_tokens=computed.computed_tokens,
         padding=computed.padding,
-        input_bytes=sum(len(item.line.raw) for item in window.items),
+        input_bytes=window.input_bytes,
+        without_id=ids_missing,
+        without_system=systems_dropped,
     )
     return Scored(lines, rejects, tally)
 
 
-def _tally_of(rows: list[Row]) -> Tally:
-    return Tally(
-        rows=len(rows),
-        tokens=sum(len(row.encoded.ids) for row in rows),
-        input_bytes=sum(len(row.line.raw) for row in rows),
-    )
+def rejected(pair: Pair, reason: str) -> Reject:
+    """Make a reject of a row that the model gives no score. Its texts take the place of the row."""
+    return Reject(pair.source, pair.number, reason, (pair.question + pair.answer).encode())
 
 
 def raise_on_reject(windows: Iterable[Window]) -> Iterator[Window]:
@@ -216,4 +243,4 @@ def raise_on_reject(windows: Iterable[Window]) -> Iterator[Window]:
 
 def refusal(reject: Reject) -> InputError:
     """Return the error for a row that cannot be scored in a run that allows no rejects."""
-    return InputError(f"{reject.line.source}, line {reject.line.number}: {reject.reason}")
+    return InputError(f"{reject.source}, line {reject.number}: {reject.reason}")

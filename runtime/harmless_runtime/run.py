@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from harmless_runtime.errors import ConfigError
-from harmless_runtime.rows.sources import Source
+from harmless_runtime.rows.inputs import Inputs
 
 Existing = Literal["refuse", "overwrite", "resume"]
 
@@ -15,19 +15,19 @@ class Run:
     """Which inputs are scored into which output, and how.
 
     Attributes:
-        sources: the inputs. They are scored one after the other, and never written to.
+        inputs: the inputs. They are scored one after the other, and never written to.
         output: the file of scores. It appears under this name when all scores are there.
         existing: what to do if the output exists, whole or in part. "refuse" raises an error.
             "overwrite" starts again and replaces the output. "resume" continues an interrupted
             run, starts a run if none was interrupted, and raises an error if the output is whole.
         strict: raise an error at the first row that cannot be scored.
-        details: add `tokens` and `truncated` to each line of scores.
+        details: add `tokens`, `truncated`, `source` and `line` to each line of scores.
         commit_seconds: least seconds between two commits. A commit comes only after a window. A
             crash costs the results since the last commit, and the windows that were under way.
             `benchmarks/host.py` measures the share of the time that commits take.
     """
 
-    sources: tuple[Source, ...]
+    inputs: Inputs
     output: Path
     existing: Existing = "refuse"
     strict: bool = False
@@ -37,7 +37,7 @@ class Run:
     @property
     def reads_stdin(self) -> bool:
         """Whether one of the inputs is standard input."""
-        return any(source.kind == "stdin" for source in self.sources)
+        return any(source.kind == "stdin" for source in self.inputs.sources)
 
 
 def existing_mode(*, overwrite: bool, resume: bool) -> Existing:

@@ -10,10 +10,10 @@ import msgspec
 from harmless_runtime.config import make_config
 from harmless_runtime.errors import ConfigError, InputError
 from harmless_runtime.model.load import load_engine
-from harmless_runtime.pipeline import raise_on_reject, refusal, score_files
+from harmless_runtime.pipeline import raise_on_reject, refusal, rejected, score_files
+from harmless_runtime.rows.inputs import Inputs, open_inputs
 from harmless_runtime.rows.prompt import question_and_answer
-from harmless_runtime.rows.records import Reject
-from harmless_runtime.rows.sources import find_source, read_lines
+from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode
 from harmless_runtime.windows import ReadAhead
 
@@ -61,24 +61,30 @@ class Gpt2HarmlessScorer:
         return rewards
 
     def evaluate(self, path: str | Path) -> list[dict[str, Any]]:
-        """Return `{"id", "score"}` for each line of a JSONL file, in order.
+        """Return `{"id", "score"}` for each row of an input, in order.
 
         An id that is a number out of Python's range is returned as its text.
 
+        Args:
+            path: what `harmless score` takes as well: a file, a folder, a pattern or a URL. The
+                configuration's `format`, `columns` and `system` say how its rows are read.
+
         Raises:
-            InputError: the file cannot be read, or a line cannot be scored. `evaluate_to_file` sets
-                such lines aside instead.
+            InputError: the input cannot be read, or a row cannot be scored. `evaluate_to_file` sets
+                such rows aside instead.
+            ShapeError: none of the first rows can be scored.
         """
         engine = self._engine
-        lines = read_lines([find_source(str(path))], engine.limits.line_bytes)
+        inputs = self._open(path)
+        inputs.shape()
         results = []
-        with ReadAhead(lines, engine.tokenizer, engine.limits) as windows:
+        with ReadAhead(inputs.rows(), engine.tokenizer, engine.limits) as windows:
             for window in raise_on_reject(windows):
                 scores = engine.score([row.encoded for row in window.rows]).tolist()
                 for row, score in zip(window.rows, scores, strict=True):
                     if not math.isfinite(score):
-                        raise refusal(Reject(row.line, engine.why_no_score(score)))
-                    results.append({"id": _decode_id(row.id), "score": score})
+                        raise refusal(rejected(row.pair, engine.why_no_score(score)))
+                    results.append({"id": _decode_id(row.pair.id), "score": score})
         return results
 
     def evaluate_to_file(
@@ -89,13 +95,13 @@ class Gpt2HarmlessScorer:
         overwrite: bool = False,
         resume: bool = False,
     ) -> str:
-        """Score a JSONL file into another, as `harmless score` does, and return the latter's path.
+        """Score an input into a JSONL file, as `harmless score` does, and return the file's path.
 
-        Lines that cannot be scored go to a second file: `x.rejects.jsonl` for `x.jsonl`, and
+        Rows that cannot be scored go to a second file: `x.rejects.jsonl` for `x.jsonl`, and
         `x.rejects` for any other name `x`.
 
         Args:
-            path: the rows.
+            path: the rows, as `evaluate` takes them.
             output_file: the scores.
             overwrite: start again, and replace an output that exists.
             resume: continue an interrupted call. If no output exists, start a new one. A complete
@@ -103,12 +109,14 @@ class Gpt2HarmlessScorer:
 
         Raises:
             ConfigError: both `overwrite` and `resume` are set.
-            InputError, OutputError, SessionError: as `pipeline.score_files`.
+            InputError, ShapeError, OutputError, SessionError: as `pipeline.score_files`.
         """
         existing = existing_mode(overwrite=overwrite, resume=resume)
-        run = Run((find_source(str(path)),), Path(output_file), existing)
-        score_files(run, self._engine)
+        score_files(Run(self._open(path), Path(output_file), existing), self._engine)
         return str(output_file)
+
+    def _open(self, path: str | Path) -> Inputs:
+        return open_inputs([str(path)], reading_of(self.config))
 
 
 def _decode_id(text: bytes) -> Any:

@@ -17,8 +17,9 @@ class Tally:
         tokens: tokens of the rows, without padding.
         computed_tokens: tokens that were run: padding included, and each set of equal rows once.
         padding: those of the computed tokens that were padding.
-        input_bytes: bytes of the input lines that are done, without line feeds. A line that is too
-            long counts only what is kept of it.
+        input_bytes: bytes of the inputs that were read for these rows, as they are stored.
+        without_id: number of rows with a score but without an id.
+        without_system: number of rows with a score whose system text was left out.
     """
 
     rows: int = 0
@@ -28,6 +29,8 @@ class Tally:
     computed_tokens: int = 0
     padding: int = 0
     input_bytes: int = 0
+    without_id: int = 0
+    without_system: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*map(sum, zip(astuple(self), astuple(other), strict=True)))

@@ -1,17 +1,15 @@
-"""Cut the lines of the input into windows: parsed, tokenised, and read ahead in a thread."""
+"""Cut the rows of the inputs into windows: tokenised, and read ahead in a thread."""
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
-from harmless_runtime.rows.prompt import question_and_answer
-from harmless_runtime.rows.records import Record, Reject, parse_line
-from harmless_runtime.rows.sources import Line
+from harmless_runtime.rows.records import Pair, Reject
 
 # Rows tokenised at a time: enough to keep every core busy, few enough to need little memory.
 _CHUNK_ROWS = 512
@@ -20,82 +18,99 @@ _CHUNK_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line that can be scored: its id as JSON text, and its token ids."""
+    """A row that can be scored, and its token ids."""
 
-    line: Line
-    id: bytes
+    pair: Pair
     encoded: Encoded
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Lines that are scored and written together, in input order."""
+    """Rows that are scored and written together, in input order.
+
+    `input_bytes` is how many bytes of the inputs were read for them, as they are stored: the input
+    is read in large pieces, so it is exact only at the end of the inputs.
+    """
 
     items: list[Row | Reject]
+    input_bytes: int = 0
 
     @property
     def rows(self) -> list[Row]:
-        """The lines that can be scored."""
+        """The rows that can be scored."""
         return [item for item in self.items if isinstance(item, Row)]
 
     @property
     def rejects(self) -> list[Reject]:
-        """The lines that cannot be scored."""
+        """The rows that cannot be scored."""
         return [item for item in self.items if isinstance(item, Reject)]
 
 
 def read_windows(
-    lines: Iterable[Line], tokenizer: PairTokenizer, limits: Limits
+    pairs: Iterable[Pair | Reject],
+    tokenizer: PairTokenizer,
+    limits: Limits,
+    position: Callable[[], int] = lambda: 0,
+    start: int = 0,
 ) -> Iterator[Window]:
-    """Parse and tokenise lines, and cut them into windows.
+    """Tokenise rows, and cut them into windows.
 
-    The end of a window depends only on the lines since its start and on the limits. So a run that
+    The end of a window depends only on the rows since its start and on the limits. So a run that
     is resumed at the start of a window cuts the same windows as an uninterrupted run.
+
+    Args:
+        pairs: the rows.
+        tokenizer: what tokenises them.
+        limits: the limits of a window.
+        position: gives the number of bytes of the inputs that were read so far.
+        start: the bytes that count for rows before these.
     """
     items: list[Row | Reject] = []
     tokens = size = 0
-    for item in _tokenise(lines, tokenizer):
-        item_tokens = len(item.encoded.ids) if isinstance(item, Row) else 0
-        if items and (
-            len(items) >= limits.window_rows
-            or tokens + item_tokens > limits.window_tokens
-            or size + len(item.line.raw) > limits.window_bytes
-        ):
-            yield Window(items)
-            items, tokens, size = [], 0, 0
-        tokens += item_tokens
-        size += len(item.line.raw)
-        items.append(item)
+    counted = start  # bytes, up to the last cut
+    done = told = float(start)
+    for chunk in _chunks(pairs):
+        # The rows of a chunk share the bytes that were read for it.
+        told, before = max(told, position()), told
+        share = (told - before) / len(chunk)
+        for item, item_size in _tokenise(chunk, tokenizer):
+            item_tokens = len(item.encoded.ids) if isinstance(item, Row) else 0
+            if items and (
+                len(items) >= limits.window_rows
+                or tokens + item_tokens > limits.window_tokens
+                or size + item_size > limits.window_bytes
+            ):
+                yield Window(items, round(done) - counted)
+                items, tokens, size, counted = [], 0, 0, round(done)
+            tokens += item_tokens
+            size += item_size
+            done += share
+            items.append(item)
     if items:
-        yield Window(items)
+        yield Window(items, round(done) - counted)
 
 
-def _tokenise(lines: Iterable[Line], tokenizer: PairTokenizer) -> Iterator[Row | Reject]:
-    chunk: list[tuple[Line, Record | Reject]] = []
+def _chunks(pairs: Iterable[Pair | Reject]) -> Iterator[list[tuple[Pair | Reject, int]]]:
+    """Yield rows with their sizes, as many at a time as are tokenised at a time."""
+    chunk: list[tuple[Pair | Reject, int]] = []
     size = 0
-    for line in lines:
-        chunk.append((line, parse_line(line)))
-        size += len(line.raw)
+    for pair in pairs:
+        chunk.append((pair, pair.size))
+        size += pair.size
         if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:
-            yield from _tokenise_chunk(chunk, tokenizer)
+            yield chunk
             chunk, size = [], 0
-    yield from _tokenise_chunk(chunk, tokenizer)
+    if chunk:
+        yield chunk
 
 
-def _tokenise_chunk(
-    chunk: list[tuple[Line, Record | Reject]], tokenizer: PairTokenizer
-) -> Iterator[Row | Reject]:
-    pairs = [
-        question_and_answer(record.instruction, record.input or "", record.output)
-        for _, record in chunk
-        if isinstance(record, Record)
-    ]
-    encoded = iter(tokenizer.encode(pairs))
-    for line, record in chunk:
-        if isinstance(record, Record):
-            yield Row(line, bytes(record.id), next(encoded))
-        else:
-            yield record
+def _tokenise(
+    chunk: list[tuple[Pair | Reject, int]], tokenizer: PairTokenizer
+) -> Iterator[tuple[Row | Reject, int]]:
+    texts = [(item.question, item.answer) for item, _ in chunk if isinstance(item, Pair)]
+    encoded = iter(tokenizer.encode(texts))
+    for item, size in chunk:
+        yield (Row(item, next(encoded)) if isinstance(item, Pair) else item), size
 
 
 class _Abandoned(BaseException):
@@ -105,22 +120,29 @@ class _Abandoned(BaseException):
 class ReadAhead:
     """Yield the windows of `read_windows`, and make the next window in a thread meanwhile.
 
-    An error in the thread is raised when the next window is taken.
+    The arguments are those of `read_windows`. An error in the thread is raised when the next window
+    is taken.
 
     The end of the `with` block waits for the thread, because the interpreter aborts if it exits
-    while a thread is in the tokenizer. It does not wait for a thread that is reading a line: a read
+    while a thread is in the tokenizer. It does not wait for a thread that is reading a row: a read
     from a terminal may take for ever, and must not keep an interrupted process alive. So the thread
     is a daemon.
     """
 
-    def __init__(self, lines: Iterable[Line], tokenizer: PairTokenizer, limits: Limits) -> None:
-        self._source = lines
-        self._tokenizer = tokenizer
-        self._limits = limits
+    def __init__(
+        self,
+        pairs: Iterable[Pair | Reject],
+        tokenizer: PairTokenizer,
+        limits: Limits,
+        position: Callable[[], int] = lambda: 0,
+        start: int = 0,
+    ) -> None:
+        self._pairs = pairs
+        self._arguments = tokenizer, limits, position, start
         # Each item is a window, the thread's error, or None at the end.
         self._ahead: queue.Queue[Window | BaseException | None] = queue.Queue(1)
         self._abandoned = threading.Event()
-        self._waiting_for_line = threading.Event()
+        self._waiting_for_row = threading.Event()
         self._thread = threading.Thread(target=self._produce, name="reader", daemon=True)
 
     def __enter__(self) -> Self:
@@ -139,12 +161,12 @@ class ReadAhead:
 
     def __exit__(self, *_: object) -> None:
         self._abandoned.set()
-        while self._thread.is_alive() and not self._waiting_for_line.is_set():
+        while self._thread.is_alive() and not self._waiting_for_row.is_set():
             self._thread.join(0.02)
 
     def _produce(self) -> None:
         try:
-            for window in read_windows(self._lines(), self._tokenizer, self._limits):
+            for window in read_windows(self._rows(), *self._arguments):
                 self._put(window)
             self._put(None)
         except _Abandoned:
@@ -153,17 +175,17 @@ class ReadAhead:
             with suppress(_Abandoned):
                 self._put(error)
 
-    def _lines(self) -> Iterator[Line]:
-        iterator = iter(self._source)
+    def _rows(self) -> Iterator[Pair | Reject]:
+        iterator = iter(self._pairs)
         while True:
-            self._waiting_for_line.set()
-            line = next(iterator, None)
-            self._waiting_for_line.clear()
+            self._waiting_for_row.set()
+            pair = next(iterator, None)
+            self._waiting_for_row.clear()
             if self._abandoned.is_set():
                 raise _Abandoned
-            if line is None:
+            if pair is None:
                 return
-            yield line
+            yield pair
 
     def _put(self, item: Window | BaseException | None) -> None:
         while not self._abandoned.is_set():

@@ -1,7 +1,6 @@
 """Artifacts appear whole or not at all, and only if they pass the parity limit."""
 
-import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -67,14 +66,23 @@ def test_verify_finds_another_checkpoint(artifact: Artifact, tmp_path: Path) -> 
 def test_killed_export_leaves_no_artifact(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "artifact"
     command = Path(sys.executable).with_name("harmless")
-    process = subprocess.Popen([command, "export", checkpoint, "-o", out, "--no-verify"])
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".artifact.partial-*/model.onnx*")):
+    deadline = time.monotonic() + 120
+    killed_in_time = False
+    while not killed_in_time:
         assert time.monotonic() < deadline
-        assert process.poll() is None, "it ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not out.exists()
+        process = subprocess.Popen(
+            [command, "export", checkpoint, "-o", out, "--no-verify", "--force"]
+        )
+        while process.poll() is None and not list(tmp_path.glob(".artifact.partial-*/model.onnx*")):
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        # The model is so small that the rest of the export may have been quicker than the kill.
+        killed_in_time = not out.exists()
+        if not killed_in_time:
+            open_artifact(out)
+            shutil.rmtree(out)
+    assert list(tmp_path.glob(".artifact.partial-*"))
 
 
 def test_commands(checkpoint: Path, tmp_path: Path, harmless: Harmless) -> None:

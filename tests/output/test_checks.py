@@ -58,5 +58,6 @@ def test_names_that_no_output_may_have(existing: Existing, tmp_path: Path) -> No
     for suffix in (".partial", ".state", ".lock", ".tmp"):
         with pytest.raises(OutputError, match=f"ends in {suffix}, which is reserved"):
             check_output(make_run([], tmp_path / f"x.jsonl{suffix}", existing=existing))
-    with pytest.raises(OutputError, match=r"the folder .* does not exist"):
-        check_output(make_run([], tmp_path / "no/where", existing=existing))
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file is not a folder"):
+        check_output(make_run([], tmp_path / "file/where", existing=existing))

@@ -7,7 +7,7 @@ import pytest
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.writer import Output, open_output
-from harmless_runtime.rows.sources import Line
+from harmless_runtime.rows.records import Reject
 from harmless_runtime.run import Run
 from reading import names_in
 from runs import make_run
@@ -16,7 +16,7 @@ from runs import make_run
 def write(output: Output, *numbers: int) -> None:
     """Write one window for each number, with one line."""
     for n in numbers:
-        output.write(b"%d\n" % n, b"", [Line("f", n, b"row %d" % n)], {"rows": n})
+        output.write(b"%d\n" % n, b"", [Reject("f", n, "", b"row %d" % n)], {"rows": n})
 
 
 def write_all(run: Run, *numbers: int, then: Callable[[], object] = lambda: None) -> None:

@@ -32,6 +32,7 @@ from harmless_runtime.model.load import build_engine
 from harmless_runtime.model.session import Target
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.pipeline import score_files
+from harmless_runtime.rows.shapes import Reading
 from reading import read_outputs
 from runs import cpu_engine, make_run
 
@@ -54,11 +55,14 @@ outcomes: Counter[str] = Counter()
 @cache
 def demo() -> Engine:
     """The bundled model with windows of a few rows."""
-    return cpu_engine(window_rows=7, line_bytes=2000)
+    return cpu_engine(window_rows=7)
 
 
-# The first bytes of gzip, of zstd and of UTF-16. Such an input is refused as a whole.
-NOT_TEXT = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xff\xfe", b"\xfe\xff")
+# The first bytes of compressed files, of UTF-16, and of a JSON array. An input that begins with
+# them, but is none, is refused as a whole.
+NOT_LINES = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xff\xfe", b"\xfe\xff", b"[")
+# An explicit format: any line may be wrong, the first ones too.
+READING = Reading("alpaca", line_bytes=2000)
 
 
 def is_blank(line: bytes, first: bool) -> bool:
@@ -73,9 +77,10 @@ def check_rows(lines: list[bytes]) -> None:
         rows, out = Path(folder, "rows"), Path(folder, "out")
         rows.write_bytes(b"\n".join(lines))
         try:
-            summary = score_files(make_run(rows, out), demo())
+            summary = score_files(make_run(rows, out, READING), demo())
         except InputError:
-            assert rows.read_bytes().startswith(NOT_TEXT)
+            start = rows.read_bytes().removeprefix(b"\xef\xbb\xbf").lstrip()
+            assert start.startswith(NOT_LINES)
             return
         rejects = read_outputs(out)[1].splitlines()
         scores = [json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]]

@@ -19,12 +19,12 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.state import read_state
 from harmless_runtime.output.writer import open_output
-from harmless_runtime.rows.sources import Line
+from harmless_runtime.rows.records import Reject
 from reading import read_folder
 from runs import make_run
 
 STEPS = ("append", "sync", "sync_folder", "rename", "remove", "truncate")
-LINES = [Line("rows", n, b"row %d" % n) for n in range(1, 12)]
+LINES = [Reject("rows", n, "", b"row %d" % n) for n in range(1, 12)]
 WINDOWS = [LINES[:3], LINES[3:4], LINES[4:8], LINES[8:]]
 
 

@@ -16,7 +16,7 @@ from harmless_runtime.model.engine import Engine
 from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.writer import open_output
-from harmless_runtime.rows.sources import Line
+from harmless_runtime.rows.records import Reject
 from processes import Harmless
 from runs import cpu_engine, make_run
 
@@ -33,13 +33,14 @@ import os, sys
 from harmless_runtime.rows.sources import Source
 real = Source.open
 class Broken:
-    def __init__(self, file): self.file, self.lines = file, 0
+    def __init__(self, file): self.file, self.bytes = file, 0
     def __enter__(self): return self
     def __exit__(self, *_): self.file.close()
-    def readline(self, size):
-        self.lines += 1
-        if self.lines > 900: raise OSError(5, "Input/output error")
-        return self.file.readline(size)
+    def readinto(self, buffer):
+        if self.bytes > 40_000: raise OSError(5, "Input/output error")
+        count = self.file.readinto(memoryview(buffer)[:1000])
+        self.bytes += count
+        return count
 Source.open = lambda source: Broken(real(source))
 from harmless_runtime.cli.app import main; main()
 """
@@ -69,7 +70,7 @@ def test_a_folder_that_vanishes(tmp_path: Path) -> None:
 
     def write_and_remove() -> None:
         with open_output(make_run([], folder / "o"), {}) as output:
-            output.write(b"1\n", b"", [Line("f", 1, b"x")], {})
+            output.write(b"1\n", b"", [Reject("f", 1, "", b"x")], {})
             shutil.rmtree(folder)
 
     with pytest.raises(OutputError, match="was removed or replaced during the run"):

@@ -5,13 +5,26 @@ import sys
 from pathlib import Path
 
 import pytest
-from kill import kill_again_and_again
+from kill import kill_again_and_again, write_rows
+
+from forms import FORMS, make_rows
 
 
 def test_killed_runs_write_the_same_bytes_after_all(tmp_path: Path) -> None:
-    counts = kill_again_and_again(tmp_path, kills=5, rows=6_000, longest=1.5)
+    rows = write_rows(tmp_path / "rows.jsonl", 6_000)
+    counts = kill_again_and_again(tmp_path, rows, kills=5, longest=1.5)
     assert counts["kills"] >= 5
     assert counts["runs"] >= 1
+    assert (tmp_path / "whole" / "o.rejects.jsonl").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", sorted(set(FORMS) - {"rows.jsonl", "no-suffix", "semicolons.csv"}))
+def test_killed_runs_of_every_form(form: str, tmp_path: Path) -> None:
+    rows = make_rows(6_000)
+    for n in range(5, len(rows), 100):
+        rows[n]["output"] = None
+    assert kill_again_and_again(tmp_path, FORMS[form](rows, tmp_path), 2, 1.7)["kills"] >= 2
 
 
 @pytest.mark.parametrize("script", ["fuzz", "kill", "soak"])

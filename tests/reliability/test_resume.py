@@ -60,8 +60,7 @@ def test_progress_and_summary_count_the_same(rows: Path, tmp_path: Path, engine:
     assert seen[0] == dict.fromkeys(seen[0], 0)
     assert seen[-1] == asdict(summary.tally)
     assert seen == sorted(seen, key=lambda tally: tally["rows"]), "it never counts backwards here"
-    lines = rows.read_bytes().splitlines()
-    assert summary.tally.input_bytes == sum(map(len, lines))
+    assert summary.tally.input_bytes == rows.stat().st_size
     assert (summary.tally.rows, summary.tally.rejected) == (COUNT - 8, 8)
 
 

@@ -8,14 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmless_runtime.rows.output_lines import reject_line
-from harmless_runtime.rows.records import Record, Reject, parse_line
-from harmless_runtime.rows.sources import Line
+from harmless_runtime.rows.parsing import RowParser
+from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.records import Line, Pair, Reject
+from harmless_runtime.rows.shapes import KNOWN
 
 GOOD = {"instruction": "a", "output": "b"}
 
 
-def parse(raw: bytes) -> Record | Reject:
-    return parse_line(Line("rows.jsonl", 1, raw))
+PARSE = RowParser(KNOWN["alpaca"], "drop", 4 * 2**20)
+
+
+def parse(raw: bytes) -> Pair | Reject:
+    return PARSE(Line("rows.jsonl", 1, raw))
+
+
+def texts(pair: Pair | Reject) -> tuple[str, str]:
+    assert isinstance(pair, Pair)
+    return pair.question, pair.answer
 
 
 @pytest.mark.parametrize(
@@ -25,26 +35,24 @@ def parse(raw: bytes) -> Record | Reject:
 )  # fmt: skip
 def test_ids_are_copied_byte_for_byte(raw_id: str) -> None:
     record = parse(f'{{"id": {raw_id}, "instruction": "a", "output": "b"}}'.encode())
-    assert isinstance(record, Record)
-    assert bytes(record.id) == raw_id.encode()
+    assert isinstance(record, Pair)
+    assert record.id == raw_id.encode()
 
 
 def test_fields() -> None:
     record = parse(b'{"output": "b", "x": {"y": 1}, "instruction": "a\\u2028", "input": null}')
-    assert record == Record(instruction="a\u2028", input=None, output="b")
-    assert bytes(record.id) == b'""'
-    assert parse(b'{"instruction": "", "input": "", "output": ""}') == Record(
-        instruction="", input="", output=""
-    )
+    assert record == Pair("rows.jsonl", 1, b'""', *question_and_answer("a\u2028", "", "b"))
+    empty = parse(b'{"instruction": "", "input": "", "output": ""}')
+    assert texts(empty) == question_and_answer("", "", "")
 
 
 @given(st.dictionaries(st.sampled_from(["id", "input", "extra"]), st.text(), max_size=3))
 def test_agrees_with_the_standard_library(extra: dict[str, str]) -> None:
     raw = json.dumps(GOOD | extra, ensure_ascii=False).encode()
     record = parse(raw)
-    assert isinstance(record, Record)
-    assert (record.input or "") == extra.get("input", "")
-    assert json.loads(bytes(record.id)) == extra.get("id", "")
+    assert isinstance(record, Pair)
+    assert texts(record) == question_and_answer("a", extra.get("input", ""), "b")
+    assert json.loads(record.id) == extra.get("id", "")
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,45 @@ from pathlib import Path
 
 import pytest
 
-from harmless_runtime.config import LINE_BYTES
 from harmless_runtime.errors import InputError
-from harmless_runtime.rows.sources import Line, Source, find_source, read_lines
+from harmless_runtime.rows.inputs import open_inputs
+from harmless_runtime.rows.records import Reject
+from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.rows.sources import Source, find_source
 
 
-def lines_of(*paths: Path) -> list[Line]:
-    return list(read_lines([find_source(str(path)) for path in paths], LINE_BYTES))
+def rejects_of(*paths: Path, line_bytes: int = 1000) -> list[Reject]:
+    """Read lines none of which is a row: rejects keep their text."""
+    inputs = open_inputs(map(str, paths), Reading("alpaca", line_bytes=line_bytes))
+    return [item for item in inputs.rows() if isinstance(item, Reject)]
 
 
 def test_lines_keep_their_text_and_number(tmp_path: Path) -> None:
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    first.write_bytes(b"\xef\xbb\xbf1\n\n  \r\n2\xe2\x80\xa8\x852\r\n3\x0c3")
+    first.write_bytes(b"\xef\xbb\xbf1\n\n  \r\n2\xe2\x80\xa8\xc2\x852\r\n3\x0c3")
     second.write_bytes(b"4\n")
-    lines = lines_of(first, second)
+    lines = rejects_of(first, second)
     assert [(line.number, line.raw) for line in lines] == [
-        (1, b"1"), (4, b"2\xe2\x80\xa8\x852\r"), (5, b"3\x0c3"), (1, b"4"),
+        (1, b"1"), (4, b"2\xe2\x80\xa8\xc2\x852\r"), (5, b"3\x0c3"), (1, b"4"),
     ]  # fmt: skip
     assert [line.source for line in lines] == [str(first)] * 3 + [str(second)]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "after a byte order mark"])
+@pytest.mark.parametrize("more", [-1, 0, 1, 2, 3, 4])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\nnext"])
+def test_a_line_about_as_long_as_may_be(mark: bytes, more: int, end: bytes, tmp_path: Path) -> None:
+    first = b"x" * (20 + more)
+    (tmp_path / "rows").write_bytes(mark + first + end)
+    lines = rejects_of(tmp_path / "rows", line_bytes=20)
+    first += b"\r" * end.startswith(b"\r")
+    assert lines[0].number == 1
+    if len(first) > 20:
+        assert first.startswith(lines[0].raw)
+        assert lines[0].length == len(first)
+    else:
+        assert (lines[0].raw, lines[0].length) == (first, None)
+    assert [line.raw for line in lines[1:]] == [b"next"] * end.endswith(b"next")
 
 
 def test_an_input_that_cannot_be_read_is_refused_at_once(tmp_path: Path) -> None:
@@ -35,10 +56,10 @@ def test_an_input_that_cannot_be_read_is_refused_at_once(tmp_path: Path) -> None
 def test_an_input_that_is_gone_when_it_is_its_turn(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     path.write_bytes(b"1\n")
-    source = find_source(str(path))
+    inputs = open_inputs([str(path)], Reading("alpaca"))
     path.unlink()
     with pytest.raises(InputError, match="cannot read"):
-        list(read_lines([source], LINE_BYTES))
+        list(inputs.rows())
 
 
 def test_kinds_and_sizes(tmp_path: Path) -> None:

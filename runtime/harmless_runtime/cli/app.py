@@ -97,10 +97,10 @@ def verify(
         )
 
 
-@app.command(short_help="Score JSONL rows.")
+@app.command(short_help="Score rows.")
 def score(
     inputs: options.Inputs,
-    out: options.Out,
+    out: options.Out = None,
     config: options.Config = None,
     model: options.Model = None,
     max_length: options.MaxLength = None,
@@ -109,14 +109,21 @@ def score(
     precision: options.Precision = None,
     device: options.Device = None,
     gpu_memory: options.GpuMemory = None,
+    columns: options.Columns = None,
+    format: options.Format = None,  # noqa: A002 - the option has this name
+    system: options.System = None,
     resume: options.Resume = False,
     max_line_bytes: options.MaxLineBytes = None,
     check_files: options.CheckFiles = None,
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     details: options.Details = False,
+    dry_run: options.DryRun = False,
 ) -> None:
-    """Score JSONL rows (instruction, output, optional input and id), one line of output a row.
+    """Score instruction/response pairs, one line of output a row.
+
+    The shape of the rows is recognised (alpaca, prompt/response, messages and others), unless
+    --columns or --format says what it is.
 
     Exit codes: 0 all rows were scored, 1 failed, 2 wrong usage, 3 finished with some rows rejected,
     130 interrupted, 143 terminated. An interrupted, terminated or failed run can be continued with
@@ -133,10 +140,16 @@ def score(
             "precision": precision,
             "device": device,
             "gpu_memory": gpu_memory,
+            "columns": columns,
+            "format": format,
+            "system": system,
             "max_line_bytes": max_line_bytes,
             "check_files": check_files,
         }
-        run(console, Arguments(inputs, out, config, flags, overwrite, resume, strict, details))
+        run(
+            console,
+            Arguments(inputs, out, config, flags, overwrite, resume, strict, details, dry_run),
+        )
 
 
 def main() -> None:

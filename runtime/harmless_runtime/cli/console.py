@@ -8,6 +8,8 @@ from typing import IO, Any, cast
 
 from rich.console import Console
 
+from harmless_runtime.cli.failures import settings_as_flags
+
 
 class StandardError:
     """Standard error, which falls silent if it cannot be written, and so never ends a run."""
@@ -75,7 +77,7 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record. A warning or an error begins with its level."""
-        text = record.getMessage()
+        text = settings_as_flags(record.getMessage())
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
         say(self._console, text)

@@ -88,6 +88,10 @@ def show_summary(console: Console, summary: Summary) -> None:
         f"{tally.rejected:,} rejected",
         f"{summary.provider}, {summary.precision}",
     ]
+    if tally.without_id:
+        facts.insert(-1, f"{tally.without_id:,} without an id")
+    if tally.without_system:
+        facts.insert(-1, f"{tally.without_system:,} without their system text")
     if before.rows or before.rejected:
         facts.insert(1, f"{before.rows + before.rejected:,} rows done by an earlier run")
     say(console, " · ".join(facts))

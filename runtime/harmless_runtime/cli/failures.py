@@ -61,12 +61,12 @@ def terminal() -> Iterator["Console"]:
         raise typer.Exit(128 + _signals[0]) from None
 
 
-def settings_as_flags(hint: str) -> str:
-    """Replace the settings in a hint by their flags: `max_length` by --max-length.
+def settings_as_flags(text: str) -> str:
+    """Replace the settings in a hint or a log line by their flags: `max_length` by --max-length.
 
     The library does not know of flags, and writes the names of settings in backticks.
     """
-    return re.sub(r"`(\w+)`", lambda match: "--" + match[1].replace("_", "-"), hint)
+    return re.sub(r"`(\w+)`", lambda match: "--" + match[1].replace("_", "-"), text)
 
 
 # The signal that ends this process, once it has come.

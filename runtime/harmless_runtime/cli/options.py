@@ -12,9 +12,14 @@ import typer
 from harmless_runtime import choices
 
 Inputs = Annotated[
-    list[str], typer.Argument(metavar="INPUT...", help="JSONL files; - is standard input.")
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="JSON lines, a JSON array, CSV, Parquet or Arrow, compressed or not: files, folders, "
+        "patterns, URLs; - is standard input.",
+    ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="JSONL file to write.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSONL file to write.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file. Flags replace its settings.")]
 Model = Annotated[
     str | None,
@@ -56,11 +61,38 @@ GpuMemory = Annotated[
         help="Most GPU memory for weights and activations, in GB.", show_default="no limit"
     ),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=FIELD,...",
+        help="Where the texts are: instruction, input and output, or messages; and id. Dots reach "
+        "into fields: output=choices.0.text.",
+        show_default="recognised",
+    ),
+]
+Format = Annotated[
+    choices.FormatName | None,
+    typer.Option(help="Known shape of the rows.", show_default="recognised"),
+]
+System = Annotated[
+    choices.SystemChoice | None,
+    typer.Option(
+        help="System texts of conversations: left out, or put before the first human turn.",
+        show_default="drop",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Show how the rows are read and how long scoring would take, and score nothing.",
+    ),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")
 ]
 MaxLineBytes = Annotated[
-    int | None, typer.Option(help="Longer lines are rejected.", show_default="4 MiB")
+    int | None, typer.Option(help="Longer rows are rejected.", show_default="4 MiB")
 ]
 CheckFiles = Annotated[
     bool | None,
@@ -75,7 +107,10 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Stop at the first row that cannot be scored.")
 ]
 Details = Annotated[
-    bool, typer.Option("--details", help="Add tokens and truncated to each line of output.")
+    bool,
+    typer.Option(
+        "--details", help="Add tokens, truncated, source and line to each line of output."
+    ),
 ]
 
 Checkpoint = Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")]

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,19 @@ from rich.console import Console
 
 from harmless_runtime.cli.console import say, say_hint
 from harmless_runtime.cli.display import ScoringProgress, show_summary
+from harmless_runtime.cli.dry_run import show_dry_run
 from harmless_runtime.cli.failures import EXIT_REJECTS
-from harmless_runtime.config import load_config
-from harmless_runtime.errors import ConfigError, OutputError
+from harmless_runtime.config import ScorerConfig, load_config
+from harmless_runtime.errors import ConfigError, HarmlessError, OutputError
 from harmless_runtime.model.load import load_engine
-from harmless_runtime.output.checks import check_output
+from harmless_runtime.output.checks import check_output, goes_on
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import read_state
 from harmless_runtime.pipeline import score_files
-from harmless_runtime.rows.sources import STDIN, find_source
+from harmless_runtime.rows.inputs import open_inputs
+from harmless_runtime.rows.output_lines import common_reasons
+from harmless_runtime.rows.shapes import reading_of
+from harmless_runtime.rows.sources import STDIN
 from harmless_runtime.run import Run, existing_mode
 
 
@@ -31,13 +35,14 @@ class Arguments:
     """What the command line says. `flags` are the settings that win over the file `config`."""
 
     inputs: list[str]
-    out: Path
+    out: Path | None
     config: Path | None
     flags: dict[str, Any]
     overwrite: bool
     resume: bool
     strict: bool
     details: bool
+    dry_run: bool
 
 
 def run(console: Console, arguments: Arguments) -> None:
@@ -46,35 +51,65 @@ def run(console: Console, arguments: Arguments) -> None:
     Raises:
         typer.Exit: some rows were rejected.
     """
-    config = load_config(arguments.config, arguments.flags)
-    asked = make_run(arguments)
-    # The output is checked before the model is loaded or exported, which can take minutes.
+    config = load_config(arguments.config, _settings(arguments.flags))
+    if arguments.dry_run:
+        show_dry_run(console, open_inputs(arguments.inputs, reading_of(config)), config)
+        return
+    asked = make_run(arguments, config)
+    # The output and the rows are checked before the model is loaded or exported, which can take
+    # minutes.
     check_output(asked)
+    asked.inputs.shape(refuse=not goes_on(asked))
     engine = load_engine(config)
-    with resumable(console, asked), ScoringProgress(console, asked.sources) as progress:
+    with (
+        resumable(console, asked),
+        ScoringProgress(console, asked.inputs.sources) as progress,
+    ):
         summary = score_files(asked, engine, progress.update)
     show_summary(console, summary)
     if summary.tally.rejected:
         rejected = f"{summary.tally.rejected:,}"
         say(console, f"rows that could not be scored: {rejected}, see {summary.rejects}")
+        with summary.rejects.open("rb") as lines:
+            for reason, count in common_reasons(lines):
+                say(console, f"  {count:,} × {reason}")
         raise typer.Exit(EXIT_REJECTS)
 
 
-def make_run(arguments: Arguments) -> Run:
+def _settings(flags: dict[str, Any]) -> dict[str, Any]:
+    """Turn the text of --columns into a mapping, as the YAML file has it.
+
+    Raises:
+        ConfigError: the text is not a list of NAME=FIELD.
+    """
+    text = flags["columns"]
+    if text is None:
+        return flags
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    if not all(len(pair) == 2 for pair in pairs):
+        raise ConfigError(
+            f"columns is {text!r}, and has to be like instruction=prompt,output=response"
+        )
+    return flags | {"columns": {name.strip(): path.strip() for name, path in pairs}}
+
+
+def make_run(arguments: Arguments, config: ScorerConfig) -> Run:
     """Turn the command line into a run.
 
     Raises:
         ConfigError: options contradict each other.
         InputError: an input cannot be read.
     """
+    if arguments.out is None:
+        raise ConfigError("no output is named", "`out` names the file of scores: -o scores.jsonl")
     if str(arguments.out) == STDIN:
         raise ConfigError(
             "the output cannot be standard output, because it appears only when it is complete",
             "name a file",
         )
     existing = existing_mode(overwrite=arguments.overwrite, resume=arguments.resume)
-    sources = tuple(map(find_source, arguments.inputs))
-    return Run(sources, arguments.out, existing, arguments.strict, arguments.details)
+    inputs = open_inputs(arguments.inputs, reading_of(config))
+    return Run(inputs, arguments.out, existing, arguments.strict, arguments.details)
 
 
 @contextmanager
@@ -88,8 +123,10 @@ def resumable(console: Console, asked: Run) -> Iterator[None]:
         if isinstance(error.__cause__, OSError):
             _say_how_to_resume(console, asked)
         raise
-    except BaseException:
-        _say_how_to_resume(console, asked)
+    except BaseException as error:
+        # An error that comes before the first result says by itself what is wrong.
+        if not isinstance(error, HarmlessError) or goes_on(replace(asked, existing="resume")):
+            _say_how_to_resume(console, asked)
         raise
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmless_runtime.choices import Provider
-from harmless_runtime.config import LINE_BYTES
 
 # An interrupted run repeats at most a window or two, so windows are kept to about this long.
 WINDOW_SECONDS = 40
@@ -38,13 +37,12 @@ class Limits:
         batch_tokens: most tokens of a batch, padding included.
         window_tokens: most tokens of a window, without padding.
         window_rows: most rows of a window.
-        window_bytes: most bytes of a window's input lines.
+        window_bytes: most UTF-8 bytes of a window's texts, and of its rejected rows.
         batch_cost: the fixed cost of one more batch, as a number of tokens. Rows of different
             lengths share a batch only if the padding costs fewer tokens than this.
         length_multiple: batches are padded to a multiple of this many tokens. With 8, a batch whose
             longest row has 300 tokens is padded to 304.
         max_length: most tokens of a row. No batch is padded beyond this length.
-        line_bytes: most bytes of an input line. A longer line is rejected.
     """
 
     batch_tokens: int
@@ -54,7 +52,6 @@ class Limits:
     batch_cost: int = _BATCH_COST["cpu"]
     length_multiple: int = 1
     max_length: int = sys.maxsize
-    line_bytes: int = LINE_BYTES
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,6 @@ def plan_limits(
     parameters: int,
     batch_size: int,
     max_length: int,
-    line_bytes: int = LINE_BYTES,
 ) -> Limits:
     """Derive the limits from what is known before the first row, so that a rerun cuts the same.
 
@@ -86,7 +82,6 @@ def plan_limits(
         parameters: the number of the model's weights.
         batch_size: rows of `max_length` tokens that a batch holds at most.
         max_length: most tokens of a row.
-        line_bytes: most bytes of an input line.
     """
     batch_tokens = batch_size * max_length
     if provider == "cpu":
@@ -98,7 +93,6 @@ def plan_limits(
         batch_cost=_BATCH_COST[provider],
         length_multiple=_LENGTH_MULTIPLE[provider],
         max_length=max_length,
-        line_bytes=line_bytes,
     )
 
 

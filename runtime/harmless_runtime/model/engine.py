@@ -60,7 +60,6 @@ class Engine:
             "the batches' limits": [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
             "the attention kernels": self.runner.attention,
             "the windows' limits": [limits.window_tokens, limits.window_rows, limits.window_bytes],
-            "the longest line": limits.line_bytes,
             "fp32 for rows that overflow": self.fp32_fallback is not None,
         }
 

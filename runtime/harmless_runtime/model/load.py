@@ -103,7 +103,7 @@ def build_engine(
     Args:
         artifact: what to load.
         target: where to run it.
-        config: settings, of which `batch_size`, `max_length` and `max_line_bytes` are used.
+        config: settings, of which `batch_size` and `max_length` are used.
         limits: the limits of batches and windows, if not those that follow from the settings.
 
     Raises:
@@ -118,9 +118,7 @@ def build_engine(
             f"lower `max_length` to {manifest.max_length}, or leave it out",
         )
     if limits is None:
-        limits = plan_limits(
-            target.provider, manifest.parameters, config.batch_size, longest, config.max_line_bytes
-        )
+        limits = plan_limits(target.provider, manifest.parameters, config.batch_size, longest)
     tokenizer = PairTokenizer(artifact.tokenizer, longest)
     session = Session(artifact, target, max(limits.batch_tokens, longest))
     if target.provider == "cuda":

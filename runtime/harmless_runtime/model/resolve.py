@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime import __version__, bundled
-from harmless_runtime.choices import Precision
+from harmless_runtime.choices import DEFAULT_MODEL, Precision
 from harmless_runtime.errors import ArtifactError, ConfigError
 from harmless_runtime.model.artifact import Artifact, is_artifact, open_artifact
 
@@ -57,8 +57,12 @@ def resolve(name: str, *, check_files: bool = True) -> ArtifactFolder | Checkpoi
                 "no config.json)"
             )
         return CheckpointName(name, folder)
-    if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
-        raise ConfigError(f"model is {name!r}, and there is no such folder")
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) or Path(name).parent.is_dir():
+        raise ConfigError(
+            f"model is {name!r}, and there is no such folder",
+            "name an artifact, a checkpoint's folder, the word demo, or a Hugging Face id such as "
+            f"{DEFAULT_MODEL}",
+        )
     logger.info("there is no folder %s, so it is taken as a Hugging Face id", folder)
     return CheckpointName(name, None)
 

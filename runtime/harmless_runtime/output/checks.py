@@ -13,16 +13,23 @@ def check_output(run: Run) -> None:
     """Raise OutputError if the output of a run cannot be started or continued."""
     check_name(run.output)
     paths = OutputPaths(run.output)
-    check_locks(paths, run.sources)
+    check_locks(paths, run.inputs.sources)
     check_existing(paths, run)
+
+
+def goes_on(run: Run) -> bool:
+    """Return whether a run continues an interrupted one."""
+    return run.existing == "resume" and OutputPaths(run.output).state.exists()
 
 
 def check_name(output: Path) -> None:
     """Raise OutputError if a path cannot be the name of an output."""
     if not output.name:
         raise OutputError(f"{str(output)!r} is not the name of a file")
-    if not output.parent.is_dir():
-        raise OutputError(f"the folder {output.parent} does not exist", "create it first")
+    # `open_output` makes the folders that are missing.
+    existing = next(folder for folder in output.absolute().parents if folder.exists())
+    if not existing.is_dir():
+        raise OutputError(f"{existing} is not a folder")
     if output.suffix in OWN_SUFFIXES:
         raise OutputError(
             f"{output} ends in {output.suffix}, which is reserved for a run's own files",
@@ -49,7 +56,7 @@ def check_existing(paths: OutputPaths, run: Run) -> None:
             continue
         if path.is_symlink() or not path.is_file():
             raise OutputError(f"{path} is not a regular file", "choose another output")
-        if any(source.is_same_file(path) for source in run.sources):
+        if any(source.is_same_file(path) for source in run.inputs.sources):
             raise OutputError(
                 f"{path} is an input, and would be overwritten", "choose another output"
             )

@@ -9,7 +9,7 @@ from typing import Any
 from harmless_runtime import __version__
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.state import START_AGAIN, Fingerprint, State
-from harmless_runtime.rows.sources import Line
+from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
 
 
@@ -20,10 +20,16 @@ def run_fingerprint(run: Run, engine: Mapping[str, Any]) -> dict[str, Any]:
         run: what was asked for.
         engine: what decides the scores, as `Engine.fingerprint` gives it.
     """
-    sizes = {f"the size of {s.name}": s.size for s in run.sources if s.size is not None}
+    sources, reading = run.inputs.sources, run.inputs.reading
+    sizes = {f"the size of {s.name}": s.size for s in sources if s.size is not None}
+    versions = {f"the version of {s.name}": s.version for s in sources if s.version is not None}
     return {
-        "the input": [source.name for source in run.sources],
+        "the input": [source.name for source in sources],
         **sizes,
+        **versions,
+        "the shape of the rows": str(run.inputs.shape(refuse=False)),
+        "system": reading.system,
+        "the longest line": reading.line_bytes,
         **engine,  # precision, provider, max_length and more: see Engine.fingerprint
         "details": run.details,
         "the release": __version__,
@@ -51,7 +57,7 @@ def check_fingerprint(path: Path, then: Fingerprint, now: Fingerprint) -> None:
 
 
 class InputDigest:
-    """Counts the input lines whose results were written, and hashes their content."""
+    """Counts the rows whose results were written, and hashes what was read of them."""
 
     def __init__(self) -> None:
         self.lines = 0
@@ -59,23 +65,28 @@ class InputDigest:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the lines so far, in hexadecimal."""
+        """SHA-256 of the rows so far, in hexadecimal."""
         return self._digest.hexdigest()
 
-    def add(self, lines: Iterable[Line]) -> None:
-        """Count the next lines. Their numbers and lengths are hashed as well as their text."""
-        for line in lines:
-            self._digest.update(b"%d %d\n" % (line.number, line.length or len(line.raw)))
-            self._digest.update(line.raw)
+    def add(self, rows: Iterable[Pair | Reject]) -> None:
+        """Count the next rows. Their numbers are hashed as well as their ids and texts."""
+        for row in rows:
+            if isinstance(row, Pair):
+                texts = row.id, row.question.encode(), row.answer.encode()
+                self._digest.update(b"%d %d %d %d\n" % (row.number, *map(len, texts)))
+                self._digest.update(b"".join(texts))
+            else:
+                self._digest.update(b"%d %d\n" % (row.number, row.length or len(row.raw)))
+                self._digest.update(row.raw)
             self.lines += 1
 
-    def skip(self, lines: Iterator[Line], state: State) -> None:
-        """Take the finished lines from the input, and check that they have not changed.
+    def skip(self, rows: Iterator[Pair | Reject], state: State) -> None:
+        """Take the finished rows from the input, and check that they have not changed.
 
         Raises:
-            OutputError: the input has fewer lines, or other ones.
+            OutputError: the input has fewer rows, or other ones.
         """
-        self.add(itertools.islice(lines, state.lines))
+        self.add(itertools.islice(rows, state.lines))
         if self.lines != state.lines or self.sha256 != state.digest:
             raise OutputError(
                 f"cannot resume, because the first {state.lines:,} lines of the input are not "

@@ -22,7 +22,7 @@ from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.parts import Part, open_part
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import EMPTY, Fingerprint, State, read_state, write_state
-from harmless_runtime.rows.sources import Line
+from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
 
 
@@ -32,7 +32,7 @@ class Output:
     Attributes:
         paths: the names of all files.
         resumed: the state that an interrupted run left, if this run continues one.
-        done: the input lines whose results were written. If this run continues an incomplete one,
+        done: the rows whose results were written. If this run continues an incomplete one,
             the caller has to call `done.skip` before it writes.
     """
 
@@ -59,14 +59,18 @@ class Output:
         return self.resumed is not None and self.resumed.complete
 
     def write(
-        self, scores: bytes, rejects: bytes, lines: Sequence[Line], counts: Mapping[str, int]
+        self,
+        scores: bytes,
+        rejects: bytes,
+        rows: Sequence[Pair | Reject],
+        counts: Mapping[str, int],
     ) -> None:
         """Append the results of one window, and commit if `commit_seconds` have passed.
 
         Args:
             scores: lines for the scores file.
             rejects: lines for the rejects file.
-            lines: the input lines that these are the results of, in order.
+            rows: the rows that these are the results of, in order.
             counts: the figures for the summary, up to this window.
 
         Raises:
@@ -76,7 +80,7 @@ class Output:
             self._failed = True
             for part, content in zip(self._parts, (scores, rejects), strict=True):
                 part.append(content)
-            self.done.add(lines)
+            self.done.add(rows)
             self._counts = counts
             self._pending = True
             if time.monotonic() - self._last_commit >= self._commit_seconds:
@@ -146,7 +150,7 @@ class Output:
 
 @contextmanager
 def open_output(run: Run, fingerprint: Fingerprint) -> Iterator[Output]:
-    """Lock the output of a run, and start or resume it.
+    """Lock the output of a run, and start or resume it. Folders that are missing are made.
 
     If the block ends normally, the files get their final names. If it raises an exception, what was
     written is committed, so that a later run can resume.
@@ -158,6 +162,7 @@ def open_output(run: Run, fingerprint: Fingerprint) -> Iterator[Output]:
     check_output(run)
     with ExitStack() as stack:
         with os_errors_named(run.output):
+            run.output.parent.mkdir(parents=True, exist_ok=True)
             for path in OutputPaths(run.output).locks:
                 stack.enter_context(held_lock(path))
             output = Output(run, fingerprint, _read_resumed(run, fingerprint))

@@ -1,41 +1,68 @@
 """Write a row's line of output: its score, or why it has none."""
 
 import base64
+import re
+from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
 
-from harmless_runtime.rows.records import Reject
+from harmless_runtime.rows.records import Pair, Reject
 
 
-def score_line(
-    row_id: bytes, score: np.float32, *, tokens: int | None = None, truncated: bool = False
-) -> bytes:
+def score_line(row_id: bytes, score: np.float32, details: bytes = b"") -> bytes:
     """Return one line of the scores file.
 
     Args:
         row_id: the id as JSON text. It is copied, except that carriage returns become spaces.
         score: the reward, finite. It is written as the shortest text that reads back as the same
             float32.
-        tokens: the number of the row's tokens. If it is given, the line also has `tokens` and
-            `truncated`.
-        truncated: whether tokens were cut off.
+        details: what `row_details` gives, or nothing.
     """
-    details = ""
-    if tokens is not None:
-        details = f', "tokens": {tokens}, "truncated": {"true" if truncated else "false"}'
     # An id that is an object may hold carriage returns between its tokens. JSON ignores them there,
     # but some programs would take them for the end of a line.
     safe_id = row_id.replace(b"\r", b" ")
-    return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), details.encode())
+    return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), details)
+
+
+def row_details(pair: Pair, *, tokens: int, truncated: bool) -> bytes:
+    """Return the members that `details` adds to a line of scores.
+
+    Args:
+        pair: the row.
+        tokens: number of its tokens.
+        truncated: whether tokens were cut off.
+    """
+    return b', "tokens": %d, "truncated": %b, "source": %b, "line": %d' % (
+        tokens,
+        b"true" if truncated else b"false",
+        msgspec.json.encode(pair.source),
+        pair.number,
+    )
 
 
 def reject_line(reject: Reject) -> bytes:
     """Return one line of the rejects file. Text that is not UTF-8 is written in base64."""
-    line = reject.line
-    origin = {"source": line.source, "line": line.number, "reason": reject.reason}
+    origin = {"source": reject.source, "line": reject.number, "reason": reject.reason}
     try:
-        content = {"raw": line.raw.decode()}
+        content = {"raw": reject.raw.decode()}
     except UnicodeDecodeError:
-        content = {"raw_base64": base64.b64encode(line.raw).decode()}
+        content = {"raw_base64": base64.b64encode(reject.raw).decode()}
     return msgspec.json.encode(origin | content) + b"\n"
+
+
+def common_reasons(rejects: Iterable[bytes], most: int = 3) -> list[tuple[str, int]]:
+    """Return the commonest reasons in the lines of a rejects file, with their counts.
+
+    Numbers are left out of the reasons, because they differ from row to row.
+    """
+    counts: Counter[str] = Counter()
+    for line in rejects:
+        reason = msgspec.json.decode(line, type=_Reason).reason
+        counts[re.sub(r"\d[\d,]*", "…", reason)] += 1
+    return counts.most_common(most)
+
+
+class _Reason(msgspec.Struct):
+    reason: str

@@ -1,53 +1,80 @@
-"""Parse a line of JSON into a record, or into a reject that says why it cannot be scored."""
+"""Define what a row is, from the input to the two texts that are scored.
 
-from dataclasses import dataclass
+A `Line` or `Fields` is what an input gives. It becomes a `Pair`, or a `Reject` that says why not.
+"""
+
+from typing import Any
 
 import msgspec
 
-from harmless_runtime.rows.sources import Line
+NO_ID = b'""'
+# A row that is too long is cut to this many bytes.
+KEPT_BYTES = 1000
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a row that matter here. All others are ignored.
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """A line of JSON, without its line feed. `number` counts the lines of `source` from 1.
 
-    `id` is the JSON text of the row's id, byte for byte. A row without an id has `""`, an empty
-    string in JSON. `input` is optional, and null means that it is absent.
+    If the line is longer than allowed, `raw` is only its beginning, and `length` is the number of
+    bytes of the whole line. Otherwise `length` is None.
     """
 
-    id: msgspec.Raw = msgspec.Raw(b'""')
-    instruction: str
-    input: str | None = None
-    output: str
+    source: str
+    number: int
+    raw: bytes
+    length: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A line that gets no score, and the reason."""
+class Fields(msgspec.Struct, frozen=True):
+    """A row that a library has parsed already. `values` should be a mapping of names to values.
 
-    line: Line
+    `number` counts from 1: the lines of a CSV file, or the rows of any other one.
+    """
+
+    source: str
+    number: int
+    values: Any
+
+
+class Pair(msgspec.Struct, frozen=True, gc=False):
+    """A row that can be scored: Q and A, as `rows.prompt` and `rows.conversations` write them.
+
+    Attributes:
+        source: name of the input.
+        number: as in `Line` and `Fields`.
+        id: JSON text of the row's id. A row without an id has `""`, an empty string in JSON.
+        question: the whole dialogue up to the last answer.
+        answer: the response that is scored.
+        dropped_system: whether a system text was left out.
+    """
+
+    source: str
+    number: int
+    id: bytes
+    question: str
+    answer: str
+    dropped_system: bool = False
+
+    @property
+    def size(self) -> int:
+        """UTF-8 bytes of both texts."""
+        return _bytes_in(self.question) + _bytes_in(self.answer)
+
+
+class Reject(msgspec.Struct, frozen=True, gc=False):
+    """A row that gets no score, and the reason. `raw` and `length` are as in `Line`."""
+
+    source: str
+    number: int
     reason: str
+    raw: bytes
+    length: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of `raw`."""
+        return len(self.raw)
 
 
-_DECODER = msgspec.json.Decoder(Record)
-
-
-def parse_line(line: Line) -> Record | Reject:
-    """Decode one line strictly: no byte is dropped, and no value is converted to text."""
-    if line.length is not None:
-        return Reject(
-            line,
-            f"the line has {line.length:,} bytes, more than max_line_bytes allows; raw holds its "
-            "beginning",
-        )
-    try:
-        # The JSON decoder does not look into the strings that it skips.
-        line.raw.decode()
-        return _DECODER.decode(line.raw)
-    except UnicodeDecodeError as error:
-        return Reject(line, f"invalid UTF-8 at byte {error.start} of the line")
-    except RecursionError:
-        return Reject(line, "the JSON is nested too deeply")
-    except msgspec.ValidationError as error:
-        return Reject(line, str(error))
-    except msgspec.DecodeError as error:
-        return Reject(line, f"not valid JSON: {error}")
+def _bytes_in(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

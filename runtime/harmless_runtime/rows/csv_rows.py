@@ -1,0 +1,92 @@
+"""Read rows of CSV and TSV files, whose first line names the columns."""
+
+import csv
+from collections.abc import Iterator
+from io import BufferedReader
+
+from harmless_runtime.errors import InputError
+from harmless_runtime.rows.records import KEPT_BYTES, Fields, Reject
+
+_DELIMITERS = ",\t;"
+
+
+def header_of(line: bytes) -> tuple[list[str], str]:
+    """Return the names in a header, and the delimiter: the one that gives most names."""
+    text = line.decode("utf-8-sig", "replace")
+    delimiter = max(_DELIMITERS, key=text.count)
+    try:
+        return next(csv.reader([text], delimiter=delimiter), []), delimiter
+    except csv.Error:
+        return [], delimiter
+
+
+def read_csv(
+    name: str, file: BufferedReader, delimiter: str, line_bytes: int
+) -> Iterator[Fields | Reject]:
+    """Yield the rows of a CSV file, without blank lines. Every value is a text, as it is written.
+
+    A row is rejected if it has more or fewer cells than the header, if its quotes are wrong, or if
+    a cell is too long. `number` is that of its first line.
+
+    Args:
+        name: name of the input.
+        file: its bytes.
+        delimiter: what stands between two cells.
+        line_bytes: most bytes of a cell.
+
+    Raises:
+        InputError: the header is not CSV, or names a column twice.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), line_bytes))
+    lines = _Lines(file, line_bytes)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        header = next((cells for cells in reader if cells), [])
+    except csv.Error as error:
+        raise InputError(f"{name}: the header of the CSV file is damaged: {error}") from None
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise InputError(f"{name}: the header names a column twice: {', '.join(twice)}")
+    while True:
+        number = lines.number + 1
+        lines.raw = b""
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            where = f" (it ends in line {lines.number})" if lines.number > number else ""
+            yield Reject(name, number, f"not valid CSV{where}: {error}", lines.raw)
+            continue
+        if len(cells) == len(header):
+            yield Fields(name, number, dict(zip(header, cells, strict=True)))
+        elif cells:
+            reason = f"the row has {len(cells)} cells, and the header has {len(header)}"
+            yield Reject(name, number, reason, lines.raw)
+
+
+class _Lines:
+    """The lines of a file as texts. Bytes that are not UTF-8 become surrogates.
+
+    `raw` is the beginning of what was read since it was last emptied.
+    """
+
+    def __init__(self, file: BufferedReader, line_bytes: int) -> None:
+        self._file = file
+        self._line_bytes = line_bytes
+        self.number = 0
+        self.raw = b""
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        raw = self._file.readline(self._line_bytes + 1)
+        if not raw:
+            raise StopIteration
+        self.number += 1
+        if self.number == 1:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if len(self.raw) < KEPT_BYTES:
+            self.raw += raw.rstrip(b"\r\n") if not self.raw else b"\n" + raw.rstrip(b"\r\n")
+        return raw.decode("utf-8", "surrogateescape")

@@ -1,0 +1,119 @@
+"""Find the files that an input's name stands for: a file, a pattern or a folder."""
+
+import glob
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from harmless_runtime.errors import InputError
+from harmless_runtime.rows import remote
+from harmless_runtime.rows.sources import STDIN, Source, find_source
+
+logger = logging.getLogger(__name__)
+
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zstd")
+_ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
+
+
+def find_sources(names: Iterable[str]) -> tuple[Source, ...]:
+    """Check the inputs that names stand for, in the order of the names.
+
+    A folder stands for the files in it and in its folders that have the suffix of a known form, and
+    a pattern for the files that match it, in each case sorted by path. A folder that
+    `datasets.save_to_disk` wrote stands for its data files.
+
+    Raises:
+        InputError: an input cannot be read, or a folder or a pattern holds no input.
+        ConfigError: an input is remote, and packages for that are missing.
+    """
+    return tuple(find_source(path) for name in names for path in _expand(name))
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name in lower case, without the suffix that says how it is compressed."""
+    name = remote.path_of(name).lower()
+    for suffix in COMPRESSED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _expand(name: str) -> list[str]:
+    if name == STDIN:
+        return [name]
+    if remote.is_remote(name):
+        found = remote.list_files(name)
+        return [name] if found is None else _chosen(name, found)
+    path = Path(name)
+    if path.is_dir():
+        saved = _saved_to_disk(path)
+        if saved is not None:
+            return saved
+        return _chosen(name, sorted(str(file) for file in path.rglob("*") if file.is_file()))
+    if not path.exists() and glob.has_magic(name):
+        # Path.glob gives other names: it drops a leading ./ and does not take absolute patterns.
+        found = glob.glob(name, recursive=True)  # noqa: PTH207
+        matching = sorted(file for file in found if Path(file).is_file())
+        if not matching:
+            raise InputError(f"no file matches {name}")
+        return matching
+    return [name]
+
+
+def _chosen(folder: str, files: list[str]) -> list[str]:
+    """Return the files of a folder that hold rows, by their suffixes."""
+    shown = [file for file in files if not _is_hidden(file[len(folder) :])]
+    chosen = [file for file in shown if plain_name(file).endswith(_ROW_SUFFIXES)]
+    if not chosen:
+        raise InputError(
+            f"{folder} holds no file whose name ends in {', '.join(_ROW_SUFFIXES)}",
+            "name the files themselves, whatever they are called",
+        )
+    left = sorted(set(shown) - set(chosen))
+    if left:
+        some = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+        logger.info("%s: %d files are read, %d are not: %s", folder, len(chosen), len(left), some)
+    return chosen
+
+
+def _is_hidden(path: str) -> bool:
+    """Return whether a path below a folder is one that programs leave for themselves."""
+    return any(part.startswith((".", "_")) for part in Path(path).parts)
+
+
+class _Split(msgspec.Struct):
+    """The file `dataset_dict.json` of a saved `DatasetDict`."""
+
+    splits: list[str]
+
+
+class _DataFile(msgspec.Struct):
+    filename: str
+
+
+class _SavedState(msgspec.Struct):
+    """The file `state.json` of a saved `Dataset`."""
+
+    files: list[_DataFile] = msgspec.field(name="_data_files")
+
+
+def _saved_to_disk(folder: Path) -> list[str] | None:
+    """Return the data files of a folder that `datasets.save_to_disk` wrote, or None."""
+    try:
+        if (folder / "dataset_dict.json").exists():
+            splits = msgspec.json.decode(
+                (folder / "dataset_dict.json").read_bytes(), type=_Split
+            ).splits
+            if len(splits) == 1:
+                return _saved_to_disk(folder / splits[0])
+            raise InputError(
+                f"{folder} holds the splits {', '.join(splits)}",
+                f"name one of them: {folder / splits[0]}",
+            )
+        if not ((folder / "state.json").exists() and (folder / "dataset_info.json").exists()):
+            return None
+        state = msgspec.json.decode((folder / "state.json").read_bytes(), type=_SavedState)
+        return [str(folder / file.filename) for file in state.files]
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError(f"cannot read the saved dataset {folder}: {error}") from error

@@ -1,0 +1,95 @@
+"""Find the form of an input (JSON lines, a JSON array, CSV, Parquet, Arrow), and read its rows."""
+
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Collection, Generator, Sequence
+from typing import Literal
+
+from harmless_runtime.errors import InputError
+from harmless_runtime.rows.arrow_rows import read_arrow, read_parquet
+from harmless_runtime.rows.csv_rows import header_of, read_csv
+from harmless_runtime.rows.expand import plain_name
+from harmless_runtime.rows.json_rows import read_array, read_lines
+from harmless_runtime.rows.records import Fields, Line, Reject
+from harmless_runtime.rows.shapes import KNOWN
+from harmless_runtime.rows.sources import Source
+from harmless_runtime.rows.streams import Meter, Stream, errors_named, open_stream
+
+Form = Literal["JSON lines", "a JSON array", "CSV", "Parquet", "Arrow"]
+
+
+def read_source(
+    source: Source, meter: Meter, columns: Sequence[str] | None, line_bytes: int
+) -> Generator[Line | Fields | Reject, None, None]:
+    """Yield the rows of an input, whatever form they have.
+
+    Args:
+        source: the input.
+        meter: counts the bytes that were read.
+        columns: the fields that are needed, or None for all. Some forms give the others as well.
+        line_bytes: most bytes of a row. Longer ones are cut, or become rejects.
+
+    Raises:
+        InputError: the input cannot be read, or is damaged so that its next row is not known.
+        ConfigError: the input needs a package that is missing.
+    """
+    start = meter.bytes
+    with open_stream(source, meter) as stream:
+        form = form_of(stream, columns or ())
+        if form == "JSON lines":
+            yield from read_lines(source.name, stream.data, line_bytes)
+        elif form == "a JSON array":
+            yield from read_array(source.name, stream.data, line_bytes)
+        elif form == "CSV":
+            _, delimiter = header_of(stream.head)
+            yield from read_csv(source.name, stream.data, delimiter, line_bytes)
+        elif form == "Arrow":
+            yield from read_arrow(stream, columns)
+    if form == "Parquet":
+        meter.bytes = start
+        with errors_named(source):
+            yield from read_parquet(source, meter, columns)
+
+
+def form_of(stream: Stream, columns: Collection[str]) -> Form:
+    """Tell the form of an input by its first bytes, and by its name where they do not tell.
+
+    Args:
+        stream: the open input.
+        columns: names that the header of a CSV file may hold, besides the usual ones.
+
+    Raises:
+        InputError: the input has a form that cannot be read.
+    """
+    head, name = stream.head, stream.source.name
+    if head.startswith(b"PAR1"):
+        if stream.is_compressed:
+            raise InputError(f"{name} is Parquet in a compressed file", "decompress it first")
+        return "Parquet"
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return "Arrow"
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise InputError(
+            f"{name} is in UTF-16",
+            f"score it from standard input: iconv -f UTF-16 -t UTF-8 {name} | harmless score - …",
+        )
+    if head.startswith(b"PK\x03\x04"):
+        raise InputError(
+            f"{name} is a zip archive",
+            f"unpack it, or score its text from standard input: unzip -p {name} | harmless score …",
+        )
+    plain = plain_name(stream.source.where)
+    if plain.endswith((".csv", ".tsv")):
+        return "CSV"
+    text = head.removeprefix(BOM_UTF8).lstrip()
+    if text.startswith(b"["):
+        return "a JSON array"
+    if text.startswith(b"{") or plain.endswith((".jsonl", ".ndjson", ".json")):
+        return "JSON lines"
+    return "CSV" if _names_columns(head, columns) else "JSON lines"
+
+
+def _names_columns(head: bytes, columns: Collection[str]) -> bool:
+    """Return whether a line is the header of a CSV file with names that rows have."""
+    names, _ = header_of(head)
+    usual = {path for shape in KNOWN.values() for path in shape.needed}
+    return len(names) > 1 and not (usual | set(columns)).isdisjoint(names)

@@ -1,0 +1,159 @@
+"""Read the rows of all inputs of a run as pairs, in a shape that is decided once."""
+
+import logging
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from harmless_runtime.rows.expand import find_sources
+from harmless_runtime.rows.forms import read_source
+from harmless_runtime.rows.parsing import RowParser
+from harmless_runtime.rows.records import Fields, Line, Pair, Reject
+from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, no_shape, recognise
+from harmless_runtime.rows.sources import Source, find_source
+from harmless_runtime.rows.streams import Meter
+
+logger = logging.getLogger(__name__)
+
+# Rows that the shape is decided from.
+FIRST_ROWS = 100
+
+Row = Line | Fields | Reject
+
+
+@dataclass
+class _Held:
+    """A stream that was opened to look at its first rows. It cannot be opened again."""
+
+    rows: Iterator[Row]
+    seen: list[Row] = field(default_factory=list)
+
+
+class Inputs:
+    """The inputs of a run, and how they are read.
+
+    Args:
+        sources: the inputs. They are read one after the other.
+        reading: how.
+
+    Raises:
+        ConfigError: `columns` of `reading` names something that cannot be named.
+    """
+
+    def __init__(self, sources: Iterable[Source], reading: Reading) -> None:
+        check_columns(reading.columns)
+        self.sources = tuple(sources)
+        self.reading = reading
+        self._shape: Shape | None = reading.named_shape
+        self._held: dict[int, _Held] = {}
+        self._meter = Meter()
+
+    @property
+    def position(self) -> int:
+        """Bytes of the inputs that were read so far, as they are stored."""
+        return self._meter.bytes
+
+    def look_again(self) -> None:
+        """Look at the inputs again, which may have grown or gone.
+
+        Raises:
+            InputError: as `find_source`.
+        """
+        self.sources = tuple(find_source(source.where) for source in self.sources)
+
+    def shape(self, *, refuse: bool = True) -> Shape:
+        """Return the shape of the rows, which is decided from the first rows of the inputs.
+
+        Args:
+            refuse: raise an error if none of these rows can be scored, as it is right for a new
+                run. A run that goes on reads them in the usual shape, and compares them with those
+                that were scored.
+
+        Raises:
+            ShapeError: none of the first rows can be scored.
+            InputError: an input cannot be read.
+        """
+        if self._shape is None:
+            self._shape = self._recognised(refuse)
+        return self._shape
+
+    def _recognised(self, refuse: bool) -> Shape:
+        rows = list(islice(self._first(), FIRST_ROWS))
+        values = [value for row in rows if (value := _values(row)) is not None]
+        shapes = recognise(values, self.reading.columns)
+        shape = shapes[0] if shapes else KNOWN["alpaca"]
+        parse = RowParser(shape, self.reading.system, self.reading.line_bytes)
+        rejects = [item for item in map(parse, rows) if isinstance(item, Reject)]
+        if refuse and rows and len(rejects) == len(rows):
+            ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)
+            where = f"{rejects[0].source}, line {rejects[0].number}"
+            raise no_shape(rejects[0].source, values, f"{where}: {reason}")
+        if rows:
+            also = f"; they also fit {', '.join(s.name for s in shapes[1:])}" if shapes[1:] else ""
+            logger.info("the rows are read as %s%s", shape, also)
+        return shape
+
+    def _first(self) -> Iterator[Row]:
+        """Yield rows from the start. Those of a stream are kept to be read again."""
+        for i, source in enumerate(self.sources):
+            if source.can_be_opened_again:
+                with closing(self._open(source, Meter(), None)) as rows:
+                    yield from rows
+            else:
+                held = self._held[i] = _Held(self._open(source, self._meter, None))
+                for row in held.rows:
+                    held.seen.append(row)
+                    yield row
+
+    def rows(self) -> Iterator[Pair | Reject]:
+        """Yield the rows of all inputs in order.
+
+        Raises:
+            ShapeError: as `shape`.
+            InputError: an input cannot be read.
+            ConfigError: an input needs a package that is missing.
+        """
+        shape = self.shape()
+        parse = RowParser(shape, self.reading.system, self.reading.line_bytes)
+        before = 0
+        for i, source in enumerate(self.sources):
+            held = self._held.pop(i, None)
+            if held is not None:
+                yield from map(parse, held.seen)
+                yield from map(parse, held.rows)
+            else:
+                self._meter.bytes = before
+                yield from map(parse, self._open(source, self._meter, shape.roots))
+            before = self._meter.bytes if source.size is None else before + source.size
+        self._meter.bytes = before
+
+    def _open(
+        self, source: Source, meter: Meter, columns: list[str] | None
+    ) -> Generator[Row, None, None]:
+        return read_source(source, meter, columns, self.reading.line_bytes)
+
+
+def open_inputs(names: Iterable[str], reading: Reading | None = None) -> Inputs:
+    """Find the inputs that names stand for.
+
+    Raises:
+        InputError, ConfigError: as `find_sources` and `Inputs`.
+    """
+    return Inputs(find_sources(names), reading or Reading())
+
+
+def _values(row: Row) -> Any:
+    """Return the values of a row, or None if they cannot be told."""
+    if isinstance(row, Fields):
+        return row.values
+    if isinstance(row, Line):
+        try:
+            return msgspec.json.decode(row.raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+    return None

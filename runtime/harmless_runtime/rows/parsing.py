@@ -1,0 +1,173 @@
+"""Turn a row as the input gives it into a pair of texts, or into a reject that says why not."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from harmless_runtime.choices import SystemChoice
+from harmless_runtime.rows.conversations import (
+    BadRowError,
+    Turn,
+    split_dialogue,
+    write_conversation,
+)
+from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
+from harmless_runtime.rows.shapes import KNOWN, Shape
+
+
+class RowParser:
+    """Parses rows of one shape, strictly: no byte is dropped, no value is converted to text.
+
+    Args:
+        shape: where the texts are.
+        system: what becomes of the system texts of conversations.
+        line_bytes: most bytes of both texts of a row.
+    """
+
+    def __init__(self, shape: Shape, system: SystemChoice, line_bytes: int) -> None:
+        self._paths = shape.paths
+        self._system = system
+        self._line_bytes = line_bytes
+        roots = list(self._paths.values())
+        self._flat = shape.roots == roots
+        self._type = _row_type(shape, Any)
+        self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
+        self._is_plain = shape == KNOWN["alpaca"]
+
+    def __call__(self, row: Line | Fields | Reject) -> Pair | Reject:
+        """Parse a row. A reject, of a row that could not even be read, is passed on."""
+        if isinstance(row, Line):
+            return self._parse_line(row)
+        if isinstance(row, Fields):
+            return self._parse_fields(row)
+        return row
+
+    def _parse_line(self, line: Line) -> Pair | Reject:
+        if line.length is not None:
+            return self._reject(
+                line,
+                f"the line has {line.length:,} bytes, more than max_line_bytes allows; raw holds "
+                "its beginning",
+            )
+        try:
+            # The JSON decoder does not look into the strings that it skips.
+            line.raw.decode()
+            if not self._flat:
+                return self._parse_values(line, msgspec.json.decode(line.raw))
+            record = self._decode(line.raw)
+            return self._pair(line, record, bytes(record.id))
+        except UnicodeDecodeError as error:
+            return self._reject(line, f"invalid UTF-8 at byte {error.start} of the line")
+        except RecursionError:
+            return self._reject(line, "the JSON is nested too deeply")
+        except (BadRowError, msgspec.ValidationError) as error:
+            return self._reject(line, str(error))
+        except msgspec.DecodeError as error:
+            return self._reject(line, f"not valid JSON: {error}")
+
+    def _parse_fields(self, row: Fields) -> Pair | Reject:
+        try:
+            pair = self._parse_values(row, row.values)
+            if pair.size > self._line_bytes:
+                reason = f"the row has {pair.size:,} bytes of text, more than max_line_bytes allows"
+                raw = _text_of(row.values)[:KEPT_BYTES]
+                return Reject(row.source, row.number, reason, raw, pair.size)
+            return pair
+        except UnicodeEncodeError as error:
+            return self._reject(row, f"a text is not valid UTF-8: {error.reason}")
+        except RecursionError:
+            return self._reject(row, "the row is nested too deeply")
+        except (BadRowError, msgspec.ValidationError) as error:
+            return self._reject(row, str(error))
+
+    def _parse_values(self, row: Line | Fields, values: Any) -> Pair:
+        if not self._flat and isinstance(values, Mapping):
+            walked = {path: _walk(values, path) for path in self._paths.values()}
+            values = {path: value for path, value in walked.items() if value is not _MISSING}
+        record = msgspec.convert(values, self._type)
+        row_id = record.id
+        return self._pair(row, record, NO_ID if row_id is _MISSING else msgspec.json.encode(row_id))
+
+    def _pair(self, row: Line | Fields, record: Any, row_id: bytes) -> Pair:
+        if self._is_plain:
+            texts = question_and_answer(record.instruction, record.input or "", record.output)
+            return Pair(row.source, row.number, row_id, *texts)
+        question, answer, dropped = _texts(record, self._system)
+        return Pair(row.source, row.number, row_id, question, answer, dropped)
+
+    def _reject(self, row: Line | Fields, reason: str) -> Reject:
+        if isinstance(row, Line):
+            return Reject(row.source, row.number, reason, row.raw, row.length)
+        return Reject(row.source, row.number, reason, _text_of(row.values))
+
+
+# Stands for a field that a row does not have, where null is a value.
+_MISSING = msgspec.UNSET
+
+
+def _row_type(shape: Shape, id_type: Any) -> Any:
+    """Make the type that a row of a shape is decoded or converted to."""
+    text = str if shape == KNOWN["alpaca"] else str | list[Turn]
+    default = msgspec.Raw(NO_ID) if id_type is msgspec.Raw else _MISSING
+    types: dict[str, tuple[Any, ...]] = {
+        "instruction": (text,),
+        "input": (str | None, None),
+        "output": (text,),
+        "messages": (list[Turn],),
+        "id": (id_type, default),
+    }
+    return msgspec.defstruct(
+        "Row",
+        [(target, *types[target]) for target in shape.paths],
+        kw_only=True,
+        rename=shape.paths,
+        gc=False,
+    )
+
+
+def _texts(record: Any, system: SystemChoice) -> tuple[str, str, bool]:
+    """Return Q, A, and whether a system text was left out, of a row of any shape."""
+    messages = getattr(record, "messages", None)
+    if messages is not None:
+        return write_conversation(messages, system)
+    instruction = getattr(record, "instruction", None)
+    context = getattr(record, "input", None) or ""
+    if isinstance(record.output, str):
+        if instruction is None:
+            return *split_dialogue(record.output), False
+        if isinstance(instruction, str):
+            return *question_and_answer(instruction, context, record.output), False
+        return write_conversation(
+            [*instruction, Turn(role="assistant", content=record.output)], system
+        )
+    before = instruction or []
+    if isinstance(before, str):
+        # The output may be the whole conversation, and repeat the instruction.
+        only_answers = all((turn.role or turn.sender) in _ANSWERING for turn in record.output)
+        request = f"{before}\n{context}" if context else before
+        before = [Turn(role="user", content=request)] if only_answers else []
+    return write_conversation([*before, *record.output], system)
+
+
+_ANSWERING = ("assistant", "gpt")
+
+
+def _walk(values: Any, path: str) -> Any:
+    """Follow a dotted path into mappings and lists. Return _MISSING if it leads nowhere."""
+    for name in path.split("."):
+        if isinstance(values, Mapping) and name in values:
+            values = values[name]
+        elif isinstance(values, list) and name.isdecimal() and int(name) < len(values):
+            values = values[int(name)]
+        else:
+            return _MISSING
+    return values
+
+
+def _text_of(values: Any) -> bytes:
+    """Return a row's values as JSON, for the rejects file."""
+    text = json.dumps(values, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,178 @@
+"""Look at, list and open files that are elsewhere, through fsspec: https, s3, gs, hf and more."""
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import urlsplit
+
+from harmless_runtime.errors import ConfigError, InputError, one_line
+
+_INSTALL = "pip install '.[remote]' in the project's folder"
+# Where file systems tell what changes if a file does. The first that is there is taken.
+_VERSIONS = (
+    "ETag", "etag", "blob_id", "generation", "Content-MD5", "Digest", "Last-Modified",
+    "LastModified", "last_modified", "updated", "mtime", "created",
+)  # fmt: skip
+_ATTEMPTS = 5
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a remote file without reading it. Each may be unknown."""
+
+    size: int | None
+    version: str | None
+
+
+def is_remote(where: str) -> bool:
+    """Return whether an input's name is a URL."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", where) is not None
+
+
+def path_of(url: str) -> str:
+    """Return a URL's path, whose suffix says what the file is."""
+    return urlsplit(url).path if url.startswith("http") else url
+
+
+def look_at(url: str) -> Facts:
+    """Return the size and the version of a remote file.
+
+    Raises:
+        InputError: it is not there, or cannot be reached.
+        ConfigError: a package for this kind of URL is missing.
+    """
+    fs, path = _file_system(url)
+    with _errors_named(url):
+        fs.invalidate_cache()  # the file may have changed since it was last looked at
+        info = fs.info(path)
+    version = next((str(info[key]) for key in _VERSIONS if info.get(key)), None)
+    return Facts(info.get("size"), version)
+
+
+def list_files(url: str) -> list[str] | None:
+    """Return the URLs of the files that a folder or a pattern stands for, sorted.
+
+    None means that the URL is that of a file, or of nothing.
+
+    Raises:
+        InputError, ConfigError: as `look_at`.
+    """
+    fs, path = _file_system(url)
+    if "http" in fs.protocol:
+        return None  # it has no folders, and ? and [ may be part of a URL
+    with _errors_named(url):
+        if any(mark in path for mark in "*?["):
+            found = fs.glob(path)
+        elif fs.isdir(path):
+            found = fs.find(path)
+        else:
+            return None
+    return sorted(fs.unstrip_protocol(name) for name in found)
+
+
+def open_file(url: str) -> BinaryIO:
+    """Open a remote file for reading. If its server sends parts, a failed read is repeated.
+
+    Raises:
+        OSError: it is gone, or cannot be reached.
+    """
+    fs, path = _file_system(url)
+    try:
+        parts = _sends_parts(fs, path)
+        file = fs.open(path, "rb") if parts else fs.open(path, "rb", block_size=0)
+    except Exception as error:  # each file system has its own
+        raise OSError(_reason(error)) from error
+    return cast("BinaryIO", _RemoteFile(file, parts))
+
+
+class _RemoteFile(io.RawIOBase):
+    """Reads a file of fsspec. A read that fails is repeated, unless the file is a stream."""
+
+    def __init__(self, file: Any, seekable: bool) -> None:
+        self._file = file
+        self._seekable = seekable
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._seekable
+
+    def readinto(self, buffer: Any) -> int:
+        # A failed read leaves the position of the file where it was.
+        data = self._repeated(lambda: self._file.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def _repeated(self, read: Callable[[], T]) -> T:
+        from tenacity import Retrying, stop_after_attempt, wait_exponential
+
+        attempts = Retrying(
+            stop=stop_after_attempt(_ATTEMPTS if self._seekable else 1),
+            wait=wait_exponential(multiplier=0.5, max=20),
+            reraise=True,
+        )
+        try:
+            return attempts(read)
+        except Exception as error:
+            raise OSError(_reason(error)) from error
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    try:
+        import tenacity  # noqa: F401 - it is needed later, and belongs to the same extra
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise ConfigError(
+            f"{url} needs a package that is missing: {error.name}", _INSTALL
+        ) from None
+    try:
+        fs, path = url_to_fs(url)
+    except ImportError as error:
+        raise ConfigError(f"{url} needs a package that is missing: {error}", _INSTALL) from None
+    except ValueError as error:
+        raise ConfigError(f"{url} is of an unknown kind: {one_line(error)}") from None
+    return fs, path
+
+
+def _sends_parts(fs: Any, path: str) -> bool:
+    """Return whether a web server sends a part of a file if it is asked to, as others all do."""
+    if "http" not in fs.protocol:
+        return True
+    try:
+        return len(fs.cat_file(path, start=1, end=3)) == 2
+    except Exception:
+        return False
+
+
+@contextmanager
+def _errors_named(url: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each file system has its own
+        raise InputError(f"cannot read {url}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a remote file cannot be read, on one line."""
+    if isinstance(error, FileNotFoundError):
+        # fsspec's HTTP gives this for every status that is an error.
+        status = getattr(error.__cause__, "status", 404)
+        return "there is no such file" if status == 404 else one_line(error.__cause__)
+    return one_line(error) or type(error).__name__

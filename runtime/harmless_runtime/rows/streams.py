@@ -1,0 +1,166 @@
+"""Open an input as a stream of bytes, decompressed, whose beginning has been looked at."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import zstandard
+
+from harmless_runtime.errors import InputError, one_line
+from harmless_runtime.rows.sources import Source
+
+_BUFFER_BYTES = 2**18
+# Compressed bytes that zstandard gets at a time. They may stand for thousands of times as many.
+_CHUNK_BYTES = 2**14
+# The longest beginning that is looked at: it holds the header of a CSV file.
+_HEAD_BYTES = 2**16
+# What a library raises if compressed data is damaged or ends early. gzip raises OSError as well.
+_DAMAGED = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+
+
+class Meter:
+    """Counts the bytes that were read of the inputs, before they were decompressed."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An open input. `head` is the first line that is not blank, or its first 64 KiB.
+
+    `data` still holds everything, `head` included. `is_compressed` tells whether it was.
+    """
+
+    source: Source
+    head: bytes
+    data: io.BufferedReader
+    is_compressed: bool
+
+
+@contextmanager
+def open_stream(source: Source, meter: Meter) -> Iterator[Stream]:
+    """Open an input; decompress it if its first bytes are those of a compressed file.
+
+    Raises:
+        InputError: the input cannot be opened or read, also where that happens in the block.
+    """
+    with errors_named(source), source.open() as file:
+        head, data = _looked_at(_Metered(file, meter))
+        decompressor = _decompressor(head)
+        if decompressor is None:
+            yield Stream(source, head, data, is_compressed=False)
+            return
+        head, data = _looked_at(decompressor(data))
+        yield Stream(source, head, data, is_compressed=True)
+
+
+@contextmanager
+def errors_named(source: Source) -> Iterator[None]:
+    """Turn what libraries raise while an input is read into one sentence that names the input."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise InputError(
+            f"cannot read {source.name}: its compressed data is damaged or ends early "
+            f"({one_line(error)})"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or one_line(error) or type(error).__name__
+        raise InputError(f"cannot read {source.name}: {reason}") from error
+
+
+class _Metered(io.RawIOBase):
+    """Reads a file, and counts what it reads."""
+
+    def __init__(self, file: BinaryIO, meter: Meter) -> None:
+        self._read_into = file.readinto  # type: ignore[attr-defined]
+        self._meter = meter
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count: int | None = self._read_into(buffer)
+        self._meter.bytes += count or 0
+        return count
+
+
+class _Replay(io.RawIOBase):
+    """Gives bytes that were read already, and then the rest of a stream."""
+
+    def __init__(self, head: bytes, rest: io.BufferedReader) -> None:
+        self._head = memoryview(head)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._head:
+            count = min(len(buffer), len(self._head))
+            buffer[:count] = self._head[:count]
+            self._head = self._head[count:]
+            return count
+        # At most one read of the system: a pipe gives its rows as they come.
+        return self._rest.readinto1(buffer)
+
+
+def _looked_at(raw: Any) -> tuple[bytes, io.BufferedReader]:
+    """Return the first line of a stream that is not blank, and the whole stream again."""
+    stream = io.BufferedReader(raw, _BUFFER_BYTES)
+    seen = b""
+    while line := stream.readline(_HEAD_BYTES):
+        seen += line
+        if line.strip(b" \t\r\n") or len(seen) >= _HEAD_BYTES:
+            break
+    return line, io.BufferedReader(_Replay(seen, stream), _BUFFER_BYTES)
+
+
+def _decompressor(head: bytes) -> Callable[[io.BufferedReader], Any] | None:
+    if head.startswith(b"\x1f\x8b"):
+        return lambda data: gzip.GzipFile(fileobj=data)
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File
+    if head.startswith(b"\xfd7zXZ\0"):
+        return lzma.LZMAFile
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return _Zstandard
+    return None
+
+
+class _Zstandard(io.RawIOBase):
+    """Decompresses zstandard. The library's own reader takes a file that ends early for whole."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._is_between_frames = True
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            data = b""
+            if self._frame.eof:
+                data = self._frame.unused_data
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            data = data or self._file.read1(_CHUNK_BYTES)
+            if not data:
+                if self._is_between_frames:
+                    return 0
+                raise EOFError("its last frame is not complete")
+            self._ready = memoryview(self._frame.decompress(data))
+            self._is_between_frames = self._frame.eof
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count

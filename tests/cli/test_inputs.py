@@ -1,0 +1,162 @@
+"""What the command says and does with rows of every shape."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processes import Harmless
+from reading import names_in, read_rows
+
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+SYSTEM = {"role": "system", "content": "Be brief."}
+DEMO = ("--model", "demo", "--provider", "cpu")
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_wrong_shape_publishes_nothing(tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(
+        tmp_path / "r.jsonl", *[{"query": "a", "reply": "b", "uuid": n} for n in range(300)]
+    )
+    out = tmp_path / "o.jsonl"
+    done = harmless("score", rows, "-o", out, *DEMO)
+    assert done.returncode == 2
+    assert "error: none of the first rows can be scored: " in done.stderr
+    assert "The fields of" in done.stderr
+    assert "query, reply, uuid" in done.stderr
+    assert (
+        "hint: name the fields, for example --columns instruction=query,output=reply" in done.stderr
+    )
+    assert names_in(tmp_path) == ["r.jsonl"]
+    done = harmless(
+        "score", rows, "-o", out, *DEMO, "--columns", "instruction=query,output=reply,id=uuid"
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["id"] for row in read_rows(out)] == list(range(300))
+
+
+def test_an_explicit_shape_rejects_what_does_not_fit(tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(tmp_path / "r.jsonl", {"query": "a"}, {"query": "b"}, {"messages": CHAT[:1]}, 7)
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *DEMO, "--format", "messages")
+    assert done.returncode == 3
+    assert "  2 × Object missing required field `messages`\n" in done.stderr
+    assert "  1 × the conversation does not end with an assistant turn\n" in done.stderr
+    assert (tmp_path / "o.jsonl").read_bytes() == b""
+
+
+def test_the_choice_is_printed(tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(tmp_path / "r.jsonl", {"messages": CHAT, "prompt": "a", "response": "b", "id": 1})
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *DEMO)
+    assert done.returncode == 0
+    assert (
+        "the rows are read as prompt-response (instruction=prompt, output=response, id); they also "
+        "fit messages\n"
+    ) in done.stderr
+
+
+def test_rows_without_an_id_are_told_once(tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(tmp_path / "r.jsonl", *[{"messages": CHAT}] * 5)
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *DEMO, "--details")
+    assert done.stderr.count("warning: rows without an id") == 1
+    assert "--columns id=FIELD" in done.stderr
+    assert "5 without an id" in done.stderr
+    lines = read_rows(tmp_path / "o.jsonl")
+    assert [(line["id"], line["source"], line["line"]) for line in lines] == [
+        ("", str(rows), n) for n in range(1, 6)
+    ]
+
+
+def test_system_texts_are_told_and_counted(tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(
+        tmp_path / "r.jsonl",
+        *[{"id": 1, "messages": [SYSTEM, *CHAT]}] * 3,
+        {"id": 2, "messages": CHAT},
+    )
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *DEMO)
+    assert done.stderr.count("system texts are left out") == 1
+    assert "--system prepend" in done.stderr
+    assert "3 without their system text" in done.stderr
+    dropped, _, _, plain = (row["score"] for row in read_rows(tmp_path / "o.jsonl"))
+    assert dropped == plain
+    done = harmless("score", rows, "-o", tmp_path / "p.jsonl", *DEMO, "--system", "prepend")
+    assert "system text" not in done.stderr
+    assert read_rows(tmp_path / "p.jsonl")[0]["score"] != plain
+
+
+def test_the_yaml_file_names_columns_too(tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(tmp_path / "r.jsonl", {"q": "a", "a": {"text": "b"}, "id": 1})
+    config = tmp_path / "c.yaml"
+    config.write_text("model: demo\ncolumns: {instruction: q, output: a.text}\n")
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", "--config", config)
+    assert done.returncode == 0, done.stderr
+    config.write_text("colums: {instruction: q}\n")
+    done = harmless("score", rows, "-o", tmp_path / "p.jsonl", "--config", config)
+    assert done.returncode == 2
+    assert "unknown key 'colums' (did you mean columns?)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--columns", "instruction"), "has to be like instruction=prompt,output=response"),
+        (("--columns", "outptu=a"), "did you mean output?"),
+        (("--format", "aplaca"), "aplaca"),
+        (("--model", "nodir"), "there is no such folder"),
+        (("--model", "artifacts/nodir"), "there is no such folder"),
+    ],
+)
+def test_wrong_options(
+    flags: tuple[str, str], message: str, tmp_path: Path, harmless: Harmless
+) -> None:
+    (tmp_path / "artifacts").mkdir()
+    rows = write(tmp_path / "r.jsonl", {"instruction": "a", "output": "b"})
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert names_in(tmp_path) == ["artifacts", "r.jsonl"]
+
+
+def test_a_folder_that_is_missing_is_made(tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(tmp_path / "r.jsonl", {"id": 1, "instruction": "a", "output": "b"})
+    done = harmless("score", rows, "-o", tmp_path / "new" / "deep" / "o.jsonl", *DEMO)
+    assert done.returncode == 0, done.stderr
+    assert names_in(tmp_path / "new" / "deep") == ["o.jsonl"]
+
+
+def test_a_strict_run_that_fails_speaks_of_its_error_alone(
+    tmp_path: Path, harmless: Harmless
+) -> None:
+    rows = write(tmp_path / "r.jsonl", {"id": 1, "instruction": "a", "output": "b"}, {"id": 2})
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *DEMO, "--strict")
+    assert done.returncode == 1
+    assert "resume" not in done.stderr
+    assert f"error: {rows}, line 2: Object missing required field" in done.stderr
+
+
+def test_a_dry_run(tmp_path: Path, harmless: Harmless) -> None:
+    chats = [
+        {"messages": [*CHAT[:1], {"role": "assistant", "content": "word " * n}]}
+        for n in range(3000)
+    ]
+    rows = write(tmp_path / "r.jsonl", *chats[:50], {"messages": []}, *chats[50:])
+    done = harmless("score", rows, "--dry-run", *DEMO)
+    assert done.returncode == 0, done.stderr
+    told = done.stderr
+    assert "the rows are read as messages" in told
+    assert "  | Human: Hi\n  | \n  | Assistant:\n" in told
+    assert "from the first 2,000 rows:\n" in told
+    assert "  1 rows would be rejected: the conversation does not end" in told
+    assert "rows would be truncated to 1,024" in told
+    total = int(told.partition("in all about ")[2].partition(" rows")[0].replace(",", ""))
+    assert 2000 <= total <= 6000, "the later rows are longer, and so the estimate is too high"
+    assert "scoring takes about" in told
+    assert names_in(tmp_path) == ["r.jsonl"]
+    few = write(tmp_path / "few.jsonl", *chats[:5])
+    done = harmless("score", few, "--dry-run", *DEMO)
+    assert "from all 5 rows:\n" in done.stderr
+    assert "in all 5 rows, " in done.stderr

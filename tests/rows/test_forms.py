@@ -1,0 +1,141 @@
+"""Every form of input gives the same rows, and what is wrong with one is told."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pytest
+from pyarrow import ipc, parquet
+
+from forms import FORMS, jsonl, make_rows
+from harmless_runtime.errors import InputError
+from harmless_runtime.pipeline import score_files
+from harmless_runtime.rows.inputs import open_inputs
+from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.rows.shapes import Reading
+from processes import COMMAND
+from runs import cpu_engine, make_run
+
+ROWS = make_rows(250)
+EXPECTED = [
+    (f'"{r["id"]}"'.encode(), *question_and_answer(r["instruction"], r["input"], r["output"]))
+    for r in ROWS
+]
+
+
+def read(*names: str | Path, **reading: Any) -> list[Pair | Reject]:
+    return list(open_inputs(map(str, names), Reading(**reading)).rows())
+
+
+def contents(items: list[Pair | Reject]) -> list[tuple[bytes, str, str]]:
+    rejects = [item for item in items if isinstance(item, Reject)]
+    assert rejects == []
+    return [(i.id, i.question, i.answer) for i in items if isinstance(i, Pair)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_rows(form: str, tmp_path: Path) -> None:
+    inputs = open_inputs([str(FORMS[form](ROWS, tmp_path))])
+    assert contents(list(inputs.rows())) == EXPECTED
+    sizes = [source.size for source in inputs.sources]
+    assert inputs.position == sum(size or 0 for size in sizes), "all bytes were read"
+
+
+def test_every_form_gives_the_same_bytes_of_scores(tmp_path: Path) -> None:
+    engine = cpu_engine()
+    outputs = set()
+    for form, write in FORMS.items():
+        out = tmp_path / f"{form}.scores"
+        score_files(make_run(write(ROWS, tmp_path), out), engine)
+        outputs.add(out.read_bytes())
+    assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("form", ["rows.jsonl.zst", "rows.json.gz", "table", "rows.arrow"])
+def test_forms_on_standard_input(form: str, tmp_path: Path) -> None:
+    content = FORMS[form](ROWS, tmp_path).read_bytes()
+    expected = tmp_path / "expected.jsonl"
+    score_files(make_run(FORMS["rows.jsonl"](ROWS, tmp_path), expected), cpu_engine())
+    arguments = [str(COMMAND), "score", "-", "-o", f"{tmp_path}/o.jsonl", "--model", "demo"]
+    done = subprocess.run(arguments, input=content, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o.jsonl").read_bytes() == expected.read_bytes()
+
+
+def test_several_inputs_and_their_order(tmp_path: Path) -> None:
+    folder = FORMS["folder"](ROWS, tmp_path)
+    items = read(folder / "deep" / "c.parquet", folder, folder / "a.jsonl")
+    assert [item.number for item in items[:2]] == [1, 2]
+    assert Path(items[0].source).name == "c.parquet"
+    names = list(dict.fromkeys(Path(item.source).name for item in items[100:]))
+    assert names == ["a.jsonl", "b.json.gz", "c.parquet"]
+    assert len(items) == 84 + 250 + 83
+
+
+def test_only_the_columns_that_are_needed_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = parquet.ParquetFile.iter_batches
+
+    def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["columns"])
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", noting)
+    inputs = open_inputs([str(FORMS["rows.parquet"](ROWS, tmp_path))])
+    inputs.shape()
+    list(inputs.rows())
+    assert asked[-1] == ["id", "instruction", "input", "output"]
+
+
+def test_a_cell_of_parquet_that_is_not_utf8_costs_its_row_alone(tmp_path: Path) -> None:
+    outputs = pa.array([b"a", b"\xff", b"c"], pa.binary()).view(pa.string())
+    table = pa.table({"instruction": ["x", "y", "z"], "output": outputs})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    items = read(tmp_path / "rows.parquet")
+    assert [type(item) for item in items] == [Pair, Reject, Pair]
+
+
+def test_kinds_of_columns(tmp_path: Path) -> None:
+    texts = ["a", "b", "a"]
+    table = pa.table(
+        {
+            "instruction": pa.array(texts, pa.large_string()),
+            "output": pa.array(texts).dictionary_encode(),
+            "input": pa.array([None, "", "i"]),
+            "id": pa.array([2**40, None, 3], pa.int64()),
+        }
+    )
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    with ipc.new_stream(tmp_path / "rows.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for name in ("rows.parquet", "rows.arrow"):
+        assert contents(read(tmp_path / name)) == [
+            (b"1099511627776", *question_and_answer("a", "", "a")),
+            (b"null", *question_and_answer("b", "", "b")),
+            (b"3", *question_and_answer("a", "i", "a")),
+        ]
+
+
+def test_names_that_stand_for_no_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, message in (("*.jsonl", "no file matches"), ("empty", "holds no file whose name")):
+        with pytest.raises(InputError, match=message):
+            open_inputs([str(tmp_path / name)])
+    (tmp_path / "[1].jsonl").write_bytes(jsonl(ROWS[:1]))
+    assert len(read(tmp_path / "[1].jsonl")) == 1, "a file that exists is no pattern"
+
+
+def test_a_saved_dataset_of_several_splits(tmp_path: Path) -> None:
+    dataset = datasets.Dataset.from_list(ROWS)
+    datasets.DatasetDict({"train": dataset, "test": dataset}).save_to_disk(tmp_path / "both")
+    with pytest.raises(InputError, match="holds the splits train, test") as caught:
+        open_inputs([str(tmp_path / "both")])
+    assert caught.value.hint is not None
+    assert contents(read(tmp_path / "both" / "test")) == EXPECTED
+    datasets.DatasetDict({"train": dataset}).save_to_disk(tmp_path / "one")
+    assert contents(read(tmp_path / "one")) == EXPECTED
