@@ -1,0 +1,146 @@
+"""Compare the forms of input: seconds and peak memory of the command on the same rows.
+
+    python benchmarks/inputs.py --count 1000000
+
+The rows are short, and the bundled model scores them, so that reading has the larger share. Every
+run is a process of its own, and the runs of the forms take turns. The scores have to be equal.
+"""
+
+import csv
+import gzip
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from suite.competitors import Setting
+from suite.files import write_result
+from suite.isolation import run_harmless
+from suite.options import add_rounds, parser_for, read_options
+
+FIELDS = ("id", "instruction", "output")
+_PARTS = 10
+
+
+def rows_of(count: int) -> Iterator[tuple[str, str, str]]:
+    """Yield rows of a few tokens, no two of which are equal."""
+    for i in range(count):
+        yield f"row-{i}", f"Add {i} and 1.", f"{i + 1}"
+
+
+def lines_of(count: int) -> Iterator[str]:
+    """Yield the rows as JSON lines."""
+    for values in rows_of(count):
+        yield json.dumps(dict(zip(FIELDS, values, strict=True))) + "\n"
+
+
+def write_jsonl(path: Path, count: int) -> None:
+    """Write one file of JSON lines."""
+    with path.open("w") as file:
+        file.writelines(lines_of(count))
+
+
+def write_gzipped_folder(path: Path, count: int) -> None:
+    """Write a folder of gzipped files of JSON lines."""
+    path.mkdir()
+    lines = lines_of(count)
+    for part in range(_PARTS):
+        with gzip.open(path / f"part-{part}.jsonl.gz", "wt", 6) as file:
+            end = count * (part + 1) // _PARTS - count * part // _PARTS
+            file.writelines(next(lines) for _ in range(end))
+
+
+def write_array(path: Path, count: int) -> None:
+    """Write one JSON array."""
+    with path.open("w") as file:
+        for i, line in enumerate(lines_of(count)):
+            file.write(("[" if i == 0 else ",\n") + line.rstrip())
+        file.write("]\n")
+
+
+def write_csv(path: Path, count: int) -> None:
+    """Write a CSV file."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(FIELDS)
+        writer.writerows(rows_of(count))
+
+
+def write_parquet(path: Path, count: int) -> None:
+    """Write a Parquet file with one row group, and a column that nobody needs."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = dict(zip(FIELDS, zip(*rows_of(count), strict=True), strict=True))
+    unused = [f"{i} not needed" for i in range(count)]
+    parquet.write_table(pa.table(columns | {"unused": unused}), path, row_group_size=count)
+
+
+@dataclass
+class Measured:
+    """What one form took: in each round, and the memory of few rows."""
+
+    seconds: list[float] = field(default_factory=list)
+    peak_mb: list[float] = field(default_factory=list)
+    few_peak_mb: float = 0.0
+
+
+FORMS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
+    "JSON lines": ("rows.jsonl", write_jsonl),
+    "Parquet": ("rows.parquet", write_parquet),
+    "a folder of gzipped JSON lines": ("folder", write_gzipped_folder),
+    "CSV": ("rows.csv", write_csv),
+    "a JSON array": ("rows.json", write_array),
+}
+
+
+def main() -> None:
+    """Measure, print, and write `benchmarks/results/inputs-….json`."""
+    parser = parser_for(__doc__)
+    add_rounds(parser)
+    parser.add_argument("--count", type=int, default=1_000_000, help="how many rows")
+    parser.add_argument("--few", type=int, default=50_000, help="rows for the memory of few")
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS))
+    parser.set_defaults(model="demo", rounds=1)
+    args = parser.parse_args()
+    options = read_options(args)
+    results = {form: Measured() for form in args.forms}
+    digests = set()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for form in args.forms:
+            source = folder / "few" / FORMS[form][0]
+            source.parent.mkdir(exist_ok=True)
+            FORMS[form][1](source, args.few)
+            results[form].few_peak_mb = score(source, folder / "o.jsonl")[1]
+            FORMS[form][1](folder / FORMS[form][0], args.count)
+        shutil.rmtree(folder / "few")
+        for _ in range(options.rounds):
+            for form in args.forms:
+                seconds, peak = score(folder / FORMS[form][0], folder / "o.jsonl")
+                results[form].seconds.append(seconds)
+                results[form].peak_mb.append(peak)
+                digests.add(hashlib.sha256((folder / "o.jsonl").read_bytes()).hexdigest())
+                print(form, results[form], flush=True)
+    if len(digests) != 1:
+        raise SystemExit("the scores of the forms differ")
+    setting = Setting(Path("demo"), options.cache, options.provider, options.max_length)
+    figures = {
+        "rows": args.count,
+        "few_rows": args.few,
+        "results": {form: asdict(measured) for form, measured in results.items()},
+    }
+    write_result("inputs", options, setting, figures)
+
+
+def score(source: Path, out: Path) -> tuple[float, float]:
+    """Run the command; return its seconds and its peak memory in MB."""
+    seconds, peak = run_harmless("score", source, "-o", out, "--model", "demo", "--overwrite")
+    return round(seconds, 1), round(peak / 1e6, 1)
+
+
+if __name__ == "__main__":
+    main()
