@@ -14,6 +14,7 @@ LAYERS = [
     {"model", "rows"},
     {"run", "tally"},
     {"output", "windows"},
+    {"scored"},
     {"pipeline"},
     {"demo", "scorer"},
     {"cli"},

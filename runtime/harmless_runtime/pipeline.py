@@ -2,28 +2,30 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-
-import numpy as np
+from dataclasses import asdict
 
 from harmless_runtime.errors import InputError
-from harmless_runtime.model.engine import Engine, ScoredBatch
+from harmless_runtime.model.engine import Engine
 from harmless_runtime.output.checks import goes_on
 from harmless_runtime.output.fingerprint import run_fingerprint
 from harmless_runtime.output.writer import Output, open_output
-from harmless_runtime.rows.output_lines import reject_line, row_details, score_line
-from harmless_runtime.rows.records import NO_ID, Pair, Reject
+from harmless_runtime.rows.output_lines import reject_line
+from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
+from harmless_runtime.scored import (
+    TRUNCATION_WARNINGS,
+    Scored,
+    raise_on_reject,
+    refusal,
+    score_window,
+)
 from harmless_runtime.tally import Summary, Tally
 from harmless_runtime.windows import ReadAhead, Row, Window
 
 logger = logging.getLogger(__name__)
-
-# Truncated rows that get a warning each, before they are only counted.
-_TRUNCATION_WARNINGS = 5
 
 
 def score_files(
@@ -80,7 +82,7 @@ def score_files(
             tally += scored.tally
             writer.write(scored, window, tally)
             on_progress(tally)
-    if tally.truncated > _TRUNCATION_WARNINGS:
+    if tally.truncated > TRUNCATION_WARNINGS:
         logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
     return Summary(
         tally,
@@ -122,7 +124,7 @@ class WriteBehind:
     def __enter__(self) -> "WriteBehind":
         return self
 
-    def write(self, scored: "Scored", window: Window, tally: Tally) -> None:
+    def write(self, scored: Scored, window: Window, tally: Tally) -> None:
         """Hand over a window's results. Raise the error of the window before, if it failed."""
         self.wait()
         rejects = b"".join(map(reject_line, scored.rejects))
@@ -140,107 +142,3 @@ class WriteBehind:
         self._thread.shutdown()
         if kind is None:
             self.wait()
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The results of one window: lines of scores, rejects, and their tally."""
-
-    lines: list[bytes]
-    rejects: list[Reject]
-    tally: Tally
-
-
-def score_window(
-    window: Window,
-    engine: Engine,
-    details: bool,
-    before: Tally,
-    on_progress: Callable[[Tally], None],
-) -> Scored:
-    """Score the rows of a window. A row whose score is not finite becomes a reject.
-
-    Args:
-        window: the rows and rejects.
-        engine: what scores.
-        details: whether the lines also tell tokens and truncation.
-        before: what was done before this window, for progress and for the number of warnings.
-        on_progress: called after each batch.
-    """
-    rows = window.rows
-    truncated = [row for row in rows if row.encoded.truncated]
-    for row in truncated[: max(0, _TRUNCATION_WARNINGS - before.truncated)]:
-        logger.warning(
-            "%s, line %d: truncated to %d tokens",
-            row.pair.source,
-            row.pair.number,
-            len(row.encoded.ids),
-        )
-    computed = Tally()
-
-    def count(batch: ScoredBatch) -> None:
-        nonlocal computed
-        computed += Tally(computed_tokens=batch.tokens, padding=batch.padding)
-        computed += Tally(
-            rows=len(batch.rows),
-            tokens=sum(len(rows[i].encoded.ids) for i in batch.rows),
-            input_bytes=window.input_bytes * len(batch.rows) // len(rows),
-        )
-        on_progress(before + computed)
-
-    scores = iter(engine.score([row.encoded for row in rows], count))
-    lines, rejects = [], []
-    ids_missing = systems_dropped = 0
-    for item in window.items:
-        if isinstance(item, Reject):
-            rejects.append(item)
-        elif np.isfinite(score := next(scores)):
-            pair, encoded = item.pair, item.encoded
-            more = b""
-            if details:
-                more = row_details(pair, tokens=len(encoded.ids), truncated=encoded.truncated)
-            lines.append(score_line(pair.id, score, more))
-            ids_missing += pair.id == NO_ID
-            systems_dropped += pair.dropped_system
-        else:
-            rejects.append(rejected(item.pair, engine.why_no_score(float(score))))
-    if ids_missing and not before.without_id:
-        logger.warning(
-            'rows without an id get the id "" (`columns` id=FIELD names the field that holds it; '
-            "`details` adds the input's name and the line to each score)"
-        )
-    if systems_dropped and not before.without_system:
-        logger.info(
-            "system texts are left out, because the model was trained without them (`system` "
-            "prepend puts them before the first human turn)"
-        )
-    tally = Tally(
-        rows=len(lines),
-        rejected=len(rejects),
-        truncated=len(truncated),
-        tokens=computed.tokens,
-        computed_tokens=computed.computed_tokens,
-        padding=computed.padding,
-        input_bytes=window.input_bytes,
-        without_id=ids_missing,
-        without_system=systems_dropped,
-    )
-    return Scored(lines, rejects, tally)
-
-
-def rejected(pair: Pair, reason: str) -> Reject:
-    """Make a reject of a row that the model gives no score. Its texts take the place of the row."""
-    return Reject(pair.source, pair.number, reason, (pair.question + pair.answer).encode())
-
-
-def raise_on_reject(windows: Iterable[Window]) -> Iterator[Window]:
-    """Yield windows; raise InputError at the first one with a line that cannot be scored."""
-    for window in windows:
-        if window.rejects:
-            raise refusal(window.rejects[0])
-        yield window
-
-
-def refusal(reject: Reject) -> InputError:
-    """Return the error for a row that cannot be scored in a run that allows no rejects."""
-    return InputError(f"{reject.source}, line {reject.number}: {reject.reason}")

@@ -10,11 +10,12 @@ import msgspec
 from harmless_runtime.config import make_config
 from harmless_runtime.errors import ConfigError, InputError
 from harmless_runtime.model.load import load_engine
-from harmless_runtime.pipeline import raise_on_reject, refusal, rejected, score_files
+from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.inputs import Inputs, open_inputs
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode
+from harmless_runtime.scored import raise_on_reject, refusal, rejected
 from harmless_runtime.windows import ReadAhead
 
 

@@ -18,8 +18,8 @@ class Tally:
         computed_tokens: tokens that were run: padding included, and each set of equal rows once.
         padding: those of the computed tokens that were padding.
         input_bytes: bytes of the inputs that were read for these rows, as they are stored.
-        without_id: number of rows with a score but without an id.
-        without_system: number of rows with a score whose system text was left out.
+        without_id: number of rows that the model ran and that have no id.
+        without_system: number of rows that the model ran without their system text.
     """
 
     rows: int = 0

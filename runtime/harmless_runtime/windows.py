@@ -146,14 +146,11 @@ class ReadAhead:
         self._thread = threading.Thread(target=self._produce, name="reader", daemon=True)
 
     def __enter__(self) -> Self:
-        try:
-            self._thread.start()
-        except BaseException:  # an interrupt just after the start
-            self._abandoned.set()
-            raise
         return self
 
     def __iter__(self) -> Iterator[Window]:
+        # Not in `__enter__`: an interrupt there would leave a thread that no `__exit__` ends.
+        self._thread.start()
         while (item := self._ahead.get()) is not None:
             if isinstance(item, BaseException):
                 raise item

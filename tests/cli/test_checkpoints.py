@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,29 @@ def test_a_checkpoint_is_exported_once(
         scores = [line["score"] for line in read_rows(tmp_path / name)]
         np.testing.assert_allclose(scores, demo_truth, atol=2e-4)
     assert len(list((tmp_path / "cache/harmless-scorer").iterdir())) == 1
+
+
+def test_the_cache_keeps_one_export_of_a_folder(
+    checkpoint: Path, tmp_path: Path, harmless: Harmless
+) -> None:
+    folder, cache = tmp_path / "checkpoint", tmp_path / "cache"
+    shutil.copytree(checkpoint, folder)
+
+    def exports(out: str) -> bool:
+        done = harmless(
+            "score", bundled.ROWS, "-o", tmp_path / out, "--model", folder,
+            env=os.environ | {"XDG_CACHE_HOME": str(cache)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return "exporting" in done.stderr
+
+    assert exports("first")
+    (folder / "config.json").touch()
+    assert not exports("second"), "a time is no content"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config, indent=4))
+    assert exports("third")
+    assert len(list((cache / "harmless-scorer").iterdir())) == 1
 
 
 def test_a_checkpoint_without_torch_is_an_error_that_says_what_to_do(

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from harmless_runtime.errors import ArtifactError, ConfigError
 from harmless_runtime.model.artifact import Artifact, is_artifact, open_artifact
 
 logger = logging.getLogger(__name__)
+
+# Files up to this size are read for the name of an export. Configurations and tokenizers have less.
+_SMALL_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,7 @@ def cached_export(
         ConfigError: there is none, and the export extra is not installed.
         ArtifactError, CheckpointError, ParityError: as opening and exporting raise them.
     """
-    # Another release may export another graph.
-    name = f"{_cache_key(checkpoint)}-{precision}-{__version__}"
-    cached = _cache_folder() / name
+    cached = _cached_path(checkpoint, precision)
     if is_artifact(cached):
         logger.info("using the export of %s in %s", checkpoint.name, cached)
         return open_artifact(cached, check_files=check_files)
@@ -103,6 +105,8 @@ def cached_export(
             report.relative,
             report.limit,
         )
+    if checkpoint.folder is not None:
+        _remove_outdated(cached)
     return artifact
 
 
@@ -111,13 +115,33 @@ def _cache_folder() -> Path:
     return Path(base) / "harmless-scorer"
 
 
-def _cache_key(checkpoint: CheckpointName) -> str:
-    """Name an export: by the id, or by the folder's path and its files' sizes and times."""
+def _cached_path(checkpoint: CheckpointName, precision: Precision) -> Path:
+    """Return where the export of a checkpoint is kept, and its digest at the end of the name.
+
+    The digest of a folder is made of the content of its small files, and of the sizes and times of
+    its weights, which take too long to read.
+    """
+    # Another release may export another graph.
+    kind = f"{precision}-{__version__}"
     if checkpoint.folder is None:
-        return checkpoint.name.replace("/", "--")
+        return _cache_folder() / f"{checkpoint.name.replace('/', '--')}-{kind}"
     folder = checkpoint.folder.resolve()
-    digest = hashlib.sha256(str(folder).encode())
-    for file in sorted(folder.iterdir()):
+    place = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
         status = file.stat()
-        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return f"{folder.name}-{digest.hexdigest()[:16]}"
+        digest.update(f"{file.name} {status.st_size} ".encode())
+        if status.st_size <= _SMALL_BYTES:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        else:
+            digest.update(f"{status.st_mtime_ns}\n".encode())
+    return _cache_folder() / f"{folder.name}-{place}-{kind}-{digest.hexdigest()[:16]}"
+
+
+def _remove_outdated(cached: Path) -> None:
+    """Remove the exports of what the same folder held before, so that the cache does not grow."""
+    place, _, _ = cached.name.rpartition("-")
+    for other in cached.parent.iterdir():
+        if other != cached and other.name.rpartition("-")[0] == place and is_artifact(other):
+            logger.info("removing the export of an earlier state of the checkpoint: %s", other)
+            shutil.rmtree(other, ignore_errors=True)
