@@ -118,6 +118,10 @@ FORMS: dict[str, Writer] = dict(
         _bytes("rows.jsonl.bz2", lambda rows: _members(rows, bz2.compress)),
         _bytes("rows.jsonl.xz", lambda rows: _members(rows, lzma.compress)),
         _bytes("rows.jsonl.zst", lambda rows: _members(rows, zstandard.compress)),
+        _bytes(
+            "skipped.zst",
+            lambda rows: b"\x5a\x2a\x4d\x18\x02\0\0\0no" + zstandard.compress(jsonl(rows)),
+        ),
         _bytes("no-suffix", lambda rows: gzip.compress(jsonl(rows))),
         _bytes("rows.json", lambda rows: json.dumps(list(rows), indent=1).encode()),
         _bytes("rows.json.gz", lambda rows: gzip.compress(json.dumps(list(rows)).encode())),

@@ -124,3 +124,13 @@ def test_exported_names_are_there_and_documented(package: Any) -> None:
         assert getattr(package, name).__doc__
     with pytest.raises(AttributeError):
         package.nothing_of_that_name  # noqa: B018
+
+
+def test_the_configuration_says_how_rows_are_read(tmp_path: Path) -> None:
+    scorer = Gpt2HarmlessScorer({"model": "demo", "columns": {"instruction": "q", "output": "a.0"}})
+    (tmp_path / "rows.jsonl").write_text('{"q": "Hi", "a": ["Hello."], "id": 1}\n')
+    expected = scorer.score_item({"instruction": "Hi", "output": "Hello."})
+    assert scorer.evaluate(tmp_path / "*.jsonl") == [{"id": 1, "score": expected}]
+    for config in ({"columns": {"instruct": "q"}}, {"columns": {"output": 7}}, {"format": "x"}):
+        with pytest.raises(ConfigError):
+            Gpt2HarmlessScorer({"model": "demo", **config}).evaluate(tmp_path / "rows.jsonl")

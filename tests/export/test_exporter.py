@@ -63,6 +63,14 @@ def test_verify_finds_another_checkpoint(artifact: Artifact, tmp_path: Path) -> 
     assert open_artifact(artifact.folder).manifest == verified.manifest
 
 
+def test_an_artifact_names_its_checkpoint_from_anywhere(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    artifact = export_checkpoint(checkpoint.name, tmp_path / "artifact", verify=False)
+    assert artifact.manifest.source == str(checkpoint)
+
+
 def test_killed_export_leaves_no_artifact(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "artifact"
     command = Path(sys.executable).with_name("harmless")

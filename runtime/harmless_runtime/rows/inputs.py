@@ -20,8 +20,9 @@ from harmless_runtime.rows.streams import Meter
 
 logger = logging.getLogger(__name__)
 
-# Rows that the shape is decided from.
+# Rows that the shape is decided from: fewer, if they have this many bytes before.
 FIRST_ROWS = 100
+_FIRST_BYTES = 16 * 2**20
 
 Row = Line | Fields | Reject
 
@@ -83,7 +84,7 @@ class Inputs:
         return self._shape
 
     def _recognised(self, refuse: bool) -> Shape:
-        rows = list(islice(self._first(), FIRST_ROWS))
+        rows = list(_beginning(self._first()))
         values = [value for row in rows if (value := _values(row)) is not None]
         shapes = recognise(values, self.reading.columns)
         shape = shapes[0] if shapes else KNOWN["alpaca"]
@@ -145,6 +146,16 @@ def open_inputs(names: Iterable[str], reading: Reading | None = None) -> Inputs:
         InputError, ConfigError: as `find_sources` and `Inputs`.
     """
     return Inputs(find_sources(names), reading or Reading())
+
+
+def _beginning(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the first rows, as many as the shape is decided from."""
+    size = 0
+    for row in islice(rows, FIRST_ROWS):
+        yield row
+        size += len(str(row.values)) if isinstance(row, Fields) else len(row.raw)
+        if size >= _FIRST_BYTES:
+            return
 
 
 def _values(row: Row) -> Any:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from harmless_runtime.rows.sources import Source
 _BUFFER_BYTES = 2**18
 # Compressed bytes that zstandard gets at a time. They may stand for thousands of times as many.
 _CHUNK_BYTES = 2**14
+_SKIPPED_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 # The longest beginning that is looked at: it holds the header of a CSV file.
 _HEAD_BYTES = 2**16
 # What a library raises if compressed data is damaged or ends early. gzip raises OSError as well.
@@ -130,7 +132,8 @@ def _decompressor(head: bytes) -> Callable[[io.BufferedReader], Any] | None:
         return bz2.BZ2File
     if head.startswith(b"\xfd7zXZ\0"):
         return lzma.LZMAFile
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
+    # A file of zstandard may begin with a frame to be skipped: pzstd writes such files.
+    if head.startswith(b"\x28\xb5\x2f\xfd") or _SKIPPED_FRAME.match(head):
         return _Zstandard
     return None
 
