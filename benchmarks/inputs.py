@@ -12,14 +12,18 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from harmless_runtime.rows.inputs import open_inputs
+from harmless_runtime.rows.records import Pair
 from suite.competitors import Setting
 from suite.files import write_result
-from suite.isolation import run_harmless
+from suite.isolation import in_a_process, run_harmless
 from suite.options import add_rounds, parser_for, read_options
+from suite.rounds import need
 
 FIELDS = ("id", "instruction", "output")
 _PARTS = 10
@@ -81,9 +85,13 @@ def write_parquet(path: Path, count: int) -> None:
 
 @dataclass
 class Measured:
-    """What one form took: in each round, and the memory of few rows."""
+    """What one form took: in each round, and the memory of few rows.
+
+    `seconds` are the command's, and `read_seconds` those of reading the rows and nothing else.
+    """
 
     seconds: list[float] = field(default_factory=list)
+    read_seconds: list[float] = field(default_factory=list)
     peak_mb: list[float] = field(default_factory=list)
     few_peak_mb: float = 0.0
 
@@ -122,6 +130,8 @@ def main() -> None:
             for form in args.forms:
                 seconds, peak = score(folder / FORMS[form][0], folder / "o.jsonl")
                 results[form].seconds.append(seconds)
+                read = need(in_a_process(read_all, folder / FORMS[form][0], args.count), form)
+                results[form].read_seconds.append(read)
                 results[form].peak_mb.append(peak)
                 digests.add(hashlib.sha256((folder / "o.jsonl").read_bytes()).hexdigest())
                 print(form, results[form], flush=True)
@@ -134,6 +144,16 @@ def main() -> None:
         "results": {form: asdict(measured) for form, measured in results.items()},
     }
     write_result("inputs", options, setting, figures)
+
+
+def read_all(source: Path, count: int) -> float:
+    """Read all rows as pairs of texts; return the seconds."""
+    start = time.perf_counter()
+    read = sum(isinstance(item, Pair) for item in open_inputs([str(source)]).rows())
+    seconds = time.perf_counter() - start
+    if read != count:
+        raise RuntimeError(f"{read} of {count} rows were read")
+    return round(seconds, 2)
 
 
 def score(source: Path, out: Path) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Write the results of the benchmarks into the README's tables, and draw plots of them.
 
-python benchmarks/report.py            # writes the tables into README.md and docs/reliability.md
+python benchmarks/report.py            # writes the tables into README.md and docs
 python benchmarks/report.py --plots    # draws the plots as well (needs the benchmark extra)
 """
 
@@ -15,6 +15,7 @@ from suite.tables import (
     ablations_table,
     export_table,
     host_table,
+    inputs_table,
     latency_table,
     parity_table,
     throughput_table,
@@ -22,6 +23,7 @@ from suite.tables import (
 
 README = ROOT / "README.md"
 RELIABILITY = ROOT / "docs/reliability.md"
+INPUTS = ROOT / "docs/inputs.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
 EXPORT_BEGIN, EXPORT_END = "<!-- export: begin -->\n", "<!-- export: end -->\n"
 RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
@@ -61,6 +63,7 @@ def main() -> None:
     fill(README, BEGIN, render_all(), END)
     fill(README, EXPORT_BEGIN, export_table(), EXPORT_END)
     fill(RELIABILITY, RESULTS_BEGIN, reliability(), RESULTS_END)
+    fill(INPUTS, RESULTS_BEGIN, inputs_table(), RESULTS_END)
     if args.plots:
         for path, result in load("throughput"):
             plot_throughput(path, result)

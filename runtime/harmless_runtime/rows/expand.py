@@ -43,8 +43,11 @@ def _expand(name: str) -> list[str]:
     if name == STDIN:
         return [name]
     if remote.is_remote(name):
-        found = remote.list_files(name)
-        return [name] if found is None else _chosen(name, found)
+        matching = remote.files_matching(name)
+        if matching is not None:
+            return _not_empty(name, matching)
+        inside = remote.files_in(name)
+        return [name] if inside is None else _chosen(name, inside)
     path = Path(name)
     if path.is_dir():
         saved = _saved_to_disk(path)
@@ -54,11 +57,14 @@ def _expand(name: str) -> list[str]:
     if not path.exists() and glob.has_magic(name):
         # Path.glob gives other names: it drops a leading ./ and does not take absolute patterns.
         found = glob.glob(name, recursive=True)  # noqa: PTH207
-        matching = sorted(file for file in found if Path(file).is_file())
-        if not matching:
-            raise InputError(f"no file matches {name}")
-        return matching
+        return _not_empty(name, sorted(file for file in found if Path(file).is_file()))
     return [name]
+
+
+def _not_empty(pattern: str, matching: list[str]) -> list[str]:
+    if not matching:
+        raise InputError(f"no file matches {pattern}")
+    return matching
 
 
 def _chosen(folder: str, files: list[str]) -> list[str]:

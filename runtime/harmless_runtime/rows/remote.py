@@ -54,25 +54,33 @@ def look_at(url: str) -> Facts:
     return Facts(info.get("size"), version)
 
 
-def list_files(url: str) -> list[str] | None:
-    """Return the URLs of the files that a folder or a pattern stands for, sorted.
-
-    None means that the URL is that of a file, or of nothing.
+def files_matching(url: str) -> list[str] | None:
+    """Return the URLs of the files that match a pattern, sorted. None means that it is no pattern.
 
     Raises:
         InputError, ConfigError: as `look_at`.
     """
     fs, path = _file_system(url)
-    if "http" in fs.protocol:
-        return None  # it has no folders, and ? and [ may be part of a URL
+    # On a web server ? and [ may be part of a URL.
+    if _is_web(fs) or not any(mark in path for mark in "*?["):
+        return None
     with _errors_named(url):
-        if any(mark in path for mark in "*?["):
-            found = fs.glob(path)
-        elif fs.isdir(path):
-            found = fs.find(path)
-        else:
-            return None
-    return sorted(fs.unstrip_protocol(name) for name in found)
+        # A name may hold these marks itself.
+        found = [path] if fs.exists(path) else fs.glob(path)
+    return sorted(map(fs.unstrip_protocol, found))
+
+
+def files_in(url: str) -> list[str] | None:
+    """Return the URLs of the files in a folder and its folders, sorted. None means no folder.
+
+    Raises:
+        InputError, ConfigError: as `look_at`.
+    """
+    fs, path = _file_system(url)
+    if _is_web(fs):
+        return None
+    with _errors_named(url):
+        return sorted(map(fs.unstrip_protocol, fs.find(path))) if fs.isdir(path) else None
 
 
 def open_file(url: str) -> BinaryIO:
@@ -151,9 +159,13 @@ def _file_system(url: str) -> tuple[Any, str]:
     return fs, path
 
 
+def _is_web(fs: Any) -> bool:
+    return "http" in fs.protocol
+
+
 def _sends_parts(fs: Any, path: str) -> bool:
     """Return whether a web server sends a part of a file if it is asked to, as others all do."""
-    if "http" not in fs.protocol:
+    if not _is_web(fs):
         return True
     try:
         return len(fs.cat_file(path, start=1, end=3)) == 2
