@@ -14,6 +14,10 @@ import pyarrow as pa
 import zstandard
 from pyarrow import ipc, parquet
 
+from harmless_runtime.rows.inputs import open_inputs
+from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.rows.shapes import Reading
+
 Rows = Sequence[dict[str, Any]]
 Writer = Callable[[Rows, Path], Path]
 
@@ -136,3 +140,8 @@ FORMS: dict[str, Writer] = dict(
         ("pattern", _pattern),
     ]
 )
+
+
+def read(*names: str | Path, **reading: Any) -> list[Pair | Reject]:
+    """Read all rows of inputs."""
+    return list(open_inputs(map(str, names), Reading(**reading)).rows())

@@ -93,7 +93,7 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
     (reject,) = read_outputs(out)[1].splitlines()
     told = json.loads(reject)
     assert told["line"] == 2
-    assert told["reason"].startswith("the line has 300,000,034 bytes, more than max_line_bytes")
+    assert told["reason"].startswith("the row has 300,000,034 bytes, more than max_line_bytes")
     assert len(told["raw"]) == 1000
     assert len(out.read_bytes().splitlines()) == 2
 

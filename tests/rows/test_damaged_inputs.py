@@ -4,24 +4,17 @@ import gzip
 import lzma
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forms import FORMS, jsonl, make_rows
+from forms import FORMS, jsonl, make_rows, read
 from harmless_runtime.errors import InputError
-from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.records import Pair, Reject
-from harmless_runtime.rows.shapes import Reading
 
 ROWS = make_rows(250)
-
-
-def read(name: Path, **reading: Any) -> list[Pair | Reject]:
-    return list(open_inputs([str(name)], Reading(**reading)).rows())
 
 
 def cut(compress: Callable[[bytes], bytes]) -> bytes:
@@ -44,36 +37,6 @@ def test_a_compressed_file_that_is_damaged_is_no_shorter_one(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match="compressed data is damaged or ends early"):
         read(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b'[{"instruction": "a", "output": "b"}, {"instruc', "damaged after element 1"),
-        (b'[{"instruction": "a", "output": "b"}] more', "damaged after element 1"),
-        (b'[{"instruction": "a", "output": "\xff"}]', "damaged after element 0"),
-        (b'[{"instruction": "a", "output": "%b"}]' % (b"x" * 3_000_000), "more than 1,000 bytes"),
-    ],
-)
-def test_an_array_that_is_damaged(content: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / "rows.json").write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        read(tmp_path / "rows.json", format="alpaca", line_bytes=1000)
-
-
-def test_elements_of_an_array_that_are_no_rows(tmp_path: Path) -> None:
-    (tmp_path / "rows.json").write_bytes(
-        b'\xef\xbb\xbf [1, {"instruction": "a", "output": "b", "id": 1.5}, {"instruction": "a"},'
-        b' {"instruction": "a", "output": "' + b"x" * 2000 + b'"}]'
-    )
-    items = read(tmp_path / "rows.json", line_bytes=1000)
-    assert [item.number for item in items] == [1, 2, 3, 4]
-    assert isinstance(items[1], Pair)
-    assert items[1].id == b"1.5"
-    reasons = [item.reason for item in items if isinstance(item, Reject)]
-    assert "Expected `object`, got `int`" in reasons[0]
-    assert "missing required field `output`" in reasons[1]
-    assert "more than max_line_bytes" in reasons[2]
 
 
 def test_rows_of_csv_that_are_wrong(tmp_path: Path) -> None:

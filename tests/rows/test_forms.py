@@ -1,5 +1,6 @@
 """Every form of input gives the same rows, and what is wrong with one is told."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
 
-from forms import FORMS, jsonl, make_rows
+from forms import FORMS, jsonl, make_rows, read
 from harmless_runtime.errors import InputError
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import Pair, Reject
-from harmless_runtime.rows.shapes import Reading
 from processes import COMMAND
 from runs import cpu_engine, make_run
 
@@ -24,10 +24,6 @@ EXPECTED = [
     (f'"{r["id"]}"'.encode(), *question_and_answer(r["instruction"], r["input"], r["output"]))
     for r in ROWS
 ]
-
-
-def read(*names: str | Path, **reading: Any) -> list[Pair | Reject]:
-    return list(open_inputs(map(str, names), Reading(**reading)).rows())
 
 
 def contents(items: list[Pair | Reject]) -> list[tuple[bytes, str, str]]:
@@ -119,6 +115,35 @@ def test_kinds_of_columns(tmp_path: Path) -> None:
             (b"null", *question_and_answer("b", "", "b")),
             (b"3", *question_and_answer("a", "i", "a")),
         ]
+
+
+def test_ids_that_json_does_not_have_become_texts(tmp_path: Path) -> None:
+    times = pa.array([2**60 + 1], pa.timestamp("ns"))
+    table = pa.table({"instruction": ["a"], "output": ["b"], "id": times})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    (pair,) = read(tmp_path / "rows.parquet")
+    assert isinstance(pair, Pair)
+    assert json.loads(pair.id).startswith("2006-07-14 ")
+
+
+def test_a_column_may_have_dots_in_its_name(tmp_path: Path) -> None:
+    table = pa.table({"a.q": ["a"], "a.r": ["b"], "other": [1]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    (tmp_path / "rows.csv").write_text("a.q,a.r,other\na,b,1\n")
+    for name in ("rows.parquet", "rows.csv"):
+        (pair,) = read(tmp_path / name, columns={"instruction": "a.q", "output": "a.r"})
+        assert isinstance(pair, Pair)
+        assert (pair.question, pair.answer) == question_and_answer("a", "", "b")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table([["a"], ["b"], ["c"]], names=["instruction", "output", "output"])
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    with ipc.new_stream(tmp_path / "rows.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for name in ("rows.parquet", "rows.arrow"):
+        with pytest.raises(InputError, match="has two columns named output"):
+            read(tmp_path / name)
 
 
 def test_names_that_stand_for_no_file(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_the_shape_that_fits_most_rows_is_taken(tmp_path: Path) -> None:
     [
         ({"instruction": "q", "output": "choices.0.text"}, {"q": "a", "choices": [{"text": "b"}]}),
         ({"instruction": "t.0", "output": "t.1"}, {"t": ["a", "b"]}),
+        ({"instruction": "a.q", "output": "a.r"}, {"a.q": "a", "a": {"r": "b"}}),
         ({"output": "chosen"}, {"prompt": "a", "chosen": "b", "rejected": "c"}),
         ({"output": "response"}, {"instruction": "a", "response": "b"}),
         ({"output": "chosen"}, {"prompt": "a", "chosen": CHAT, "rejected": CHAT}),

@@ -36,7 +36,7 @@ def read_parquet(
         try:
             # The buffers keep memory flat: without them a whole row group is read at a time.
             file = parquet.ParquetFile(raw, buffer_size=2**20, pre_buffer=False)
-            names = _present(file.schema_arrow.names, columns)
+            names = _present(source, file.schema_arrow.names, columns)
             batches = file.iter_batches(_ROWS, columns=names, use_threads=False)
             total = file.metadata.num_rows
             for row in _rows_of(source.name, batches):
@@ -66,7 +66,7 @@ def read_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Fields
             # The format for files is that for streams between a header and a footer.
             stream.data.read(8)
         with ipc.open_stream(stream.data) as reader:
-            names = _present(reader.schema.names, columns)
+            names = _present(stream.source, reader.schema.names, columns)
             batches = (batch.select(names) for batch in reader)
             yield from _rows_of(stream.source.name, batches)
     except pa.ArrowException as error:
@@ -84,8 +84,13 @@ def need_pyarrow(source: Source) -> None:
         ) from None
 
 
-def _present(names: Iterable[str], columns: Sequence[str] | None) -> list[str]:
-    return [name for name in names if columns is None or name in columns]
+def _present(source: Source, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
+    """Return which columns to read of those that there are."""
+    chosen = [name for name in names if columns is None or name in columns]
+    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    if twice:
+        raise InputError(f"{source.name} has two columns named {twice[0]}")
+    return chosen
 
 
 def _rows_of(name: str, batches: Iterable[Any]) -> Iterator[Fields | Reject]:

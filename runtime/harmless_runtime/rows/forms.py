@@ -8,7 +8,8 @@ from harmless_runtime.errors import InputError
 from harmless_runtime.rows.arrow_rows import read_arrow, read_parquet
 from harmless_runtime.rows.csv_rows import header_of, read_csv
 from harmless_runtime.rows.expand import plain_name
-from harmless_runtime.rows.json_rows import read_array, read_lines
+from harmless_runtime.rows.json_array import read_array
+from harmless_runtime.rows.json_lines import read_lines
 from harmless_runtime.rows.records import Fields, Line, Reject
 from harmless_runtime.rows.shapes import KNOWN
 from harmless_runtime.rows.sources import Source

@@ -31,8 +31,7 @@ class RowParser:
         self._paths = shape.paths
         self._system = system
         self._line_bytes = line_bytes
-        roots = list(self._paths.values())
-        self._flat = shape.roots == roots
+        self._flat = not any("." in path for path in self._paths.values())
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
         self._is_plain = shape == KNOWN["alpaca"]
@@ -49,7 +48,7 @@ class RowParser:
         if line.length is not None:
             return self._reject(
                 line,
-                f"the line has {line.length:,} bytes, more than max_line_bytes allows; raw holds "
+                f"the row has {line.length:,} bytes, more than max_line_bytes allows; raw holds "
                 "its beginning",
             )
         try:
@@ -60,7 +59,7 @@ class RowParser:
             record = self._decode(line.raw)
             return self._pair(line, record, bytes(record.id))
         except UnicodeDecodeError as error:
-            return self._reject(line, f"invalid UTF-8 at byte {error.start} of the line")
+            return self._reject(line, f"invalid UTF-8 at byte {error.start} of the row")
         except RecursionError:
             return self._reject(line, "the JSON is nested too deeply")
         except (BadRowError, msgspec.ValidationError) as error:
@@ -89,7 +88,10 @@ class RowParser:
             values = {path: value for path, value in walked.items() if value is not _MISSING}
         record = msgspec.convert(values, self._type)
         row_id = record.id
-        return self._pair(row, record, NO_ID if row_id is _MISSING else msgspec.json.encode(row_id))
+        if row_id is _MISSING:
+            return self._pair(row, record, NO_ID)
+        # A value that JSON does not have, such as a time in nanoseconds, becomes its text.
+        return self._pair(row, record, msgspec.json.encode(row_id, enc_hook=str))
 
     def _pair(self, row: Line | Fields, record: Any, row_id: bytes) -> Pair:
         if self._is_plain:
@@ -157,6 +159,8 @@ _ANSWERING = ("assistant", "gpt")
 
 def _walk(values: Any, path: str) -> Any:
     """Follow a dotted path into mappings and lists. Return _MISSING if it leads nowhere."""
+    if isinstance(values, Mapping) and path in values:
+        return values[path]
     for name in path.split("."):
         if isinstance(values, Mapping) and name in values:
             values = values[name]

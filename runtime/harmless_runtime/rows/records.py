@@ -13,10 +13,11 @@ KEPT_BYTES = 1000
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
-    """A line of JSON, without its line feed. `number` counts the lines of `source` from 1.
+    """The JSON text of a row: a line without its line feed, or an element of an array.
 
-    If the line is longer than allowed, `raw` is only its beginning, and `length` is the number of
-    bytes of the whole line. Otherwise `length` is None.
+    `number` counts the lines or elements of `source` from 1. If the row is longer than allowed,
+    `raw` is only its beginning, and `length` is the number of bytes of the whole. Otherwise
+    `length` is None.
     """
 
     source: str

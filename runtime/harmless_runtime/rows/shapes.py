@@ -17,6 +17,8 @@ TARGETS = ("instruction", "input", "output", "messages", "id")
 class Shape:
     """The path of each field that matters: a name, or names joined by dots, such as `data.0.text`.
 
+    A field whose name has dots itself is meant by the same path, and comes first.
+
     Either `messages` is named, a list of turns; or `output`, and the `instruction` before it. With
     `output` alone, that field holds a whole dialogue. `input` and `id` may be missing in a row.
     """
@@ -40,12 +42,13 @@ class Shape:
 
     @property
     def roots(self) -> list[str]:
-        """The fields of the row that the paths begin with: what a reader of columns has to read."""
-        return list(dict.fromkeys(path.split(".")[0] for path in self.paths.values()))
+        """The fields of the row that the paths may begin with: the columns that have to be read."""
+        paths = self.paths.values()
+        return list(dict.fromkeys(name for path in paths for name in (path.split(".")[0], path)))
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row has the fields that it has to have."""
-        return all(path.split(".")[0] in row for path in self.needed)
+        return all(path in row or path.split(".")[0] in row for path in self.needed)
 
     def __str__(self) -> str:
         paths = ", ".join(

@@ -6,6 +6,7 @@ import io
 import lzma
 import re
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def _looked_at(raw: Any) -> tuple[bytes, io.BufferedReader]:
     seen = b""
     while line := stream.readline(_HEAD_BYTES):
         seen += line
-        if line.strip(b" \t\r\n") or len(seen) >= _HEAD_BYTES:
+        if line.removeprefix(BOM_UTF8).strip(b" \t\r\n") or len(seen) >= _HEAD_BYTES:
             break
     return line, io.BufferedReader(_Replay(seen, stream), _BUFFER_BYTES)
 
