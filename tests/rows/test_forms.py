@@ -146,6 +146,16 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
+def test_links_in_a_folder(tmp_path: Path) -> None:
+    FORMS["rows.jsonl"](ROWS, tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").symlink_to(tmp_path)
+    assert contents(read(tmp_path / "data")) == EXPECTED
+    (tmp_path / "data" / "b.jsonl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"cannot read .*b\.jsonl: No such file"):
+        read(tmp_path / "data")
+
+
 def test_names_that_stand_for_no_file(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, message in (("*.jsonl", "no file matches"), ("empty", "holds no file whose name")):

@@ -2,8 +2,10 @@
 
 import glob
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -53,7 +55,7 @@ def _expand(name: str) -> list[str]:
         saved = _saved_to_disk(path)
         if saved is not None:
             return saved
-        return _chosen(name, sorted(str(file) for file in path.rglob("*") if file.is_file()))
+        return _chosen(name, _files_in(path))
     if not path.exists() and glob.has_magic(name):
         # Path.glob gives other names: it drops a leading ./ and does not take absolute patterns.
         found = glob.glob(name, recursive=True)  # noqa: PTH207
@@ -65,6 +67,29 @@ def _not_empty(pattern: str, matching: list[str]) -> list[str]:
     if not matching:
         raise InputError(f"no file matches {pattern}")
     return matching
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Return all files below a folder, also by links to other folders, sorted by path.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+
+    def fail(error: OSError) -> NoReturn:
+        raise InputError(f"cannot read {error.filename}: {error.strerror}") from error
+
+    found = []
+    seen = set()
+    for path, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(path)
+        if real in seen:  # a link leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [str(Path(path, file)) for file in files]
+    return sorted(found)
 
 
 def _chosen(folder: str, files: list[str]) -> list[str]:
