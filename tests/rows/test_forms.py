@@ -96,6 +96,23 @@ def test_a_cell_of_parquet_that_is_not_utf8_costs_its_row_alone(tmp_path: Path) 
     assert [type(item) for item in items] == [Pair, Reject, Pair]
 
 
+def test_what_python_cannot_read_in_other_columns_does_not_matter(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "instruction": ["x", "y"],
+            "output": ["a", "b"],
+            "id": pa.array([10**15, 1], pa.timestamp("s")),
+            "text": pa.array([b"\xff", b"\xff"], pa.binary()).view(pa.string()),
+        }
+    )
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    first, second = read(tmp_path / "rows.parquet")
+    assert isinstance(first, Pair)
+    assert isinstance(second, Pair)
+    assert first.id == b"1000000000000000000"  # milliseconds, as Parquet has them
+    assert second.id == b'"1970-01-01T00:00:01"'
+
+
 def test_kinds_of_columns(tmp_path: Path) -> None:
     texts = ["a", "b", "a"]
     table = pa.table(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from harmless_runtime.errors import ConfigError, InputError, one_line
-from harmless_runtime.rows.records import Fields, Reject
+from harmless_runtime.rows.records import Fields
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.rows.streams import Meter, Stream
 
@@ -12,9 +12,7 @@ from harmless_runtime.rows.streams import Meter, Stream
 _ROWS = 64
 
 
-def read_parquet(
-    source: Source, meter: Meter, columns: Sequence[str] | None
-) -> Iterator[Fields | Reject]:
+def read_parquet(source: Source, meter: Meter, columns: Sequence[str] | None) -> Iterator[Fields]:
     """Yield the rows of a Parquet file.
 
     Args:
@@ -46,7 +44,7 @@ def read_parquet(
             raise _damaged(source, error) from error
 
 
-def read_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Fields | Reject]:
+def read_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Fields]:
     """Yield the rows of an Arrow file, in the format for files or for streams.
 
     Args:
@@ -93,14 +91,14 @@ def _present(source: Source, names: Sequence[str], columns: Sequence[str] | None
     return chosen
 
 
-def _rows_of(name: str, batches: Iterable[Any]) -> Iterator[Fields | Reject]:
+def _rows_of(name: str, batches: Iterable[Any]) -> Iterator[Fields]:
     number = 0
     for batch in batches:
         for offset in range(0, batch.num_rows, _ROWS):
             some = batch.slice(offset, _ROWS)
             try:
                 values = some.to_pylist()
-            except UnicodeDecodeError:
+            except (ValueError, OverflowError):
                 values = None
             for i in range(some.num_rows):
                 number += 1
@@ -110,12 +108,23 @@ def _rows_of(name: str, batches: Iterable[Any]) -> Iterator[Fields | Reject]:
                     yield _row_alone(name, number, some.slice(i, 1))
 
 
-def _row_alone(name: str, number: int, row: Any) -> Fields | Reject:
-    """Return a row of which another one in the batch, or itself, is not valid UTF-8."""
+def _row_alone(name: str, number: int, row: Any) -> Fields:
+    """Return a row that holds a value which Python does not have."""
+    columns = zip(row.schema.names, row.columns, strict=True)
+    return Fields(name, number, {column: _value(array) for column, array in columns})
+
+
+def _value(array: Any) -> Any:
+    """Return the only value of an array. Bytes that are not UTF-8 become surrogates."""
+    import pyarrow as pa
+
     try:
-        return Fields(name, number, row.to_pylist()[0])
+        return array[0].as_py()
     except UnicodeDecodeError as error:
-        return Reject(name, number, f"invalid UTF-8 at byte {error.start} of a text", error.object)
+        return error.object.decode("utf-8", "surrogateescape")
+    except (ValueError, OverflowError):
+        # A time out of Python's range, or in a zone that is not known.
+        return array.cast(pa.int64())[0].as_py()
 
 
 def _check_positions(source: Source, seekable: bool) -> None:
