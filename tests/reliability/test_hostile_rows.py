@@ -124,11 +124,14 @@ def test_the_longest_line_is_an_option(tmp_path: Path, harmless: Harmless) -> No
 
 def test_inputs_that_are_not_rows(tmp_path: Path, harmless: Harmless) -> None:
     (tmp_path / "utf16").write_text("abc", encoding="utf-16")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "object.json").write_text(json.dumps({"data": [{"a": 1}]}, indent=1))
     (tmp_path / "array").write_bytes(b"[\n" + GOOD + b",\n" + GOOD + b"\n]\n")
     out = ("-o", tmp_path / "o", "--model", "demo")
     for source, sentence in (
-        (tmp_path, "holds no file whose name ends in .jsonl"),
+        (tmp_path / "empty", "holds no file whose name ends in .jsonl"),
         ("/dev/zero", "is a device"),
+        (tmp_path / "object.json", "hint: make a line of each object: jq -c . "),
         (tmp_path / "utf16", "hint: score it from standard input: iconv -f UTF-16 -t UTF-8"),
     ):
         done = harmless("score", source, *out)

@@ -121,6 +121,7 @@ def test_columns_that_contradict(columns: dict[str, str], message: str, read: An
         ({"chosen": "a", "rejected": "b"}, "`columns` output=chosen"),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "`columns` output=chosen"),
         ({"dialog": CHAT}, "`columns` messages=dialog"),
+        ({"data": [{"instruction": "a", "output": "b"}]}, "jq -c '.data[]' FILE"),
         ({"query": "a", "reply": "b"}, "`columns` instruction=query,output=reply"),
         ({"Instruction": "a", "outputs": "b"}, "`columns` instruction=Instruction,output=outputs"),
         ("text", "JSON lines, a JSON array, CSV"),

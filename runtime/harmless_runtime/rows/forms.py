@@ -84,6 +84,12 @@ def form_of(stream: Stream, columns: Collection[str]) -> Form:
     text = head.removeprefix(BOM_UTF8).lstrip()
     if text.startswith(b"["):
         return "a JSON array"
+    if text.strip() == b"{" and plain.endswith(".json"):
+        raise InputError(
+            f"{name} holds JSON over several lines, and neither JSON lines nor an array",
+            f"make a line of each object: jq -c . {name} | harmless score - …; for rows that are a "
+            "list in one object: jq -c '.NAME[]'",
+        )
     if text.startswith(b"{") or plain.endswith((".jsonl", ".ndjson", ".json")):
         return "JSON lines"
     return "CSV" if _names_columns(head, columns) else "JSON lines"

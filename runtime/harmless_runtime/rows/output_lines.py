@@ -60,7 +60,7 @@ def common_reasons(rejects: Iterable[bytes], most: int = 3) -> list[tuple[str, i
     counts: Counter[str] = Counter()
     for line in rejects:
         reason = msgspec.json.decode(line, type=_Reason).reason
-        counts[re.sub(r"\d[\d,]*", "…", reason)] += 1
+        counts[re.sub(r"(?<![\w-])\d[\d,]*", "…", reason)] += 1
     return counts.most_common(most)
 
 

@@ -75,8 +75,8 @@ class RowParser:
                 raw = _text_of(row.values)[:KEPT_BYTES]
                 return Reject(row.source, row.number, reason, raw, pair.size)
             return pair
-        except UnicodeEncodeError as error:
-            return self._reject(row, f"a text is not valid UTF-8: {error.reason}")
+        except UnicodeEncodeError:  # bytes that are not UTF-8 were read as surrogates
+            return self._reject(row, "a text is not valid UTF-8")
         except RecursionError:
             return self._reject(row, "the row is nested too deeply")
         except (BadRowError, msgspec.ValidationError) as error:

@@ -167,6 +167,11 @@ def _hint(names: Sequence[str], rows: Sequence[Any]) -> str:
     first = next(row for row in rows if isinstance(row, Mapping) and row)
     for name, value in first.items():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            if not {"role", "from"} & value[0].keys():
+                return (
+                    f"if {name} holds the rows, make lines of them: jq -c '.{name}[]' FILE | "
+                    "harmless score - …"
+                )
             return f"if {name} holds the turns of a conversation: `columns` messages={name}"
     guessed = []
     for target, usual in _USUAL.items():
