@@ -19,9 +19,13 @@ def read_outputs(out: Path) -> tuple[bytes, bytes]:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """Read every file of a folder by its name, except locks, which a killed run leaves behind."""
+    """Read every file of a folder by its name, except what differs from run to run.
+
+    These are locks, which a killed run leaves behind, and records, which tell the time.
+    """
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    return {name: content for name, content in found.items() if not name.endswith(".lock")}
+    different = (".lock", ".run.json", "_run.json")
+    return {name: content for name, content in found.items() if not name.endswith(different)}
 
 
 def names_in(folder: Path) -> list[str]:

@@ -12,15 +12,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_every_command_of_the_page_about_inputs_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / "inputs.md").read_text(), re.S | re.M)
-    assert len(blocks) >= 8
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "PATH": path_with_our_own()}
-    script = "set -euo pipefail\n" + "".join(blocks)
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    errors = run_commands("inputs.md", tmp_path)
     scores = {path.name: read_rows(path) for path in tmp_path.glob("*.jsonl")}
     expected = scores["scores.jsonl"]
     for name in ("from-gzip", "from-array", "from-parquet", "from-saved", "pipe"):
@@ -29,7 +21,31 @@ def test_every_command_of_the_page_about_inputs_runs(tmp_path: Path) -> None:
     assert len(scores["both.jsonl"]) == 3
     assert scores["other-scores.jsonl"][0]["id"] == "x1"
     assert scores["chat-scores.jsonl"] != scores["with-system.jsonl"]
-    assert "| Human: How do I boil an egg?" in done.stderr
+    assert "| Human: How do I boil an egg?" in errors
+
+
+def run_commands(page: str, folder: Path) -> str:
+    """Run the commands of a page in a folder; return what they printed on standard error."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(), re.S | re.M)
+    assert len(blocks) >= 4
+    environment = os.environ | {"HF_HOME": str(folder / "home"), "PATH": path_with_our_own()}
+    script = "set -euo pipefail\n" + "".join(blocks)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_every_command_of_the_page_about_outputs_runs(tmp_path: Path) -> None:
+    run_commands("outputs.md", tmp_path)
+    joined = read_rows(tmp_path / "joined.jsonl")
+    assert [row["id"] for row in joined] == [1, 2, 3]
+    assert joined[1]["harmless_score"] is None
+    assert [row["id"] for row in read_rows(tmp_path / "kept.jsonl")] == [1, 3]
+    (worst,) = read_rows(tmp_path / "worst.jsonl")
+    assert worst["tags"] == ["food"]
 
 
 def path_with_our_own() -> str:

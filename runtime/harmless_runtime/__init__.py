@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harmless_runtime.scorer import Gpt2HarmlessScorer
 
 __all__ = ["Gpt2HarmlessScorer"]
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 
 def __getattr__(name: str) -> object:

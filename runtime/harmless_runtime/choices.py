@@ -5,6 +5,8 @@ This is apart from `config.py`, because `harmless --help` should not wait for py
 
 from typing import Literal
 
+# The field or column that joined rows get.
+SCORE_COLUMN = "harmless_score"
 DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
 
 Provider = Literal["cuda", "cpu"]

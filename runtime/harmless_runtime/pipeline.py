@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.output.checks import goes_on
-from harmless_runtime.output.fingerprint import run_fingerprint
+from harmless_runtime.output.fingerprint import run_fingerprint, skip_finished
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.record import finished_before
 from harmless_runtime.output.writer import Output, open_output
 from harmless_runtime.rows.output_lines import reject_line
 from harmless_runtime.rows.records import Pair, Reject
@@ -54,15 +58,17 @@ def score_files(
     # The inputs may have grown, or gone, while the model was loaded.
     run.inputs.look_again()
     run.inputs.shape(refuse=not goes_on(run))
+    fingerprint = run_fingerprint(run, engine.fingerprint)
+    record = finished_before(run, fingerprint)
+    if record is not None:
+        tally = Tally(**record.counts)
+        _check_strict(run, tally)
+        return _summary(run, engine, tally, tally, start, is_old=True)
     with ExitStack() as stack:
-        output = stack.enter_context(open_output(run, run_fingerprint(run, engine.fingerprint)))
+        output = stack.enter_context(open_output(run, fingerprint, _about(engine)))
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
         on_progress(resumed)
-        if run.strict and resumed.rejected:
-            raise InputError(
-                f"{resumed.rejected:,} lines were rejected before the run was interrupted, but "
-                "strict allows no rejects"
-            )
+        _check_strict(run, resumed)
         rows = _rows_left(output, run)
         writer = stack.enter_context(WriteBehind(output))
         windows = stack.enter_context(
@@ -84,14 +90,42 @@ def score_files(
             on_progress(tally)
     if tally.truncated > TRUNCATION_WARNINGS:
         logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
+    return _summary(run, engine, tally, resumed, start)
+
+
+def _check_strict(run: Run, done: Tally) -> None:
+    """Raise InputError if an earlier run had rejects, and this one allows none."""
+    if run.strict and done.rejected:
+        raise InputError(
+            f"an earlier run rejected {done.rejected:,} lines, but strict allows no rejects"
+        )
+
+
+def _summary(
+    run: Run, engine: Engine, tally: Tally, resumed: Tally, start: float, *, is_old: bool = False
+) -> Summary:
     return Summary(
         tally,
         resumed,
         time.perf_counter() - start,
         engine.runner.provider,
         engine.artifact.manifest.precision,
-        output.paths.rejects.final,
+        run.output,
+        OutputPaths(run.output, run.is_folder).rejects.final,
+        is_old,
     )
+
+
+def _about(engine: Engine) -> dict[str, Any]:
+    """Return the facts about the model that the record of a run tells."""
+    manifest = engine.artifact.manifest
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "artifact": str(engine.artifact.folder.absolute()),
+        "checkpoint": manifest.source,
+        "revision": manifest.revision,
+        "parity": manifest.parity,
+    }
 
 
 def _rows_left(output: Output, run: Run) -> Iterator[Pair | Reject]:
@@ -104,7 +138,7 @@ def _rows_left(output: Output, run: Run) -> Iterator[Pair | Reject]:
             "resuming: checking that the input begins with the %s lines that are done",
             f"{output.resumed.lines:,}",
         )
-        output.done.skip(rows, output.resumed)
+        skip_finished(output.done, rows, output.resumed)
     elif run.existing == "resume":
         logger.info("there is nothing to resume: starting with the first line")
     return rows

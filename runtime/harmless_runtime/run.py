@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.rows.inputs import Inputs
 
@@ -16,11 +17,15 @@ class Run:
 
     Attributes:
         inputs: the inputs. They are scored one after the other, and never written to.
-        output: the file of scores. It appears under this name when all scores are there.
+        output: the file of scores, or the folder of them. A file appears under its final name when
+            it is whole. The name says in which form it is written.
         existing: what to do if the output exists, whole or in part. "refuse" raises an error.
             "overwrite" starts again and replaces the output. "resume" continues an interrupted
             run, starts a run if none was interrupted, and raises an error if the output is whole.
         strict: raise an error at the first row that cannot be scored.
+        is_folder: whether `output` is a folder, which gets a file for each input.
+        join: write the rows with their scores, which get the field or column of this name. None
+            means that ids and scores are written without the rows.
         details: add `tokens`, `truncated`, `source` and `line` to each line of scores.
         commit_seconds: least seconds between two commits. A commit comes only after a window. A
             crash costs the results since the last commit, and the windows that were under way.
@@ -30,6 +35,8 @@ class Run:
     inputs: Inputs
     output: Path
     existing: Existing = "refuse"
+    is_folder: bool = False
+    join: str | None = None
     strict: bool = False
     details: bool = False
     commit_seconds: float = 5.0
@@ -38,6 +45,39 @@ class Run:
     def reads_stdin(self) -> bool:
         """Whether one of the inputs is standard input."""
         return any(source.kind == "stdin" for source in self.inputs.sources)
+
+
+def output_named(name: str) -> tuple[Path, bool]:
+    """Return the output that a name stands for, and whether it is a folder.
+
+    A folder is one that exists, or a name that ends in `/`.
+    """
+    path = Path(name)
+    return path, name.endswith("/") or path.is_dir()
+
+
+def join_column(score_column: str | None, *, join: bool, details: bool) -> str | None:
+    """Return the field or column that scores are joined to rows as, or None for no join.
+
+    Args:
+        score_column: the name that was asked for, if one was.
+        join: whether a join was asked for.
+        details: whether details were.
+
+    Raises:
+        ConfigError: these contradict each other.
+    """
+    if not join:
+        if score_column is not None:
+            raise ConfigError("score_column names a column of joined rows", "add `join`")
+        return None
+    if details:
+        raise ConfigError(
+            "details and join exclude each other, because joined rows get only their score"
+        )
+    if score_column == "":
+        raise ConfigError("score_column is empty", "leave it out, or give a name")
+    return score_column or SCORE_COLUMN
 
 
 def existing_mode(*, overwrite: bool, resume: bool) -> Existing:

@@ -14,7 +14,7 @@ from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.inputs import Inputs, open_inputs
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.shapes import reading_of
-from harmless_runtime.run import Run, existing_mode
+from harmless_runtime.run import Run, existing_mode, join_column, output_named
 from harmless_runtime.scored import raise_on_reject, refusal, rejected
 from harmless_runtime.windows import ReadAhead
 
@@ -95,25 +95,34 @@ class Gpt2HarmlessScorer:
         *,
         overwrite: bool = False,
         resume: bool = False,
+        join: bool = False,
+        score_column: str | None = None,
     ) -> str:
-        """Score an input into a JSONL file, as `harmless score` does, and return the file's path.
+        """Score an input into a file, as `harmless score` does, and return the file's path.
+
+        The file's name says its form: .jsonl, .csv or .tsv, each also with .gz or .zst, .parquet,
+        or a folder (it exists, or its name ends in /).
 
         Rows that cannot be scored go to a second file: `x.rejects.jsonl` for `x.jsonl`, and
-        `x.rejects` for any other name `x`.
+        `x.parquet.rejects.jsonl` for `x.parquet`.
 
         Args:
             path: the rows, as `evaluate` takes them.
             output_file: the scores.
             overwrite: start again, and replace an output that exists.
-            resume: continue an interrupted call. If no output exists, start a new one. A complete
-                output is an error.
+            resume: continue an interrupted call. If no output exists, start a new one. If the
+                same call has made it already, do nothing.
+            join: write the rows themselves, each with its score.
+            score_column: the field or column for the score, by default `harmless_score`.
 
         Raises:
-            ConfigError: both `overwrite` and `resume` are set.
+            ConfigError: both `overwrite` and `resume` are set, or `score_column` without `join`.
             InputError, ShapeError, OutputError, SessionError: as `pipeline.score_files`.
         """
+        output, is_folder = output_named(str(output_file))
         existing = existing_mode(overwrite=overwrite, resume=resume)
-        score_files(Run(self._open(path), Path(output_file), existing), self._engine)
+        column = join_column(score_column, join=join, details=False)
+        score_files(Run(self._open(path), output, existing, is_folder, column), self._engine)
         return str(output_file)
 
     def _open(self, path: str | Path) -> Inputs:

@@ -51,7 +51,9 @@ class Summary:
         seconds: from the start of this run to its last write, without loading the model.
         provider: the execution provider.
         precision: the artifact's precision.
+        output: the file or folder of scores.
         rejects: where the rejects are, if there are any.
+        is_old: whether an earlier run had done everything, so that this one did nothing.
     """
 
     tally: Tally
@@ -59,4 +61,6 @@ class Summary:
     seconds: float
     provider: Provider
     precision: Precision
+    output: Path
     rejects: Path
+    is_old: bool = False

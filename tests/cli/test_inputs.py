@@ -125,7 +125,7 @@ def test_a_folder_that_is_missing_is_made(tmp_path: Path, harmless: Harmless) ->
     rows = write(tmp_path / "r.jsonl", {"id": 1, "instruction": "a", "output": "b"})
     done = harmless("score", rows, "-o", tmp_path / "new" / "deep" / "o.jsonl", *DEMO)
     assert done.returncode == 0, done.stderr
-    assert names_in(tmp_path / "new" / "deep") == ["o.jsonl"]
+    assert names_in(tmp_path / "new" / "deep") == ["o.jsonl", "o.jsonl.run.json"]
 
 
 def test_a_strict_run_that_fails_speaks_of_its_error_alone(

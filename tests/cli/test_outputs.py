@@ -65,4 +65,4 @@ def test_a_file_with_the_name_of_the_lock_is_left_alone(tmp_path: Path, harmless
         assert lock.read_text() == content
     # An empty file that is not an input is a lock that a crash left.
     assert harmless("score", rows, "-o", tmp_path / "o.jsonl", "--model", "demo").returncode == 0
-    assert names_in(tmp_path) == ["o.jsonl", "rows"]
+    assert names_in(tmp_path) == ["o.jsonl", "o.jsonl.run.json", "rows"]

@@ -31,7 +31,7 @@ def test_scores_are_pytorchs_in_order(
     assert [line["id"] for line in lines] == [row["id"] for row in ROWS]
     assert [list(line) for line in lines] == [["id", "score"]] * len(ROWS)
     np.testing.assert_allclose([line["score"] for line in lines], demo_truth, atol=2e-4)
-    assert names_in(tmp_path) == ["scores.jsonl"]
+    assert names_in(tmp_path) == ["scores.jsonl", "scores.jsonl.run.json"]
     assert f"{len(ROWS)} rows" in done.stderr
     assert "truncated to 1024 tokens" in done.stderr
     assert "cpu, fp32" in done.stderr

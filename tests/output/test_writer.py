@@ -43,7 +43,7 @@ def test_two_runs_cannot_write_the_same_output(tmp_path: Path) -> None:
                 write_all(make_run([], out, existing=existing))
         write(output, 2)
     assert out.read_bytes() == b"1\n2\n"
-    assert names_in(tmp_path) == ["s.jsonl"]
+    assert names_in(tmp_path) == ["s.jsonl", "s.jsonl.run.json"]
 
 
 def test_a_failed_run_keeps_what_it_has(tmp_path: Path) -> None:

@@ -69,7 +69,13 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 def kill_again_and_again(
-    folder: Path, source: Path, kills: int, longest: float, seed: int = 0
+    folder: Path,
+    source: Path,
+    kills: int,
+    longest: float,
+    seed: int = 0,
+    name: str = "o.jsonl",
+    options: tuple[str, ...] = (),
 ) -> dict[str, int]:
     """Kill processes, and return how many there were and how many runs they completed.
 
@@ -79,6 +85,8 @@ def kill_again_and_again(
         kills: the least number of kills.
         longest: most seconds to a kill.
         seed: of the times.
+        name: of the output.
+        options: further ones of the command.
 
     Raises:
         AssertionError: a process failed, or a run's bytes differ from those of one left alone.
@@ -86,7 +94,7 @@ def kill_again_and_again(
     chance = random.Random(seed)
     whole = folder / "whole"
     whole.mkdir()
-    process = start(source, whole / "o.jsonl")
+    process = start(source, whole / name, *options)
     _, errors = process.communicate()
     assert process.returncode in (0, 3), errors
     code, expected = process.returncode, read_folder(whole)
@@ -95,17 +103,17 @@ def kill_again_and_again(
         attempt = folder / f"run-{counts['runs']}"
         attempt.mkdir()
         while True:
-            process = start(source, attempt / "o.jsonl", "--resume")
+            process = start(source, attempt / name, "--resume", *options)
             try:
                 _, errors = process.communicate(timeout=chance.uniform(0, longest))
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
                 counts["kills"] += 1
-                counts["kills_between_commits"] += (attempt / "o.jsonl.state").exists()
+                counts["kills_between_commits"] += (attempt / f"{name}.state").exists()
                 continue
             # If the process before was killed after its last step, the output is complete.
-            done = process.returncode == code or b"nothing to resume" in errors
+            done = process.returncode == code or b"already complete" in errors
             assert done, errors
             break
         assert read_folder(attempt) == expected, counts

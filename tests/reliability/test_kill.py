@@ -30,6 +30,14 @@ def test_killed_runs_of_every_form(form: str, tmp_path: Path) -> None:
     assert kill_again_and_again(tmp_path, FORMS[form](rows, tmp_path), 2, 1.7)["kills"] >= 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["o.jsonl.zst", "o.parquet", "o.csv.gz"])
+def test_killed_runs_that_join(name: str, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", 6_000)
+    counts = kill_again_and_again(tmp_path, rows, 4, 3.0, name=name, options=("--join",))
+    assert counts["kills"] >= 4
+
+
 @pytest.mark.parametrize("script", ["fuzz", "kill", "soak"])
 def test_the_long_runs_start_as_scripts(script: str, tmp_path: Path) -> None:
     command: list[str | Path] = [sys.executable, Path(__file__).with_name(f"{script}.py"), "--help"]

@@ -51,7 +51,11 @@ def test_a_resumed_run_writes_the_same_bytes(
     assert summary.tally == whole.tally
     assert summary.resumed.rows == rows_before[0]
     assert after - 60 - 8 <= rows_before[0] <= after, "at most the interrupted window is repeated"
-    assert sorted(p.name for p in tmp_path.glob("o.*")) == ["o.jsonl", "o.rejects.jsonl"]
+    assert sorted(p.name for p in tmp_path.glob("o.*")) == [
+        "o.jsonl",
+        "o.jsonl.run.json",
+        "o.rejects.jsonl",
+    ]
 
 
 def test_progress_and_summary_count_the_same(rows: Path, tmp_path: Path, engine: Engine) -> None:
@@ -132,11 +136,11 @@ def test_a_state_of_an_older_format_is_refused(tmp_path: Path, engine: Engine) -
     shutil.copytree(FORMAT_1, folder)
     before = read_folder(folder)
     rows, out = folder / "rows.jsonl", folder / "o.jsonl"
-    with pytest.raises(OutputError, match=r"has state format 1, and this .* reads format 2\nhint"):
+    with pytest.raises(OutputError, match=r"has state format 1, and this .* reads format 3\nhint"):
         resume(rows, out, engine)
     assert read_folder(folder) == before
     score(rows, out, engine, existing="overwrite")
-    assert names_in(folder) == ["o.jsonl", "rows.jsonl"]
+    assert names_in(folder) == ["o.jsonl", "o.jsonl.run.json", "rows.jsonl"]
     assert len(out.read_bytes().splitlines()) == 10
 
 
@@ -144,8 +148,7 @@ def test_resume_starts_a_run_if_there_is_none(rows: Path, tmp_path: Path, engine
     out = tmp_path / "o.jsonl"
     resume(rows, out, engine)
     whole = read_outputs(out)
-    with pytest.raises(OutputError, match="is complete, so there is nothing to resume"):
-        resume(rows, out, engine)
+    assert resume(rows, out, engine).is_old
     torn = OutputPaths(tmp_path / "p.jsonl").scores.partial
     torn.write_bytes(b"torn before the first commit")
     resume(rows, tmp_path / "p.jsonl", engine)
@@ -160,7 +163,7 @@ def test_overwrite_forgets_the_interrupted_run(rows: Path, tmp_path: Path, engin
         score(rows, out, engine)
     score(rows, out, engine, existing="overwrite")
     assert len(out.read_bytes().splitlines()) == 1
-    assert names_in(tmp_path) == ["o.jsonl", "rows.jsonl"]
+    assert names_in(tmp_path) == ["o.jsonl", "o.jsonl.run.json", "rows.jsonl"]
 
 
 def test_an_overwriting_run_can_be_resumed_from_its_first_moment_on(
@@ -223,5 +226,5 @@ def test_strict_refuses_to_resume_a_run_with_rejects(
     rows: Path, tmp_path: Path, engine: Engine
 ) -> None:
     stop_after(100, rows, tmp_path / "o.jsonl", engine)
-    with pytest.raises(InputError, match="2 lines were rejected before the run was interrupted"):
+    with pytest.raises(InputError, match="an earlier run rejected 2 lines"):
         resume(rows, tmp_path / "o.jsonl", engine, strict=True)

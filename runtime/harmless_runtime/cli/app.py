@@ -118,9 +118,14 @@ def score(
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     details: options.Details = False,
+    join: options.Join = False,
+    score_column: options.ScoreColumn = None,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Score instruction/response pairs, one line of output a row.
+    """Score instruction/response pairs.
+
+    The output has a line for each row, with its id and its score. With --join it has the rows
+    themselves, with their scores.
 
     The shape of the rows is recognised (alpaca, prompt/response, messages and others), unless
     --columns or --format says what it is.
@@ -148,7 +153,45 @@ def score(
         }
         run(
             console,
-            Arguments(inputs, out, config, flags, overwrite, resume, strict, details, dry_run),
+            Arguments(
+                inputs,
+                out,
+                config,
+                flags,
+                overwrite=overwrite,
+                resume=resume,
+                strict=strict,
+                details=details,
+                join=join,
+                score_column=score_column,
+                dry_run=dry_run,
+            ),
+        )
+
+
+@app.command(short_help="Keep the rows with the highest or the lowest scores.")
+def select(
+    rows: options.ScoredRows,
+    out: options.SelectOut,
+    scores: options.Scores = None,
+    score_column: options.SelectColumn = None,
+    above: options.Above = None,
+    below: options.Below = None,
+    top: options.Top = None,
+    bottom: options.Bottom = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Keep the rows whose scores are above or below a cut, as they are and in their order.
+
+    The rows hold their scores, as `harmless score --join` writes them, or --scores names the output
+    of the run that scored them. Rows without a score are never kept.
+    """
+    with terminal() as console:
+        from harmless_runtime.cli.select import Arguments, run
+
+        run(
+            console,
+            Arguments(rows, out, scores, score_column, above, below, top, bottom, overwrite),
         )
 
 

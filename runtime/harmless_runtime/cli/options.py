@@ -19,7 +19,25 @@ Inputs = Annotated[
         "patterns, URLs; - is standard input.",
     ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSONL file to write.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="What to write: .jsonl, .csv or .tsv, each also with .gz or .zst; .parquet; or a "
+        "folder (a name that ends in /), which gets a file for each input.",
+    ),
+]
+Join = Annotated[
+    bool, typer.Option("--join", help="Write the rows themselves, each with its score.")
+]
+ScoreColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="With --join: name of the field or column for the score.",
+        show_default=choices.SCORE_COLUMN,
+    ),
+]
 Config = Annotated[Path | None, typer.Option(help="YAML file. Flags replace its settings.")]
 Model = Annotated[
     str | None,
@@ -111,6 +129,31 @@ Details = Annotated[
     typer.Option(
         "--details", help="Add tokens, truncated, source and line to each line of output."
     ),
+]
+
+ScoredRows = Annotated[
+    list[str], typer.Argument(metavar="ROWS...", help="The rows, in any form that score reads.")
+]
+SelectOut = Annotated[
+    Path, typer.Option("--out", "-o", help="File to write, in the form that its name says.")
+]
+Scores = Annotated[
+    Path | None, typer.Option(help="What `harmless score ROWS... -o SCORES` has written.")
+]
+SelectColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Field or column of the scores in the rows.",
+        show_default=f"{choices.SCORE_COLUMN} or score",
+    ),
+]
+Above = Annotated[float | None, typer.Option(help="Keep scores of at least this.")]
+Below = Annotated[float | None, typer.Option(help="Keep scores that are less than this.")]
+Top = Annotated[
+    str | None, typer.Option(metavar="N|P%", help="Keep the highest scores: a number, or a share.")
+]
+Bottom = Annotated[
+    str | None, typer.Option(metavar="N|P%", help="Keep the lowest scores: a number, or a share.")
 ]
 
 Checkpoint = Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")]

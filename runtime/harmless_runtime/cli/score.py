@@ -27,7 +27,7 @@ from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.output_lines import common_reasons
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.rows.sources import STDIN
-from harmless_runtime.run import Run, existing_mode
+from harmless_runtime.run import Run, existing_mode, join_column, output_named
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,15 @@ class Arguments:
     """What the command line says. `flags` are the settings that win over the file `config`."""
 
     inputs: list[str]
-    out: Path | None
+    out: str | None
     config: Path | None
     flags: dict[str, Any]
     overwrite: bool
     resume: bool
     strict: bool
     details: bool
+    join: bool
+    score_column: str | None
     dry_run: bool
 
 
@@ -66,6 +68,9 @@ def run(console: Console, arguments: Arguments) -> None:
         ScoringProgress(console, asked.inputs.sources) as progress,
     ):
         summary = score_files(asked, engine, progress.update)
+    if summary.is_old:
+        say(console, f"already complete: {summary.tally.rows:,} rows in {summary.output}")
+        return
     show_summary(console, summary)
     if summary.tally.rejected:
         rejected = f"{summary.tally.rejected:,}"
@@ -102,14 +107,22 @@ def make_run(arguments: Arguments, config: ScorerConfig) -> Run:
     """
     if arguments.out is None:
         raise ConfigError("no output is named", "`out` names the file of scores: -o scores.jsonl")
-    if str(arguments.out) == STDIN:
+    if arguments.out == STDIN:
         raise ConfigError(
             "the output cannot be standard output, because it appears only when it is complete",
             "name a file",
         )
-    existing = existing_mode(overwrite=arguments.overwrite, resume=arguments.resume)
+    output, is_folder = output_named(arguments.out)
     inputs = open_inputs(arguments.inputs, reading_of(config))
-    return Run(inputs, arguments.out, existing, arguments.strict, arguments.details)
+    return Run(
+        inputs,
+        output,
+        existing_mode(overwrite=arguments.overwrite, resume=arguments.resume),
+        is_folder,
+        join_column(arguments.score_column, join=arguments.join, details=arguments.details),
+        arguments.strict,
+        arguments.details,
+    )
 
 
 @contextmanager
@@ -132,7 +145,7 @@ def resumable(console: Console, asked: Run) -> Iterator[None]:
 
 def _say_how_to_resume(console: Console, asked: Run) -> None:
     try:
-        state = read_state(OutputPaths(asked.output).state)
+        state = read_state(OutputPaths(asked.output, asked.is_folder).state)
     except OutputError:  # the run's own error tells about the state
         return
     if state is None:

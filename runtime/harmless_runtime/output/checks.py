@@ -7,32 +7,44 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output.paths import OWN_SUFFIXES, OutputPaths
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
+from harmless_runtime.scores.join import check_join
+from harmless_runtime.scores.record import read_record
+from harmless_runtime.scores.targets import targets_of
 
 
 def check_output(run: Run) -> None:
     """Raise OutputError if the output of a run cannot be started or continued."""
-    check_name(run.output)
-    paths = OutputPaths(run.output)
+    check_name(run.output, is_folder=run.is_folder)
+    paths = OutputPaths(run.output, run.is_folder)
     check_locks(paths, run.inputs.sources)
     check_existing(paths, run)
+    check_inputs(run)
 
 
 def goes_on(run: Run) -> bool:
-    """Return whether a run continues an interrupted one."""
-    return run.existing == "resume" and OutputPaths(run.output).state.exists()
+    """Return whether a run continues an interrupted one, or finds that it is complete."""
+    paths = OutputPaths(run.output, run.is_folder)
+    if run.existing != "resume":
+        return False
+    is_complete = paths.record.exists() and any(t.final.exists() for t in targets_of(run))
+    return paths.state.exists() or is_complete
 
 
-def check_name(output: Path) -> None:
+def check_name(output: Path, *, is_folder: bool) -> None:
     """Raise OutputError if a path cannot be the name of an output."""
-    if not output.name:
+    if is_folder:
+        if output.exists() and not output.is_dir():
+            raise OutputError(f"{output} is a file, and not a folder", "choose another output")
+    elif not output.name:
         raise OutputError(f"{str(output)!r} is not the name of a file")
     # `open_output` makes the folders that are missing.
     existing = next(folder for folder in output.absolute().parents if folder.exists())
     if not existing.is_dir():
         raise OutputError(f"{existing} is not a folder")
-    if output.suffix in OWN_SUFFIXES:
+    reserved = next((own for own in OWN_SUFFIXES if output.name.endswith(own)), None)
+    if reserved and not is_folder:
         raise OutputError(
-            f"{output} ends in {output.suffix}, which is reserved for a run's own files",
+            f"{output} ends in {reserved}, which is reserved for a run's own files",
             "choose another name",
         )
 
@@ -51,7 +63,9 @@ def check_locks(paths: OutputPaths, sources: Iterable[Source]) -> None:
 
 def check_existing(paths: OutputPaths, run: Run) -> None:
     """Raise OutputError if something exists that the run may not replace or continue."""
-    for path in paths.written:
+    targets = targets_of(run)
+    made = [path for target in targets for path in (target.final, target.made)]
+    for path in (*paths.written, *made):
         if not (path.exists() or path.is_symlink()):
             continue
         if path.is_symlink() or not path.is_file():
@@ -66,15 +80,34 @@ def check_existing(paths: OutputPaths, run: Run) -> None:
                 "`resume` continues an interrupted run, `overwrite` starts again; or choose "
                 "another output",
             )
+    # A record that no output is left of is replaced, but nothing else that has its name.
+    is_recorded = read_record(paths.record) is not None
     if run.existing != "resume" or paths.state.exists():
         return
-    if paths.scores.final.exists():
+    complete = [target.final for target in targets if target.final.exists()]
+    if complete and not is_recorded:
         raise OutputError(
-            f"{paths.scores.final} is complete, so there is nothing to resume",
+            f"{complete[0]} is complete, so there is nothing to resume",
             "`overwrite` scores again; or choose another output",
         )
-    if paths.rejects.final.exists():
+    if paths.rejects.final.exists() and not complete:
         raise OutputError(
             f"{paths.rejects.final} exists, but there is no state file to resume from",
             "move it away; `overwrite` replaces it",
         )
+
+
+def check_inputs(run: Run) -> None:
+    """Raise OutputError if what is asked for cannot be made of the inputs, before they are scored.
+
+    Only the first rows are looked at.
+    """
+    if run.join is None and not run.is_folder:
+        return
+    once = next((s for s in run.inputs.sources if not s.can_be_opened_again), None)
+    if once is not None:
+        raise OutputError(
+            f"{once.name} can be read only once, and its rows have to be read again after scoring",
+            "save them in a file first; ids and scores alone can be written without that",
+        )
+    check_join(run)

@@ -1,14 +1,14 @@
 """Check that a resumed run has the same input, model and settings as the interrupted one."""
 
-import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harmless_runtime import __version__
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.state import START_AGAIN, Fingerprint, State
+from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
 
@@ -44,11 +44,7 @@ def check_fingerprint(path: Path, then: Fingerprint, now: Fingerprint) -> None:
         then: fingerprint of the interrupted run.
         now: fingerprint of this run.
     """
-    changed = [
-        f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
-        for name in {**then, **now}
-        if then.get(name) != now.get(name)
-    ]
+    changed = differences(then, now)
     if changed:
         raise OutputError(
             f"cannot resume from {path}, because {'; '.join(changed)}",
@@ -56,40 +52,30 @@ def check_fingerprint(path: Path, then: Fingerprint, now: Fingerprint) -> None:
         )
 
 
-class InputDigest:
-    """Counts the rows whose results were written, and hashes what was read of them."""
+def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
+    """Return what differs between the fingerprints of two runs, a phrase for each difference."""
+    return [
+        f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
+        for name in {**then, **now}
+        if then.get(name) != now.get(name)
+    ]
 
-    def __init__(self) -> None:
-        self.lines = 0
-        self._digest = hashlib.sha256()
 
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the rows so far, in hexadecimal."""
-        return self._digest.hexdigest()
+def skip_finished(done: InputDigest, rows: Iterator[Pair | Reject], state: State) -> None:
+    """Take the finished rows from the input, and check that they have not changed.
 
-    def add(self, rows: Iterable[Pair | Reject]) -> None:
-        """Count the next rows. Their numbers are hashed as well as their ids and texts."""
-        for row in rows:
-            if isinstance(row, Pair):
-                texts = row.id, row.question.encode(), row.answer.encode()
-                self._digest.update(b"%d %d %d %d\n" % (row.number, *map(len, texts)))
-                self._digest.update(b"".join(texts))
-            else:
-                self._digest.update(b"%d %d\n" % (row.number, row.length or len(row.raw)))
-                self._digest.update(row.raw)
-            self.lines += 1
+    Args:
+        done: counts the rows.
+        rows: the rows of the input, from the first one.
+        state: what the interrupted run left.
 
-    def skip(self, rows: Iterator[Pair | Reject], state: State) -> None:
-        """Take the finished rows from the input, and check that they have not changed.
-
-        Raises:
-            OutputError: the input has fewer rows, or other ones.
-        """
-        self.add(itertools.islice(rows, state.lines))
-        if self.lines != state.lines or self.sha256 != state.digest:
-            raise OutputError(
-                f"cannot resume, because the first {state.lines:,} lines of the input are not "
-                "those that were scored",
-                f"resume with the same input; {START_AGAIN}",
-            )
+    Raises:
+        OutputError: the input has fewer rows, or other ones.
+    """
+    done.add(itertools.islice(rows, state.lines))
+    if done.lines != state.lines or done.sha256 != state.digest:
+        raise OutputError(
+            f"cannot resume, because the first {state.lines:,} lines of the input are not "
+            "those that were scored",
+            f"resume with the same input; {START_AGAIN}",
+        )

@@ -1,46 +1,133 @@
-"""Rename finished partial files to their final names. It is safe to repeat this after a crash."""
+"""Make the files that were asked for of the scores, and give them their final names.
+
+Every step can be repeated after a crash: the state stays until all files have their names.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
-from harmless_runtime.output.paths import OutputPaths, ResultPaths
-from harmless_runtime.output.state import START_AGAIN, State
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.state import START_AGAIN, Claim, Made, State, write_state
+from harmless_runtime.run import Run
+from harmless_runtime.scores.make import make_results
+from harmless_runtime.scores.targets import is_plain, targets_of
 
 
-def check_final_names(paths: OutputPaths, state: State) -> None:
+@dataclass(frozen=True)
+class Finished:
+    """A whole file that waits for its final name, and what is in it."""
+
+    temporary: Path
+    final: Path
+    claim: Claim
+
+
+def make_files(run: Run, paths: OutputPaths, state: State) -> State:
+    """Make the files that were asked for, unless the lines of scores are what was asked for.
+
+    Args:
+        run: what was asked for.
+        paths: where the scores and rejects are.
+        state: says that they are complete.
+
+    Returns:
+        The state that is on the disk now.
+
+    Raises:
+        OutputError: the scores were changed, or as `make_results`.
+        OSError: the disk is full, or failed.
+    """
+    if is_plain(run) or (state.made is not None and state.made.join == run.join):
+        return state
+    for path, claim in (
+        (paths.scores.partial, state.scores),
+        (paths.rejects.partial, state.rejects),
+    ):
+        if claim.size and _claim_of(path) != claim:
+            raise OutputError(f"{path} has lost or changed some of its bytes", START_AGAIN)
+    made = [target.made for target in targets_of(run)]
+    try:
+        make_results(run, paths.scores.partial, paths.rejects.partial, state.lines, state.digest)
+        claims = [_claim_of(path) for path in made]
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path in made}:
+        disk.sync_folder(folder)
+    state = msgspec.structs.replace(state, made=Made(run.join, claims))
+    write_state(paths.state, state)
+    return state
+
+
+def _claim_of(path: Path) -> Claim:
+    """Wait until a file is on the disk, and return its size and hash."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            disk.sync(file)
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+            return Claim(file.tell(), digest.hexdigest())
+    except FileNotFoundError:
+        return Claim(-1, "")
+
+
+def finished_files(run: Run, paths: OutputPaths, state: State) -> list[Finished]:
+    """Return the files that a run gives in the end. The rejects come first, if there are any."""
+    rejects = Finished(paths.rejects.partial, paths.rejects.final, state.rejects)
+    files = [rejects] if state.rejects.size else []
+    if is_plain(run):
+        return [*files, Finished(paths.scores.partial, paths.scores.final, state.scores)]
+    claims = state.made.claims if state.made else []
+    targets = targets_of(run)
+    return files + [
+        Finished(target.made, target.final, claim)
+        for target, claim in zip(targets, claims, strict=True)
+    ]
+
+
+def check_final_names(files: list[Finished], paths: OutputPaths, replace: bool) -> None:
     """Raise OutputError if results are missing, or if a final name was taken by another file."""
-    for results, claim in ((paths.scores, state.scores), (paths.rejects, state.rejects)):
-        if results.partial.exists() and results.final.exists() and not state.replace:
+    for file in files:
+        is_waiting = file.temporary.exists()
+        if is_waiting and file.final.exists() and not replace:
             raise OutputError(
-                f"{results.final} has appeared during the run, and is left alone; the scores "
+                f"{file.final} has appeared during the run, and is left alone; the scores "
                 f"are in {paths.scores.partial}",
                 "move it away; `resume` then only renames the scores",
             )
-        if results == paths.rejects and claim.size == 0 and not results.partial.exists():
-            continue
-        path = results.partial if results.partial.exists() else results.final
-        if not path.exists() or path.stat().st_size != claim.size:
+        path = file.temporary if is_waiting else file.final
+        if not path.exists() or path.stat().st_size != file.claim.size:
             raise OutputError(
-                f"{path} does not have the {claim.size:,} bytes that the state claims", START_AGAIN
+                f"{path} does not have the {file.claim.size:,} bytes that the state claims",
+                START_AGAIN,
             )
 
 
-def give_final_names(paths: OutputPaths, state: State) -> None:
-    """Rename the rejects and then the scores, and remove the state."""
-    if state.rejects.size:
-        _rename(paths.rejects)
-    else:
+def give_final_names(files: list[Finished], paths: OutputPaths, state: State) -> None:
+    """Rename the files, the rejects first and the scores last, and remove the state.
+
+    The scores come last, because their name says that the run is complete.
+    """
+    if not state.rejects.size:
         disk.remove(paths.rejects.partial)
         if state.replace:
             disk.remove(paths.rejects.final)
-    # The scores come last, because their name says that the run is complete.
-    _rename(paths.scores)
-    folder = paths.output.parent
-    disk.sync_folder(folder)
+    for file in files:
+        if file.temporary.exists():
+            disk.rename(file.temporary, file.final)
+    for folder in {paths.folder, *(file.final.parent for file in files)}:
+        disk.sync_folder(folder)
+    if state.made is not None:
+        # The scores go before the state does, so that no later run finds them without it.
+        disk.remove(paths.scores.partial)
+        disk.sync_folder(paths.folder)
     disk.remove(disk.temporary(paths.state))
     disk.remove(paths.state)
-    disk.sync_folder(folder)
-
-
-def _rename(results: ResultPaths) -> None:
-    if results.partial.exists():
-        disk.rename(results.partial, results.final)
+    disk.sync_folder(paths.folder)

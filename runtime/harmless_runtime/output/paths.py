@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime.output import disk
+from harmless_runtime.rows.beside import RECORD_SUFFIX, rejects_name
 
 # Suffixes of the files that a run creates next to its output.
-OWN_SUFFIXES = (".partial", ".state", ".lock", ".tmp")
+OWN_SUFFIXES = (".partial", ".state", ".lock", ".tmp", ".made", RECORD_SUFFIX)
 
 
 def rejects_path(output: Path) -> Path:
-    """Return the path of an output's rejects: `x.rejects.jsonl` for `x.jsonl`."""
-    if output.suffix == ".jsonl":
-        return output.with_suffix(".rejects.jsonl")
-    return output.with_name(output.name + ".rejects")
+    """Return the path of an output's rejects, as `rejects_name` says."""
+    return output.with_name(rejects_name(output.name))
 
 
 @dataclass(frozen=True)
@@ -35,24 +34,42 @@ class ResultPaths:
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """All paths that belong to one output."""
+    """All paths that belong to one output, except the files that are made of the scores in the end.
+
+    In an output that is a folder, their names begin with `_`, as Spark has it: whoever reads the
+    folder passes them over.
+    """
 
     output: Path
+    is_folder: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The folder that these files are in."""
+        return self.output if self.is_folder else self.output.parent
 
     @property
     def scores(self) -> ResultPaths:
         """The paths of the scores."""
-        return ResultPaths(self.output)
+        return ResultPaths(self._base)
 
     @property
     def rejects(self) -> ResultPaths:
         """The paths of the rejects."""
-        return ResultPaths(rejects_path(self.output))
+        final = self.output / "_rejects.jsonl" if self.is_folder else rejects_path(self.output)
+        return ResultPaths(final)
 
     @property
     def state(self) -> Path:
         """The path of the state file, which says how far the run got."""
-        return self.output.with_name(self.output.name + ".state")
+        return self._base.with_name(self._base.name + ".state")
+
+    @property
+    def record(self) -> Path:
+        """The path of the record that stays beside a finished output."""
+        if self.is_folder:
+            return self.output / "_run.json"
+        return self.output.with_name(self.output.name + RECORD_SUFFIX)
 
     @property
     def locks(self) -> tuple[Path, Path]:
@@ -61,7 +78,7 @@ class OutputPaths:
 
     @property
     def written(self) -> tuple[Path, ...]:
-        """Every path that a run may write, except its locks."""
+        """Every path that a run may write, except its locks, its record and what is made."""
         return (
             self.scores.final,
             self.rejects.final,
@@ -70,3 +87,7 @@ class OutputPaths:
             self.state,
             disk.temporary(self.state),
         )
+
+    @property
+    def _base(self) -> Path:
+        return self.output / "_scores" if self.is_folder else self.output

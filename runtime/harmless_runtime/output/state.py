@@ -10,7 +10,7 @@ import msgspec
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 START_AGAIN = "`overwrite` starts again"
 
 # The settings, the model and the inputs' names and sizes, by names that a person understands. A run
@@ -27,6 +27,16 @@ class Claim(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Made(msgspec.Struct, frozen=True):
+    """The files that were made of the scores: whole, on the disk, and in the order of the targets.
+
+    `join` is that of the run that made them.
+    """
+
+    join: str | None
+    claims: list[Claim]
+
+
 EMPTY = Claim(0, hashlib.sha256().hexdigest())
 
 
@@ -41,7 +51,8 @@ class State(msgspec.Struct, frozen=True):
         rejects: the claim for the rejects file.
         counts: the fields of `Tally`, by name.
         replace: whether the results may replace older files with the final names.
-        complete: whether all results are on the disk, so that only the renaming is left.
+        complete: whether all scores and rejects are on the disk.
+        made: what was made of them, if that is done and not only a renaming.
     """
 
     fingerprint: dict[str, Any]
@@ -52,6 +63,7 @@ class State(msgspec.Struct, frozen=True):
     counts: dict[str, Count]
     replace: bool
     complete: bool
+    made: Made | None = None
 
 
 class _File(msgspec.Struct):

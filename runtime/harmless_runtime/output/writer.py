@@ -12,32 +12,43 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_output
-from harmless_runtime.output.fingerprint import InputDigest, check_fingerprint
-from harmless_runtime.output.finish import check_final_names, give_final_names
+from harmless_runtime.output.fingerprint import check_fingerprint
+from harmless_runtime.output.finish import (
+    check_final_names,
+    finished_files,
+    give_final_names,
+    make_files,
+)
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.parts import Part, open_part
 from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.record import write_record
 from harmless_runtime.output.state import EMPTY, Fingerprint, State, read_state, write_state
+from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
+from harmless_runtime.scores.targets import targets_of
 
 
 class Output:
     """The scores and rejects of one run, as `open_output` gives them to be written.
 
     Attributes:
+        run: what was asked for.
         paths: the names of all files.
         resumed: the state that an interrupted run left, if this run continues one.
         done: the rows whose results were written. If this run continues an incomplete one,
-            the caller has to call `done.skip` before it writes.
+            the caller has to call `skip_finished` before it writes.
     """
 
     def __init__(self, run: Run, fingerprint: Fingerprint, resumed: State | None) -> None:
-        self.paths = OutputPaths(run.output)
+        self.run = run
+        self.paths = OutputPaths(run.output, run.is_folder)
         self.resumed = resumed
         self.done = InputDigest()
         self._fingerprint = dict(fingerprint)
@@ -98,13 +109,13 @@ class Output:
             part = open_part(results.partial)
             files.callback(_close, part)
             self._parts.append(part)
-        disk.sync_folder(self.paths.output.parent)
+        disk.sync_folder(self.paths.folder)
         state = self.resumed
         claims = (state.scores, state.rejects) if state else (EMPTY, EMPTY)
         for part, claim in zip(self._parts, claims, strict=True):
             part.cut(claim)
-        finals = (self.paths.scores.final, self.paths.rejects.final)
-        if state is None and any(path.exists() for path in finals):
+        finals = [target.final for target in targets_of(self.run)]
+        if state is None and any(path.exists() for path in (*finals, self.paths.rejects.final)):
             # Record `replace` now. If this run dies before its first window, resuming it must know
             # that it may overwrite the old files.
             self._commit(complete=False)
@@ -126,16 +137,23 @@ class Output:
         self._pending = False
         return state
 
-    def finish(self) -> None:
-        """Commit everything, and give the files their final names."""
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Commit everything, make the files that were asked for, and give them their final names.
+
+        Args:
+            about: facts for the record.
+        """
         if self.is_complete and self.resumed is not None:
             state = self.resumed
         else:
             for part in self._parts:
                 part.check_name()
             state = self._commit(complete=True)
-        check_final_names(self.paths, state)
-        give_final_names(self.paths, state)
+        state = make_files(self.run, self.paths, state)
+        files = finished_files(self.run, self.paths, state)
+        check_final_names(files, self.paths, state.replace)
+        write_record(self.run, self.paths, state, files, about)
+        give_final_names(files, self.paths, state)
 
     def keep(self) -> None:
         """Commit what an ending run has written, or remove its files if no state claims them."""
@@ -149,11 +167,18 @@ class Output:
 
 
 @contextmanager
-def open_output(run: Run, fingerprint: Fingerprint) -> Iterator[Output]:
+def open_output(
+    run: Run, fingerprint: Fingerprint, about: Mapping[str, Any] | None = None
+) -> Iterator[Output]:
     """Lock the output of a run, and start or resume it. Folders that are missing are made.
 
     If the block ends normally, the files get their final names. If it raises an exception, what was
     written is committed, so that a later run can resume.
+
+    Args:
+        run: what is asked for.
+        fingerprint: what decides the results.
+        about: facts for the record of the finished run.
 
     Raises:
         OutputError: the output may not be written, another run is writing it, the state belongs to
@@ -162,8 +187,9 @@ def open_output(run: Run, fingerprint: Fingerprint) -> Iterator[Output]:
     check_output(run)
     with ExitStack() as stack:
         with os_errors_named(run.output):
-            run.output.parent.mkdir(parents=True, exist_ok=True)
-            for path in OutputPaths(run.output).locks:
+            paths = OutputPaths(run.output, run.is_folder)
+            paths.folder.mkdir(parents=True, exist_ok=True)
+            for path in paths.locks:
                 stack.enter_context(held_lock(path))
             output = Output(run, fingerprint, _read_resumed(run, fingerprint))
             try:
@@ -179,12 +205,12 @@ def open_output(run: Run, fingerprint: Fingerprint) -> Iterator[Output]:
                 output.keep()
             raise
         with os_errors_named(run.output):
-            output.finish()
+            output.finish(about or {})
 
 
 def _read_resumed(run: Run, fingerprint: Fingerprint) -> State | None:
     """Return the state of the run that this one continues, if there is one."""
-    path = OutputPaths(run.output).state
+    path = OutputPaths(run.output, run.is_folder).state
     if run.existing == "resume":
         state = read_state(path)
         if state is not None:

@@ -1,6 +1,8 @@
 """Read rows of Parquet and Arrow files. Only the columns that are needed are read."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from harmless_runtime.errors import ConfigError, InputError, one_line
@@ -12,49 +14,61 @@ from harmless_runtime.rows.streams import Meter, Stream
 _ROWS = 64
 
 
-def read_parquet(source: Source, meter: Meter, columns: Sequence[str] | None) -> Iterator[Fields]:
-    """Yield the rows of a Parquet file.
+@dataclass(frozen=True)
+class Batches:
+    """The rows of a table, some at a time.
+
+    Attributes:
+        schema: a `pyarrow.Schema`: that of the columns which are read.
+        rows: number of rows, or None if it is not known before the end.
+        batches: each a `pyarrow.RecordBatch`.
+    """
+
+    schema: Any
+    rows: int | None
+    batches: Iterator[Any]
+
+
+@contextmanager
+def open_parquet(source: Source, columns: Sequence[str] | None) -> Iterator[Batches]:
+    """Open a Parquet file.
 
     Args:
         source: a file that can be read at any position.
-        meter: counts the bytes, as if each row had the same number.
         columns: which columns to read, as far as the file has them. None means all.
 
     Raises:
         InputError: the file is damaged, or cannot be read at any position.
         ConfigError: pyarrow is missing.
     """
-    need_pyarrow(source)
+    need_pyarrow(source.name)
     import pyarrow as pa
     from pyarrow import parquet
 
-    start = meter.bytes
     with source.open() as raw:
         _check_positions(source, raw.seekable())
         try:
             # The buffers keep memory flat: without them a whole row group is read at a time.
             file = parquet.ParquetFile(raw, buffer_size=2**20, pre_buffer=False)
-            names = _present(source, file.schema_arrow.names, columns)
-            batches = file.iter_batches(_ROWS, columns=names, use_threads=False)
-            total = file.metadata.num_rows
-            for row in _rows_of(source.name, batches):
-                meter.bytes = start + (source.size or 0) * row.number // max(total, 1)
-                yield row
+            schema = _part(source, file.schema_arrow, columns)
+            batches = file.iter_batches(_ROWS, columns=schema.names, use_threads=False)
+            yield Batches(schema, file.metadata.num_rows, batches)
         except pa.ArrowException as error:
             raise _damaged(source, error) from error
 
 
-def read_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Fields]:
-    """Yield the rows of an Arrow file, in the format for files or for streams.
+@contextmanager
+def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batches]:
+    """Open an Arrow file, in the format for files or for streams.
 
     Args:
         stream: the open input.
-        columns: as in `read_parquet`.
+        columns: as in `open_parquet`.
 
     Raises:
-        InputError, ConfigError: as `read_parquet`.
+        InputError, ConfigError: as `open_parquet`.
     """
-    need_pyarrow(stream.source)
+    need_pyarrow(stream.source.name)
     import pyarrow as pa
     from pyarrow import ipc
 
@@ -64,35 +78,71 @@ def read_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Fields
             # The format for files is that for streams between a header and a footer.
             stream.data.read(8)
         with ipc.open_stream(stream.data) as reader:
-            names = _present(stream.source, reader.schema.names, columns)
-            batches = (batch.select(names) for batch in reader)
-            yield from _rows_of(stream.source.name, batches)
+            schema = _part(stream.source, reader.schema, columns)
+            yield Batches(schema, None, (batch.select(schema.names) for batch in reader))
     except pa.ArrowException as error:
         raise _damaged(stream.source, error) from error
 
 
-def need_pyarrow(source: Source) -> None:
-    """Raise ConfigError if pyarrow is missing."""
+def read_parquet(source: Source, meter: Meter, columns: Sequence[str] | None) -> Iterator[Fields]:
+    """Yield the rows of a Parquet file.
+
+    Args:
+        source: a file that can be read at any position.
+        meter: counts the bytes, as if each row had the same number.
+        columns: as in `open_parquet`.
+
+    Raises:
+        InputError, ConfigError: as `open_parquet`.
+    """
+    start = meter.bytes
+    with open_parquet(source, columns) as table:
+        for row in read_batches(source.name, table.batches):
+            meter.bytes = start + (source.size or 0) * row.number // max(table.rows or 0, 1)
+            yield row
+
+
+def read_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Fields]:
+    """Yield the rows of an Arrow file, in the format for files or for streams.
+
+    Raises:
+        InputError, ConfigError: as `open_arrow`.
+    """
+    with open_arrow(stream, columns) as table:
+        yield from read_batches(stream.source.name, table.batches)
+
+
+def need_pyarrow(name: str) -> None:
+    """Raise ConfigError if pyarrow is missing, with the name of the file that needs it."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
         raise ConfigError(
-            f"{source.name} needs a package that is missing: pyarrow",
+            f"{name} needs a package that is missing: pyarrow",
             "pip install '.[parquet]' in the project's folder",
         ) from None
 
 
-def _present(source: Source, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
-    """Return which columns to read of those that there are."""
-    chosen = [name for name in names if columns is None or name in columns]
-    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+def _part(source: Source, schema: Any, columns: Sequence[str] | None) -> Any:
+    """Return the schema of the columns that are read, of those that there are."""
+    import pyarrow as pa
+
+    chosen = [field for field in schema if columns is None or field.name in columns]
+    names = [field.name for field in chosen]
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{source.name} has two columns named {twice[0]}")
-    return chosen
+    return pa.schema(chosen, schema.metadata)
 
 
-def _rows_of(name: str, batches: Iterable[Any]) -> Iterator[Fields]:
-    number = 0
+def read_batches(name: str, batches: Iterable[Any], number: int = 0) -> Iterator[Fields]:
+    """Yield the rows of batches as Python objects, a few at a time.
+
+    Args:
+        name: name of the input.
+        batches: each a `pyarrow.RecordBatch`.
+        number: the number of rows before these.
+    """
     for batch in batches:
         for offset in range(0, batch.num_rows, _ROWS):
             some = batch.slice(offset, _ROWS)

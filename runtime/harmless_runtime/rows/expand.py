@@ -11,6 +11,7 @@ import msgspec
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows import remote
+from harmless_runtime.rows.beside import without_results
 from harmless_runtime.rows.sources import STDIN, Source, find_source
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,17 @@ def find_sources(names: Iterable[str]) -> tuple[Source, ...]:
         InputError: an input cannot be read, or a folder or a pattern holds no input.
         ConfigError: an input is remote, and packages for that are missing.
     """
-    return tuple(find_source(path) for name in names for path in _expand(name))
+    return tuple(find_source(path, _below(name, path)) for name in names for path in _expand(name))
+
+
+def _below(name: str, path: str) -> str:
+    """Return the path of an input below the folder that was named, or its own name."""
+    if not remote.is_remote(name):
+        below = os.path.relpath(path, name) if Path(name).is_dir() else ".."
+        # A saved dataset may name files elsewhere.
+        return Path(path).name if below.startswith("..") else below
+    path, folder = remote.path_of(path), remote.path_of(name).rstrip("/") + "/"
+    return path.removeprefix(folder) if path.startswith(folder) else path.rsplit("/", 1)[-1]
 
 
 def plain_name(name: str) -> str:
@@ -95,7 +106,8 @@ def _files_in(folder: Path) -> list[str]:
 def _chosen(folder: str, files: list[str]) -> list[str]:
     """Return the files of a folder that hold rows, by their suffixes."""
     shown = [file for file in files if not _is_hidden(file[len(folder) :])]
-    chosen = [file for file in shown if plain_name(file).endswith(_ROW_SUFFIXES)]
+    chosen = without_results(shown)
+    chosen = [file for file in chosen if plain_name(file).endswith(_ROW_SUFFIXES)]
     if not chosen:
         raise InputError(
             f"{folder} holds no file whose name ends in {', '.join(_ROW_SUFFIXES)}",

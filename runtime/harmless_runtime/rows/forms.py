@@ -1,11 +1,18 @@
 """Find the form of an input (JSON lines, a JSON array, CSV, Parquet, Arrow), and read its rows."""
 
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from harmless_runtime.errors import InputError
-from harmless_runtime.rows.arrow_rows import read_arrow, read_parquet
+from harmless_runtime.rows.arrow_rows import (
+    Batches,
+    open_arrow,
+    open_parquet,
+    read_arrow,
+    read_parquet,
+)
 from harmless_runtime.rows.csv_rows import header_of, read_csv
 from harmless_runtime.rows.expand import plain_name
 from harmless_runtime.rows.json_array import read_array
@@ -16,6 +23,9 @@ from harmless_runtime.rows.sources import Source
 from harmless_runtime.rows.streams import Meter, Stream, errors_named, open_stream
 
 Form = Literal["JSON lines", "a JSON array", "CSV", "Parquet", "Arrow"]
+# The forms of JSON, in which each row has its own fields; and those that have typed columns.
+OBJECTS: tuple[Form, ...] = ("JSON lines", "a JSON array")
+TABLES: tuple[Form, ...] = ("Parquet", "Arrow")
 
 
 def read_source(
@@ -49,6 +59,35 @@ def read_source(
         meter.bytes = start
         with errors_named(source):
             yield from read_parquet(source, meter, columns)
+
+
+def find_form(source: Source, columns: Collection[str]) -> Form:
+    """Open an input, and tell its form.
+
+    Args:
+        source: an input that can be opened again.
+        columns: as in `form_of`.
+
+    Raises:
+        InputError: it cannot be read, or has a form that cannot be read.
+    """
+    with open_stream(source, Meter()) as stream:
+        return form_of(stream, columns)
+
+
+@contextmanager
+def open_batches(source: Source) -> Iterator[Batches]:
+    """Open a Parquet or Arrow file to read all its columns.
+
+    Raises:
+        InputError, ConfigError: as `open_parquet`.
+    """
+    if find_form(source, ()) == "Parquet":
+        with errors_named(source), open_parquet(source, None) as table:
+            yield table
+    else:
+        with open_stream(source, Meter()) as stream, open_arrow(stream, None) as table:
+            yield table
 
 
 def form_of(stream: Stream, columns: Collection[str]) -> Form:

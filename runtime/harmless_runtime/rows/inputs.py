@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from harmless_runtime.rows.arrow_rows import read_batches
 from harmless_runtime.rows.expand import find_sources
-from harmless_runtime.rows.forms import read_source
+from harmless_runtime.rows.forms import TABLES, find_form, open_batches, read_source
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, no_shape, recognise
@@ -41,16 +42,19 @@ class Inputs:
     Args:
         sources: the inputs. They are read one after the other.
         reading: how.
+        shape: the shape of the rows, if it is known already.
 
     Raises:
         ConfigError: `columns` of `reading` names something that cannot be named.
     """
 
-    def __init__(self, sources: Iterable[Source], reading: Reading) -> None:
+    def __init__(
+        self, sources: Iterable[Source], reading: Reading, shape: Shape | None = None
+    ) -> None:
         check_columns(reading.columns)
         self.sources = tuple(sources)
         self.reading = reading
-        self._shape: Shape | None = reading.named_shape
+        self._shape = shape or reading.named_shape
         self._held: dict[int, _Held] = {}
         self._meter = Meter()
 
@@ -65,7 +69,7 @@ class Inputs:
         Raises:
             InputError: as `find_source`.
         """
-        self.sources = tuple(find_source(source.where) for source in self.sources)
+        self.sources = tuple(find_source(s.where, s.below) for s in self.sources)
 
     def shape(self, *, refuse: bool = True) -> Shape:
         """Return the shape of the rows, which is decided from the first rows of the inputs.
@@ -119,8 +123,7 @@ class Inputs:
             InputError: an input cannot be read.
             ConfigError: an input needs a package that is missing.
         """
-        shape = self.shape()
-        parse = RowParser(shape, self.reading.system, self.reading.line_bytes)
+        parse, columns = self.parser(), self.shape().roots
         before = 0
         for i, source in enumerate(self.sources):
             held = self._held.pop(i, None)
@@ -129,9 +132,51 @@ class Inputs:
                 yield from map(parse, held.rows)
             else:
                 self._meter.bytes = before
-                yield from map(parse, self._open(source, self._meter, shape.roots))
+                yield from map(parse, self._open(source, self._meter, columns))
             before = self._meter.bytes if source.size is None else before + source.size
         self._meter.bytes = before
+
+    def parser(self) -> RowParser:
+        """Return what turns rows into pairs.
+
+        Raises:
+            ShapeError: as `shape`.
+        """
+        return RowParser(self.shape(), self.reading.system, self.reading.line_bytes)
+
+    def originals(self, source: Source) -> Generator[tuple[Row, Pair | Reject], None, None]:
+        """Yield the rows of one input with all their fields, each beside what is made of it.
+
+        Raises:
+            InputError, ConfigError: as `rows`.
+        """
+        if find_form(source, self.shape().roots) in TABLES:
+            number = 0
+            for batch, items in self.original_batches(source):
+                yield from zip(read_batches(source.name, [batch], number), items, strict=True)
+                number += len(items)
+            return
+        parse = self.parser()
+        for row in self._open(source, Meter(), None):
+            yield row, parse(row)
+
+    def original_batches(self, source: Source) -> Iterator[tuple[Any, list[Pair | Reject]]]:
+        """Yield the rows of a Parquet or Arrow file as batches with all columns.
+
+        Each `pyarrow.RecordBatch` comes with what is made of its rows. That is made of the needed
+        columns alone, as `rows` does it.
+
+        Raises:
+            InputError, ConfigError: as `rows`.
+        """
+        parse, roots = self.parser(), self.shape().roots
+        number = 0
+        with open_batches(source) as table:
+            needed = [name for name in table.schema.names if name in roots]
+            for batch in table.batches:
+                rows = read_batches(source.name, [batch.select(needed)], number)
+                yield batch, list(map(parse, rows))
+                number += batch.num_rows
 
     def _open(
         self, source: Source, meter: Meter, columns: list[str] | None

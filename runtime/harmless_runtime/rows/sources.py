@@ -23,12 +23,16 @@ class Source:
             has a URL.
         size: bytes. None if the input is not a file, or its server does not tell.
         version: what changes if a remote file does: its ETag, or the time of its last change.
+        changed: the time of a file's last change, in nanoseconds since 1970.
+        below: its path below the folder that was named, or its own name if it was named itself.
     """
 
     where: str
     kind: Literal["file", "stream", "stdin", "remote"]
     size: int | None = None
     version: str | None = None
+    below: str = ""
+    changed: int | None = field(default=None, compare=False)
     # The name as valid UTF-8. A file name may hold bytes that are not valid UTF-8.
     name: str = field(init=False, compare=False)
 
@@ -68,11 +72,12 @@ class Source:
         return os.path.samestat(status, path.stat())
 
 
-def find_source(where: str) -> Source:
+def find_source(where: str, below: str = "") -> Source:
     """Check that one input can be read, and return its kind and size.
 
     Args:
         where: a path, a URL, or `-` for standard input.
+        below: as in `Source`.
 
     Raises:
         InputError: the input cannot be read, or is a device with data.
@@ -84,7 +89,7 @@ def find_source(where: str) -> Source:
         return Source(where, "stdin")
     if remote.is_remote(where):
         facts = remote.look_at(where)
-        return Source(where, "remote", facts.size, facts.version)
+        return Source(where, "remote", facts.size, facts.version, below)
     path = Path(where)
     try:
         # A pipe is left alone: to open and close it would end its writer.
@@ -96,7 +101,7 @@ def find_source(where: str) -> Source:
     except OSError as error:
         raise InputError(f"cannot read {where}: {error.strerror}") from error
     if stat.S_ISREG(status.st_mode):
-        return Source(where, "file", status.st_size)
+        return Source(where, "file", status.st_size, None, below, status.st_mtime_ns)
     if start:
         raise InputError(f"{where} is a device", "name a file, a pipe, or - for standard input")
     return Source(where, "stream")

@@ -1,0 +1,70 @@
+"""Run `harmless select`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from harmless_runtime.cli.console import say
+from harmless_runtime.errors import ConfigError
+from harmless_runtime.scores.cut import Wanted, parse_amount
+from harmless_runtime.scores.select import Selected, Selection, select_rows
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line says."""
+
+    rows: list[str]
+    out: Path
+    scores: Path | None
+    score_column: str | None
+    above: float | None
+    below: float | None
+    top: str | None
+    bottom: str | None
+    overwrite: bool
+
+
+def run(console: Console, arguments: Arguments) -> None:
+    """Keep the rows that are wanted, and say how many there were and where the cut was."""
+    selection = Selection(
+        tuple(arguments.rows),
+        arguments.out,
+        _wanted(arguments),
+        arguments.scores,
+        arguments.score_column,
+        arguments.overwrite,
+    )
+    show(console, select_rows(selection), selection.output)
+
+
+def _wanted(given: Arguments) -> Wanted:
+    """Turn the options that say which rows to keep into one value.
+
+    Raises:
+        ConfigError: none is given, or some that contradict each other.
+    """
+    in_range = given.above is not None or given.below is not None
+    if sum([in_range, given.top is not None, given.bottom is not None]) != 1:
+        raise ConfigError(
+            "which rows to keep has to be said in one way",
+            "`top` 90% or `bottom` 20, or `above` and `below` with scores",
+        )
+    if given.top is not None:
+        return Wanted(None, None, "top", *parse_amount(given.top))
+    if given.bottom is not None:
+        return Wanted(None, None, "bottom", *parse_amount(given.bottom))
+    return Wanted(given.above, given.below)
+
+
+def show(console: Console, selected: Selected, output: Path) -> None:
+    """Print what was kept."""
+    where = []
+    if selected.lowest is not None:
+        where.append(f"scores from {selected.lowest:.6g} to {selected.highest:.6g}")
+    without = selected.rows - selected.scored
+    if without:
+        where.append(f"{without:,} rows have no score")
+    facts = ", ".join([f"kept {selected.kept:,} of {selected.rows:,} rows in {output}", *where])
+    say(console, facts)

@@ -1,0 +1,115 @@
+"""Write the record of a finished run, and find whether a run is finished already."""
+
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+
+from harmless_runtime import __version__
+from harmless_runtime.errors import OutputError
+from harmless_runtime.output import disk
+from harmless_runtime.output.fingerprint import differences
+from harmless_runtime.output.finish import Finished
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.state import Fingerprint, State
+from harmless_runtime.rows.digest import InputDigest
+from harmless_runtime.run import Run
+from harmless_runtime.scores.record import (
+    FORMAT_VERSION,
+    FileFacts,
+    HowRead,
+    InputFacts,
+    RunRecord,
+    read_record,
+)
+from harmless_runtime.scores.targets import targets_of
+
+_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "pyarrow", "tokenizers")
+
+
+def write_record(
+    run: Run, paths: OutputPaths, state: State, files: list[Finished], about: Mapping[str, Any]
+) -> None:
+    """Write the record of a run whose results are complete.
+
+    Raises:
+        OSError: the disk is full, or failed.
+    """
+    record = RunRecord(
+        format_version=FORMAT_VERSION,
+        release=__version__,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        fingerprint=state.fingerprint,
+        join=run.join,
+        inputs=_facts(run),
+        how_read=HowRead(
+            run.inputs.shape(refuse=False),
+            run.inputs.reading.system,
+            run.inputs.reading.line_bytes,
+        ),
+        lines=state.lines,
+        digest=state.digest,
+        counts=state.counts,
+        files=[
+            FileFacts(str(f.final.relative_to(paths.folder)), f.claim.size, f.claim.sha256)
+            for f in files
+        ],
+        about={**about, "versions": _versions()},
+    )
+    disk.replace(paths.record, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+
+
+def finished_before(run: Run, fingerprint: Fingerprint) -> RunRecord | None:
+    """Return the record of an earlier run that did all that this run is asked for.
+
+    Args:
+        run: what is asked for.
+        fingerprint: what decides its results.
+
+    Raises:
+        OutputError: the output is complete, but of a run with other inputs or settings, or it was
+            changed since.
+    """
+    paths = OutputPaths(run.output, run.is_folder)
+    if run.existing != "resume" or paths.state.exists():
+        return None
+    record = read_record(paths.record)
+    if record is None or not any(target.final.exists() for target in targets_of(run)):
+        return None
+    changed = differences(
+        {**record.fingerprint, "join": record.join}, {**fingerprint, "join": run.join}
+    )
+    for file in record.files:
+        path = paths.folder / file.name
+        if not path.exists() or path.stat().st_size != file.size:
+            changed.append(f"{path} does not have the {file.size:,} bytes that were written")
+    if not changed and record.inputs != _facts(run):
+        done = InputDigest()
+        done.add(run.inputs.rows())
+        if (done.lines, done.sha256) != (record.lines, record.digest):
+            changed.append("the rows of the input are not those that were scored")
+    if changed:
+        raise OutputError(
+            f"{run.output} is complete, but not by this command: {'; '.join(changed)}",
+            "`overwrite` scores again; or choose another output",
+        )
+    return record
+
+
+def _facts(run: Run) -> list[InputFacts]:
+    return [InputFacts(s.name, s.size, s.version, s.changed) for s in run.inputs.sources]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"harmless-scorer": __version__, "Python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

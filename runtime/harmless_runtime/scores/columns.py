@@ -1,0 +1,122 @@
+"""Find the columns of the table that rows of some inputs are written to."""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from harmless_runtime.errors import OutputError
+from harmless_runtime.rows.csv_rows import header_of
+from harmless_runtime.rows.forms import OBJECTS, TABLES, Form, find_form, open_batches
+from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.records import Fields, Line, Reject
+from harmless_runtime.rows.sources import Source
+from harmless_runtime.rows.streams import Meter, open_stream
+from harmless_runtime.scores.tables import find_schema, text_schema
+
+# Objects have any fields, each row its own. Cells are texts. A table has typed columns.
+Kind = Literal["objects", "cells", "table"]
+_KINDS: dict[Form, Kind] = {
+    **dict.fromkeys(OBJECTS, "objects"),
+    "CSV": "cells",
+    **dict.fromkeys(TABLES, "table"),
+}
+
+
+def kind_of(sources: Sequence[Source], inputs: Inputs, name: str) -> Kind:
+    """Return what kind of rows some inputs have.
+
+    Args:
+        sources: the inputs.
+        inputs: how rows are read.
+        name: where the rows are to be written, for the error.
+
+    Raises:
+        OutputError: they have rows of different kinds, which have no columns in common.
+    """
+    columns = inputs.shape().roots
+    first, *others = sources
+    kind = _KINDS[find_form(first, columns)]
+    for other in others:
+        if _KINDS[find_form(other, columns)] != kind:
+            raise OutputError(
+                f"{first.name} and {other.name} are of different forms, and do not fit into the "
+                f"columns of {name}",
+                "write them as .jsonl, or into a folder (a name that ends in /)",
+            )
+    return kind
+
+
+def names_of(kind: Kind, sources: Sequence[Source], inputs: Inputs) -> list[str]:
+    """Return the names of all columns, for CSV.
+
+    Raises:
+        OutputError: two inputs have different columns.
+    """
+    if kind == "objects":
+        rows = (row for source in sources for row in objects_of(source, inputs))
+        return list(dict.fromkeys(name for row in rows for name in row))
+    if kind == "table":
+        return list(_same(sources, _schema_of_file).names)
+    return list(_same(sources, _header_of_file))
+
+
+def schema_of(kind: Kind, sources: Sequence[Source], inputs: Inputs, name: str) -> Any:
+    """Return the `pyarrow.Schema` for all rows.
+
+    Raises:
+        OutputError: two inputs have different columns, or a field has values of several kinds.
+        ConfigError: pyarrow is missing.
+    """
+    if kind == "objects":
+        return find_schema((row for s in sources for row in objects_of(s, inputs)), name)
+    if kind == "table":
+        return _same(sources, _schema_of_file)
+    return text_schema(_same(sources, _header_of_file), name)
+
+
+def objects_of(source: Source, inputs: Inputs) -> Generator[Mapping[str, Any], None, None]:
+    """Yield the rows of an input that are JSON objects, or have columns."""
+    for row, _ in inputs.originals(source):
+        values = values_of(row)
+        if values is not None:
+            yield values
+
+
+def values_of(row: Line | Fields | Reject) -> Mapping[str, Any] | None:
+    """Return a row's fields, or None if it could not be read as a row with fields."""
+    if isinstance(row, Reject):
+        return None
+    if isinstance(row, Fields):
+        return row.values if isinstance(row.values, Mapping) else None
+    if row.length is not None:
+        return None
+    try:
+        row.raw.decode()
+        values = msgspec.json.decode(row.raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return values if isinstance(values, Mapping) else None
+
+
+def _schema_of_file(source: Source) -> Any:
+    with open_batches(source) as table:
+        return table.schema
+
+
+def _header_of_file(source: Source) -> list[str]:
+    with open_stream(source, Meter()) as stream:
+        return header_of(stream.head)[0]
+
+
+def _same(sources: Sequence[Source], columns_of: Any) -> Any:
+    """Return the columns of several inputs, which have to be the same."""
+    first, *others = sources
+    columns = columns_of(first)
+    for other in others:
+        if columns_of(other) != columns:
+            raise OutputError(
+                f"{first.name} and {other.name} have different columns",
+                "write them as .jsonl, or into a folder (a name that ends in /)",
+            )
+    return columns

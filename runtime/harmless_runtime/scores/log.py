@@ -1,0 +1,113 @@
+"""Read the scores and the rejects of a run in step with its rows."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from harmless_runtime.errors import OutputError
+from harmless_runtime.rows.digest import InputDigest
+from harmless_runtime.rows.records import Pair, Reject
+
+_NO_SCORE = b"null"
+
+
+class ScoreLine(msgspec.Struct, frozen=True, gc=False):
+    """A line of scores: JSON texts of the id and of the score, and what `details` adds."""
+
+    id: msgspec.Raw
+    score: msgspec.Raw
+    tokens: int | None = None
+    truncated: bool | None = None
+    source: str | None = None
+    line: int | None = None
+
+
+class _RejectLine(msgspec.Struct, frozen=True, gc=False):
+    source: str
+    line: int
+
+
+decode_score = msgspec.json.Decoder(ScoreLine).decode
+_decode_reject = msgspec.json.Decoder(_RejectLine).decode
+
+
+def read_scores(lines: Iterable[bytes]) -> Iterator[ScoreLine]:
+    """Decode lines of scores."""
+    return map(decode_score, lines)
+
+
+class Results:
+    """Gives each row of a run its score.
+
+    Args:
+        scores: the lines of the scores file.
+        rejects: the lines of the rejects file.
+        names: the names that the inputs had in the run, by those they have now, if they differ.
+    """
+
+    def __init__(
+        self,
+        scores: Iterable[bytes],
+        rejects: Iterable[bytes],
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self._names = names or {}
+        self._scores = iter(scores)
+        self._rejects = map(_decode_reject, rejects)
+        self._reject = next(self._rejects, None)
+        self._digest = InputDigest()
+
+    def line_of(self, item: Pair | Reject) -> bytes | None:
+        """Return the line of scores of the next row, or None if the row was rejected.
+
+        Raises:
+            OutputError: the row is not the one that was scored.
+        """
+        self._digest.add([item])
+        reject = self._reject
+        source = self._names.get(item.source, item.source)
+        if reject and reject.line == item.number and reject.source == source:
+            self._reject = next(self._rejects, None)
+            return None
+        line = next(self._scores, None)
+        if line is None or isinstance(item, Reject):
+            raise _changed(f"{item.source}, line {item.number}, has no result")
+        return line
+
+    def score_of(self, item: Pair | Reject) -> bytes:
+        """Return the JSON text of the next row's score: `null` if the row was rejected.
+
+        Raises:
+            OutputError: as `line_of`.
+        """
+        line = self.line_of(item)
+        return _NO_SCORE if line is None else bytes(decode_score(line).score)
+
+    def check_no_more(self) -> None:
+        """Raise OutputError if there are scores or rejects for which there was no row."""
+        if self._reject is not None or next(self._scores, None) is not None:
+            raise _changed("there are more results than rows")
+
+    def check_end(self, lines: int, digest: str) -> None:
+        """Raise OutputError unless the rows were those that were scored, to the last.
+
+        Args:
+            lines: number of rows that were scored or rejected.
+            digest: their SHA-256, as `InputDigest` computes it.
+        """
+        if self._digest.lines != lines:
+            raise _changed(f"the input has {self._digest.lines:,} rows, and {lines:,} were scored")
+        if self._digest.sha256 != digest:
+            raise _changed("an id or a text differs")
+
+
+def text_of_id(text: bytes) -> str:
+    """Return an id, given as JSON, as a text: a string without its quotes."""
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
+
+
+def _changed(what: str) -> OutputError:
+    return OutputError(
+        f"the rows are not those that were scored: {what}",
+        "the scores belong to the rows as they were; score them again with `overwrite`",
+    )

@@ -1,0 +1,96 @@
+"""Say what the record of a finished run holds, which stays beside its output as `OUT.run.json`."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harmless_runtime.choices import SystemChoice
+from harmless_runtime.errors import OutputError
+from harmless_runtime.rows.shapes import Shape
+
+FORMAT_VERSION = 1
+
+
+class InputFacts(msgspec.Struct, frozen=True):
+    """An input as it was when the run began.
+
+    `changed` is the time of a file's last change, in nanoseconds since 1970. `version` is the ETag
+    of a remote file, or the time of its last change.
+    """
+
+    name: str
+    size: int | None
+    version: str | None
+    changed: int | None
+
+
+class HowRead(msgspec.Struct, frozen=True):
+    """How rows were read. `line_bytes` is the most bytes of a row."""
+
+    shape: Shape
+    system: SystemChoice
+    line_bytes: int
+
+
+class FileFacts(msgspec.Struct, frozen=True):
+    """A file that the run wrote. `name` is its path below the folder of the record."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """What a finished run did.
+
+    Attributes:
+        format_version: of the record.
+        release: of harmless-scorer.
+        finished: the time in UTC.
+        fingerprint: what decided the results.
+        join: the field that the scores were joined to the rows as, or None.
+        inputs: what was read.
+        how_read: how its rows were read.
+        lines: number of rows.
+        digest: their SHA-256, as `InputDigest` computes it.
+        counts: the fields of `Tally`, by name.
+        files: what was written. The rejects come first, if there are any.
+        about: facts for people: the artifact and its parity, the time, versions.
+    """
+
+    format_version: int
+    release: str
+    finished: str
+    fingerprint: dict[str, Any]
+    join: str | None
+    inputs: list[InputFacts]
+    how_read: HowRead
+    lines: int
+    digest: str
+    counts: dict[str, int]
+    files: list[FileFacts]
+    about: dict[str, Any]
+
+
+def read_record(path: Path) -> RunRecord | None:
+    """Read a record; return None if there is none.
+
+    Raises:
+        OutputError: the file is not a record of this release's format, or cannot be read.
+    """
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=RunRecord)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise OutputError(f"{path} is not the record of a run: {error}", "move it away") from error
+    if record.format_version != FORMAT_VERSION:
+        raise OutputError(
+            f"{path} has record format {record.format_version}, and this release of "
+            f"harmless-scorer reads format {FORMAT_VERSION}",
+            "`overwrite` scores again",
+        )
+    return record

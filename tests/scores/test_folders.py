@@ -1,0 +1,64 @@
+"""A folder as the output: a file for each input, under its name, and nothing else is touched."""
+
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from forms import FORMS, jsonl, make_rows
+from harmless_runtime.errors import OutputError
+from harmless_runtime.output.checks import check_output
+from harmless_runtime.pipeline import score_files
+from reading import names_in, read_rows
+from runs import cpu_engine, make_run
+
+ROWS = make_rows(90)
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("join", [None, "s"])
+def test_each_input_has_its_output(tmp_path: Path, join: str | None) -> None:
+    source = FORMS["folder"](ROWS, tmp_path)
+    (source / "a.jsonl").write_bytes(jsonl(ROWS[:30]) + b"oops\n")
+    engine = cpu_engine(window_rows=25)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    score_files(make_run(source, out, is_folder=True, join=join), engine)
+    assert files_in(out) == [
+        "_rejects.jsonl", "_run.json", "a.jsonl", "b.jsonl.gz", "deep/c.parquet", "mine.txt",
+    ]  # fmt: skip
+    found = [*read_rows(out / "a.jsonl"), *parquet.read_table(out / "deep/c.parquet").to_pylist()]
+    assert [row["id"] for row in found] == [row["id"] for row in ROWS[:30] + ROWS[60:]]
+    if join:
+        scores = [row.pop("s") for row in found]
+        assert None not in scores
+        assert found == ROWS[:30] + ROWS[60:]
+    (reject,) = read_rows(out / "_rejects.jsonl")
+    assert reject["line"] == 31
+    with pytest.raises(OutputError, match="already exists"):
+        check_output(make_run(source, out, is_folder=True, join=join))
+    before = (out / "a.jsonl").read_bytes()
+    assert score_files(
+        make_run(source, out, is_folder=True, join=join, existing="resume"), engine
+    ).is_old
+    score_files(make_run(source, out, is_folder=True, join=join, existing="overwrite"), engine)
+    assert (out / "a.jsonl").read_bytes() == before
+    assert (out / "mine.txt").read_text() == "mine"
+
+
+def test_outputs_in_a_folder_of_inputs_are_no_inputs(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(jsonl(ROWS) + b"oops\n")
+    engine = cpu_engine()
+    for name in ("scores.jsonl", "joined.parquet"):
+        out = tmp_path / name
+        assert score_files(make_run(tmp_path, out), engine).tally.rows == 90
+        assert score_files(make_run(tmp_path, out, existing="resume"), engine).is_old
+        assert score_files(make_run(tmp_path, out, existing="overwrite"), engine).tally.rows == 90
+    assert names_in(tmp_path) == [
+        "a.jsonl", "joined.parquet", "joined.parquet.rejects.jsonl", "joined.parquet.run.json",
+        "scores.jsonl", "scores.jsonl.run.json", "scores.rejects.jsonl",
+    ]  # fmt: skip

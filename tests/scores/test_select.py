@@ -1,0 +1,180 @@
+"""Selected rows are those that sorting all of them gives, in their order, and as they were."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from forms import FORMS, jsonl, make_rows
+from harmless_runtime.errors import ConfigError, HarmlessError, InputError, OutputError
+from harmless_runtime.pipeline import score_files
+from harmless_runtime.scores import spool as spool_module
+from harmless_runtime.scores.cut import Wanted, choices, count_kept, find_cut, parse_amount
+from harmless_runtime.scores.select import Selected, Selection, select_rows
+from harmless_runtime.scores.spool import spooled
+from reading import read_rows
+from runs import cpu_engine, make_run
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+SOME = st.sampled_from([0.0, -0.0, 1.5, -1.5, 1e-45, -1e-45, 3.4e38, -3.4e38])
+
+
+@given(st.lists(st.none() | FLOATS | SOME, max_size=60), st.integers(0, 70), st.booleans())
+def test_the_highest_and_the_lowest(scores: list[float | None], count: int, is_top: bool) -> None:
+    order = sorted(
+        (i for i, score in enumerate(scores) if score is not None),
+        key=lambda i: (-scores[i] if is_top else scores[i], i),  # type: ignore[operator]
+    )
+    with pytest.MonkeyPatch.context() as patches, spooled(scores) as spool:
+        patches.setattr(spool_module, "_BLOCK_ROWS", 7)
+        cut = find_cut(Wanted(end="top" if is_top else "bottom", count=count), spool)
+        kept = [i for i, is_kept in enumerate(choices(cut, spool)) if is_kept]
+        assert kept == sorted(order[:count])
+        told = [float(np.float32(s)) for i in kept if (s := scores[i]) is not None]
+        assert count_kept(cut, spool) == (
+            (len(kept), min(told), max(told)) if told else (0, None, None)
+        )
+
+
+@given(st.lists(FLOATS, max_size=20), FLOATS)
+def test_above_and_below_share_the_rows(scores: list[float], at: float) -> None:
+    with spooled(scores) as spool:
+        above = list(choices(find_cut(Wanted(above=at), spool), spool))
+        below = list(choices(find_cut(Wanted(below=at), spool), spool))
+    assert above == [score >= at for score in scores]
+    assert below == [score < at for score in scores]
+
+
+def test_amounts() -> None:
+    assert parse_amount("20") == (20, None)
+    assert parse_amount("90%") == (None, 0.9)
+    for text in ("-1", "101%", "x", "", "1.5", "nan%"):
+        with pytest.raises(ConfigError, match="neither a number of rows"):
+            parse_amount(text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows in several forms, their scores alone, and joined. One row has none."""
+    folder = tmp_path_factory.mktemp("scored")
+    engine = cpu_engine()
+    rows = make_rows(100)
+    rows[5]["output"] = None
+    for form in ("rows.jsonl", "rows.parquet", "rows.json", "saved"):
+        source = FORMS[form](rows, folder)
+        for name in ("scores.jsonl.gz", "scores.parquet", "scores.csv"):
+            score_files(make_run(source, folder / f"{form}.{name}"), engine)
+        for name in ("joined.jsonl", "joined.parquet", "joined.csv"):
+            score_files(make_run(source, folder / f"{form}.{name}", join="harmless_score"), engine)
+    return folder
+
+
+def ids_of(path: Path) -> list[str]:
+    if path.suffix == ".parquet":
+        return [row["id"] for row in parquet.read_table(path).to_pylist()]
+    if path.suffix == ".csv":
+        return [line.split(",")[0] for line in path.read_text().splitlines() if "row-" in line[:5]]
+    return [row["id"] for row in read_rows(path)]
+
+
+def wanted_ids(folder: Path, count: int) -> list[str]:
+    rows = [r for r in read_rows(folder / "rows.jsonl.joined.jsonl") if r["harmless_score"]]
+    best = sorted(rows, key=lambda r: -r["harmless_score"])[:count]
+    return [row["id"] for row in rows if row in best]
+
+
+TOP = Wanted(end="top", share=0.5)
+
+
+@pytest.mark.parametrize("form", ["rows.jsonl", "rows.parquet", "rows.json", "saved"])
+@pytest.mark.parametrize("name", ["scores.jsonl.gz", "scores.parquet", "scores.csv"])
+def test_rows_by_scores_beside_them(form: str, name: str, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / ("kept.parquet" if "parquet" in form else "kept.jsonl")
+    scores = folder / f"{form}.{name}"
+    selected = select_rows(Selection((str(folder / form),), out, TOP, scores))
+    assert (selected.rows, selected.scored, selected.kept) == (100, 99, 50)
+    assert ids_of(out) == wanted_ids(folder, 50)
+    if form == "rows.jsonl":
+        lines = (folder / form).read_bytes().splitlines()
+        assert set(out.read_bytes().splitlines()) <= set(lines)
+
+
+@pytest.mark.parametrize("name", ["joined.jsonl", "joined.parquet", "joined.csv"])
+@pytest.mark.parametrize("kept", ["kept.jsonl", "kept.parquet", "kept.csv"])
+def test_rows_that_hold_their_scores(name: str, kept: str, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / kept
+    selected = select_rows(Selection((str(folder / f"rows.parquet.{name}"),), out, TOP))
+    assert selected.kept == 50
+    assert ids_of(out) == wanted_ids(folder, 50)
+    if kept == "kept.parquet" and name == "joined.parquet":
+        schema = parquet.read_schema(folder / f"rows.parquet.{name}")
+        assert parquet.read_schema(out) == schema
+
+
+def test_scores_of_other_rows_are_refused(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    scores = folder / "rows.jsonl.scores.parquet"
+    rows = make_rows(100)
+
+    def refused(rows: list[dict[str, Any]], kind: type[HarmlessError], message: str) -> None:
+        (tmp_path / "r.jsonl").write_bytes(jsonl(rows))
+        with pytest.raises(kind, match=message):
+            select_rows(Selection((str(tmp_path / "r.jsonl"),), out, TOP, scores))
+        assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+    refused(rows, OutputError, "holds the scores of other rows|are not those that were scored")
+    rows[5]["output"] = None
+    refused(rows[:-1], OutputError, "are not those that were scored")
+    refused([*rows, rows[0]], OutputError, "are not those that were scored")
+    refused([rows[1], rows[0], *rows[2:]], OutputError, "holds the scores of other rows")
+    rows[9]["instruction"] = "changed"
+    refused(rows, OutputError, "an id or a text differs")
+
+
+def test_scores_without_their_record(folder: Path, tmp_path: Path) -> None:
+    for name in ("rows.jsonl.scores.jsonl.gz", "rows.jsonl.scores.jsonl.gz.rejects.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "rows.jsonl").write_bytes((folder / "rows.jsonl").read_bytes())
+    scores = tmp_path / "rows.jsonl.scores.jsonl.gz"
+    with pytest.raises(OutputError, match="has no result"):
+        # The rejects name the input by another path.
+        select_rows(Selection((str(tmp_path / "rows.jsonl"),), tmp_path / "o.jsonl", TOP, scores))
+    out = tmp_path / "o.jsonl"
+    selected = select_rows(Selection((str(folder / "rows.jsonl"),), out, TOP, scores))
+    assert selected.kept == 50
+
+
+def test_what_cannot_be_selected(folder: Path, tmp_path: Path) -> None:
+    joined = folder / "rows.jsonl.joined.jsonl"
+
+    def refused(message: str, **options: Any) -> None:
+        given: dict[str, Any] = {
+            "rows": (str(joined),),
+            "output": tmp_path / "o.jsonl",
+            "wanted": TOP,
+        }
+        with pytest.raises(HarmlessError, match=message):
+            select_rows(Selection(**(given | options)))
+
+    refused("have no field harmless_score or score", rows=(str(folder / "rows.jsonl"),))
+    refused("have no field x", score_column="x")
+    refused("instruction is .* and not a score", score_column="instruction")
+    refused("is an input", output=joined, overwrite=True)
+    refused("- can be read only once", rows=("-",))
+    refused("is a folder", output=tmp_path)
+    (tmp_path / "o.jsonl").write_text("mine")
+    refused("already exists")
+    with pytest.raises(InputError, match="is not a file of ids and scores"):
+        select_rows(Selection((str(joined),), tmp_path / "p.jsonl", TOP, folder / "rows.parquet"))
+    assert select_rows(
+        Selection((str(joined),), tmp_path / "o.jsonl", TOP, overwrite=True)
+    ) == Selected(100, 99, 50, *_ends(tmp_path / "o.jsonl"))
+
+
+def _ends(path: Path) -> tuple[float, float]:
+    scores = [float(np.float32(row["harmless_score"])) for row in read_rows(path)]
+    return min(scores), max(scores)
