@@ -7,6 +7,7 @@ python benchmarks/report.py --plots    # draws the plots as well (needs the benc
 from collections.abc import Callable
 from pathlib import Path
 
+from suite.form_tables import inputs_table, outputs_table
 from suite.options import plain_parser
 from suite.plots import plot_latency, plot_throughput
 from suite.results import ROOT, Result, load
@@ -15,7 +16,6 @@ from suite.tables import (
     ablations_table,
     export_table,
     host_table,
-    inputs_table,
     latency_table,
     parity_table,
     throughput_table,
@@ -24,6 +24,7 @@ from suite.tables import (
 README = ROOT / "README.md"
 RELIABILITY = ROOT / "docs/reliability.md"
 INPUTS = ROOT / "docs/inputs.md"
+OUTPUTS = ROOT / "docs/outputs.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
 EXPORT_BEGIN, EXPORT_END = "<!-- export: begin -->\n", "<!-- export: end -->\n"
 RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
@@ -64,6 +65,7 @@ def main() -> None:
     fill(README, EXPORT_BEGIN, export_table(), EXPORT_END)
     fill(RELIABILITY, RESULTS_BEGIN, reliability(), RESULTS_END)
     fill(INPUTS, RESULTS_BEGIN, inputs_table(), RESULTS_END)
+    fill(OUTPUTS, RESULTS_BEGIN, outputs_table(), RESULTS_END)
     if args.plots:
         for path, result in load("throughput"):
             plot_throughput(path, result)

@@ -131,12 +131,21 @@ def run_harmless(*arguments: str | Path) -> tuple[float, int]:
     Raises:
         RuntimeError: it failed. The message has the end of its output.
     """
-    command = [sys.executable, "-m", "harmless_runtime", *arguments]
-    launch = [sys.executable, "-S", "-c", _LAUNCHER, *command]
+    return run_python("-m", "harmless_runtime", *arguments)
+
+
+def run_python(*arguments: str | Path) -> tuple[float, int]:
+    """Run Python; return its seconds and its peak resident memory in bytes.
+
+    Raises:
+        RuntimeError: it failed. The message has the end of its output.
+    """
+    launch = [sys.executable, "-S", "-c", _LAUNCHER, sys.executable, *arguments]
     told = subprocess.run(launch, check=True, capture_output=True, text=True).stdout
     code, seconds, peak, errors = json.loads(told)
     if code:
-        raise RuntimeError(f"harmless {arguments[0]} ended with exit code {code}: {errors}")
+        command = " ".join(map(str, arguments[:3]))
+        raise RuntimeError(f"{command} ended with exit code {code}: {errors}")
     return seconds, peak
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from suite.results import (
     RESULTS,
-    ROOT,
     Result,
     all_figures,
-    load,
     machine_name,
     model_name,
     reason,
@@ -176,33 +174,6 @@ def host_table(path: Path, result: Result) -> str:
             str(best["shapes"]),
             str(best["commits"]),
             f"{best['commit_share']:.2%}",
-        ])  # fmt: skip
-    return caption + markdown_table(header, rows)
-
-
-def inputs_table() -> str:
-    """One row for each form of input, for the documents' page about inputs."""
-    return "\n".join(_inputs_table(path, result) for path, result in load("inputs"))
-
-
-def _inputs_table(path: Path, result: Result) -> str:
-    caption = (
-        f"{result['rows']:,} short rows with the bundled model, {machine_name(result)} "
-        f"([all figures](../{path.relative_to(ROOT)})).\n\n"
-    )
-    header = (
-        "form", "rows/s, start-up included", "rows/s, reading alone",
-        f"peak memory, {result['few_rows']:,} rows", f"peak memory, {result['rows']:,} rows",
-    )  # fmt: skip
-    rows = []
-    for form, measured in result["results"].items():
-        speeds = [f"{result['rows'] / seconds:,.0f}" for seconds in sorted(measured["seconds"])]
-        rows.append([
-            form,
-            speeds[0] if len(speeds) == 1 else f"{speeds[-1]} to {speeds[0]}",
-            f"{result['rows'] / min(read):,.0f}" if (read := measured.get("read_seconds")) else "",
-            f"{measured['few_peak_mb']:.0f} MB",
-            f"{max(measured['peak_mb']):.0f} MB",
         ])  # fmt: skip
     return caption + markdown_table(header, rows)
 

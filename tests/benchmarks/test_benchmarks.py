@@ -17,11 +17,12 @@ import report
 from checkpoints import make_model, save_checkpoint
 from harmless_export.parity import LIMITS
 from suite import plots, workload
+from suite.form_tables import inputs_table, outputs_table
 from suite.isolation import describe_machine, in_a_process
 from suite.results import RESULTS, load
 from suite.rounds import precision_of
 from suite.sentences import reliability
-from suite.tables import export_table, inputs_table, markdown_table
+from suite.tables import export_table, markdown_table
 
 
 def test_the_readme_shows_the_results() -> None:
@@ -35,6 +36,8 @@ def test_the_readme_shows_the_results() -> None:
     assert rest.startswith(f"\n{reliability()}\n"), "run python benchmarks/report.py"
     _, _, rest = report.INPUTS.read_text().partition(report.RESULTS_BEGIN)
     assert rest.startswith(f"\n{inputs_table()}\n"), "run python benchmarks/report.py"
+    _, _, rest = report.OUTPUTS.read_text().partition(report.RESULTS_BEGIN)
+    assert rest.startswith(f"\n{outputs_table()}\n"), "run python benchmarks/report.py"
 
 
 def test_results_have_right_scores() -> None:

@@ -1,0 +1,59 @@
+"""Render what the forms of inputs and outputs cost as Markdown tables, for the documents."""
+
+from pathlib import Path
+
+from suite.results import ROOT, Result, load, machine_name
+from suite.tables import markdown_table
+
+
+def inputs_table() -> str:
+    """One row for each form of input, for the documents' page about inputs."""
+    return "\n".join(_inputs_table(path, result) for path, result in load("inputs"))
+
+
+def _inputs_table(path: Path, result: Result) -> str:
+    caption = (
+        f"{result['rows']:,} short rows with the bundled model, {machine_name(result)} "
+        f"([all figures](../{path.relative_to(ROOT)})).\n\n"
+    )
+    header = (
+        "form", "rows/s, start-up included", "rows/s, reading alone",
+        f"peak memory, {result['few_rows']:,} rows", f"peak memory, {result['rows']:,} rows",
+    )  # fmt: skip
+    rows = []
+    for form, measured in result["results"].items():
+        speeds = [f"{result['rows'] / seconds:,.0f}" for seconds in sorted(measured["seconds"])]
+        rows.append([
+            form,
+            speeds[0] if len(speeds) == 1 else f"{speeds[-1]} to {speeds[0]}",
+            f"{result['rows'] / min(read):,.0f}" if (read := measured.get("read_seconds")) else "",
+            f"{measured['few_peak_mb']:.0f} MB",
+            f"{max(measured['peak_mb']):.0f} MB",
+        ])  # fmt: skip
+    return caption + markdown_table(header, rows)
+
+
+def outputs_table() -> str:
+    """One row for each last step and selection, for the documents' page about outputs."""
+    return "\n".join(_outputs_table(path, result) for path, result in load("outputs"))
+
+
+def _outputs_table(path: Path, result: Result) -> str:
+    caption = (
+        f"{result['rows']:,} short rows, {machine_name(result)} "
+        f"([all figures](../{path.relative_to(ROOT)})).\n\n"
+    )
+    header = (
+        "step", "seconds",
+        f"peak memory, {result['few_rows']:,} rows", f"peak memory, {result['rows']:,} rows",
+    )  # fmt: skip
+    rows = [
+        [
+            step,
+            f"{measured['seconds']:.1f}",
+            f"{measured['few_peak_mb']:.0f} MB",
+            f"{measured['peak_mb']:.0f} MB",
+        ]
+        for step, measured in result["results"].items()
+    ]
+    return caption + markdown_table(header, rows)
