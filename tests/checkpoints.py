@@ -1,5 +1,7 @@
 """Make small GPT-2 reward checkpoints with random weights, large enough that errors show."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,13 @@ def save_checkpoint(
     model.to(dtype).save_pretrained(folder, **save)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def copy_of(checkpoint: Path, tmp_path: Path) -> Path:
+    """Copy a checkpoint, to change the copy."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+
+
+def edit_json(path: Path, changes: dict[str, Any]) -> None:
+    """Replace some keys of a JSON object in a file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -125,3 +125,55 @@ class Hub(WebServer):
     def send_json(self, value: Any) -> None:
         """Send a value as JSON."""
         self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+
+class ModelHub(WebServer):
+    """Serves a folder as a model of the hub. It also knows a gated model, and denies the others.
+
+    Args:
+        model: the model's id.
+        cut: asked with the path and the Range of each download, how many bytes to send before the
+            connection breaks. None means all.
+    """
+
+    def __init__(
+        self, *args: Any, model: str, cut: Callable[[str, str | None], int | None], **named: Any
+    ) -> None:
+        self.model = model
+        self.cut = cut
+        super().__init__(*args, **named)
+
+    def answer(self, *, with_content: bool) -> None:
+        """Answer a question of the hub's interface, or send a file."""
+        path = self.path.split("?")[0]
+        if "team/gated" in path:
+            self.deny(403, "GatedRepo")
+        elif self.model not in path:
+            self.deny(401, "RepoNotFound")  # the hub does not tell what is private
+        elif "/revision/" in path and not path.endswith("/revision/main"):
+            self.deny(404, "RevisionNotFound")
+        elif "/resolve/" in path:
+            file = self.folder / path.rpartition("/")[2]
+            self.sent = self.cut(file.name, self.headers.get("Range")) if with_content else None
+            self.send_file(file, with_content=with_content, headers={"X-Repo-Commit": "0" * 40})
+        else:
+            names = [{"rfilename": file.name} for file in self.folder.iterdir()]
+            content = json.dumps({"id": self.model, "sha": "0" * 40, "siblings": names}).encode()
+            self.sent = None
+            self.send(200, content, {"Content-Type": "application/json"})
+
+    def deny(self, status: int, code: str) -> None:
+        """Send an error as the hub does."""
+        self.sent = None
+        self.send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": "no"})
+
+    def send(
+        self, status: int, content: bytes, headers: dict[str, str], *, with_content: bool = True
+    ) -> None:
+        """Send an answer, and break the connection if it is to break."""
+        if self.sent is None:
+            super().send(status, content, headers, with_content=with_content)
+            return
+        whole = {"Content-Length": str(len(content)), **headers}
+        super().send(status, content[: self.sent], whole)
+        self.close_connection = True

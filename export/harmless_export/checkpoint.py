@@ -9,17 +9,22 @@ from typing import Any
 from harmless_runtime.errors import CheckpointError
 from harmless_runtime.model.artifact import is_artifact
 
-# All files of the model and its tokenizer, and neither a pickle nor a Python file.
-DOWNLOADED = ["*.safetensors", "*.json", "merges.txt"]
-
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk: its folder, the name it was asked for by, and its commit on the hub."""
+    """A checkpoint on disk.
+
+    Attributes:
+        folder: where it is.
+        name: what it was asked for by.
+        revision: its commit on the hub, if it came from there.
+        allow_pickle: read its weights from a pickle if there is no safetensors file.
+    """
 
     folder: Path
     name: str
-    revision: str | None
+    revision: str | None = None
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,17 +41,16 @@ class Gpt2Config:
     pad_token_id: int | None
 
 
-def locate(model: str, revision: str | None = None) -> Checkpoint:
+def locate(model: str, revision: str | None = None, *, allow_pickle: bool = False) -> Checkpoint:
     """Find a checkpoint: a folder, or else an id on the Hugging Face hub, which is downloaded.
-
-    Only safetensors and JSON files and `merges.txt` are downloaded, with a progress bar.
 
     Args:
         model: the folder or id.
         revision: branch, tag or commit of an id.
+        allow_pickle: as in `Checkpoint`.
 
     Raises:
-        CheckpointError: there is no such folder or id, or the hub cannot be reached.
+        CheckpointError: there is no such folder, or as `hub.download`.
     """
     folder = Path(os.path.expanduser(model))  # noqa: PTH111 - pathlib's raises for an unknown user
     if folder.is_dir():
@@ -58,28 +62,15 @@ def locate(model: str, revision: str | None = None) -> Checkpoint:
         if is_artifact(folder):
             raise CheckpointError(f"{model} is an artifact already", "name a checkpoint")
         # `verify` has to find it from any folder.
-        return Checkpoint(folder, str(folder.absolute()), None)
+        return Checkpoint(folder, str(folder.absolute()), None, allow_pickle)
     # An id is `name` or `owner/name`. Anything else was meant as a path.
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise CheckpointError(f"{model} does not exist")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from harmless_export.hub import download
 
-    try:
-        snapshot = Path(snapshot_download(model, revision=revision, allow_patterns=DOWNLOADED))
-    except HFValidationError as error:
-        raise CheckpointError(f"{model} is neither a folder nor a valid Hugging Face id") from error
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{model} is not a folder here, and the Hugging Face hub cannot be reached to download "
-            "it",
-            "check the name and the network, or name the folder of a copy",
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"cannot download {model}: {reason}") from error
+    snapshot = download(model, revision, allow_pickle=allow_pickle)
     # In the hub's cache, the folder of a snapshot has the name of its commit.
-    return Checkpoint(snapshot, model, snapshot.name)
+    return Checkpoint(snapshot, model, snapshot.name, allow_pickle)
 
 
 def read_config(folder: Path) -> Gpt2Config:
@@ -98,19 +89,11 @@ def read_config(folder: Path) -> Gpt2Config:
             raise CheckpointError(f"{folder}: {key} is {value!r}, but {why}")
 
     need("model_type", None, ("gpt2",), "only 'gpt2' can be exported")
-    names = raw.get("id2label")
-    labels = len(names) if isinstance(names, dict) and names else raw.get("num_labels", 2)
-    if labels != 1:
-        raise CheckpointError(
-            f"{folder}: the model has {labels!r} labels, but a reward model has 1"
-        )
-    need("activation_function", "gelu_new", ("gelu_new", "gelu_pytorch_tanh"),
+    need("activation_function", "gelu_new", _TANH_GELU,
          "the fused graph computes the tanh form of GELU, 'gelu_new'")  # fmt: skip
     # Whether transformers scales here depends on its attention implementation.
     need("scale_attn_weights", True, (True,), "only true can be exported")
     need("scale_attn_by_inverse_layer_idx", False, (False,), "only false can be exported")
-    need("reorder_and_upcast_attn", False, (False,), "only false can be exported")
-    need("add_cross_attention", False, (False,), "only false can be exported")
     need("quantization_config", None, (None,), "only unquantised weights can be exported")
 
     width = _positive(folder, raw, "n_embd", 768)
@@ -129,6 +112,10 @@ def read_config(folder: Path) -> Gpt2Config:
             f"{folder}: n_embd {config.n_embd} is not a multiple of n_head {config.n_head}"
         )
     return config
+
+
+# The names that transformers has for the tanh form of GELU.
+_TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
 
 
 def _epsilon(folder: Path, value: object) -> float:

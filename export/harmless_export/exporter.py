@@ -52,6 +52,7 @@ def export_checkpoint(
     max_length: int | None = None,
     verify: bool = True,
     parity_limit: float | None = None,
+    allow_pickle: bool = False,
     force: bool = False,
 ) -> Artifact:
     """Export a GPT-2 reward model, verify it against PyTorch, and return the opened artifact.
@@ -67,6 +68,8 @@ def export_checkpoint(
             bf16 artifact is not verified if no GPU works here.
         parity_limit: the largest difference that passes, as a share of the scores' standard
             deviation. By default that of `parity.LIMITS`.
+        allow_pickle: read the weights from `pytorch_model.bin` if there is no safetensors file.
+            Loading a pickle can run code if PyTorch's checks of it fail.
         force: replace an artifact that exists.
 
     Raises:
@@ -79,7 +82,7 @@ def export_checkpoint(
     """
     out = Path(out)
     _check_target(out, force)
-    checkpoint = locate(model, revision)
+    checkpoint = locate(model, revision, allow_pickle=allow_pickle)
     config = read_config(checkpoint.folder)
     max_length = max_length or config.n_positions
     if not 1 <= max_length <= config.n_positions:
@@ -100,6 +103,7 @@ def export_checkpoint(
             precision=precision,
             max_length=max_length,
             pad_token_id=tokenizer.pad_token_id,
+            truncation_side=tokenizer.truncation_side,
             vocab_size=config.vocab_size,
             parameters=parameters,
             opset=OPSET,
@@ -111,13 +115,16 @@ def export_checkpoint(
 
 
 def _check_tokenizer(model: str, config: Gpt2Config, tokenizer: Any) -> None:
-    """Raise CheckpointError if the tokenizer does not fit the model."""
-    own_pad = tokenizer.pad_token != tokenizer.eos_token
-    if own_pad and config.pad_token_id not in (None, tokenizer.pad_token_id):
-        raise CheckpointError(
-            f"{model}: config.json's pad_token_id is {config.pad_token_id}, but the tokenizer pads "
-            f"with {tokenizer.pad_token_id}, so PyTorch's own scores depend on the padding",
-            "make the two agree",
+    """Raise CheckpointError if the tokenizer does not fit the model.
+
+    If its pad token is not the one of `config.json`, the tokenizer's pads, as in the scorer that
+    this one replaces.
+    """
+    if config.pad_token_id not in (None, tokenizer.pad_token_id):
+        logger.warning(
+            "config.json's pad_token_id is %s, but the tokenizer pads with %d, which is taken",
+            config.pad_token_id,
+            tokenizer.pad_token_id,
         )
     highest = max(tokenizer.get_vocab().values())
     if highest >= config.vocab_size:
@@ -194,7 +201,12 @@ def _write_model(
 
     Large tensors are in memory one at a time. In int8, all rounded weights are in memory.
     """
-    with Weights(checkpoint.folder) as weights:
+    with Weights(checkpoint.folder, allow_pickle=checkpoint.allow_pickle) as weights:
+        if weights.are_pickles:
+            logger.warning(
+                "the weights are a pickle: PyTorch loads nothing but tensors from it, but such "
+                "checks have had gaps (CVE-2025-32434)"
+            )
         quantized = NOT_QUANTIZED
         if precision == "int8":
             # Before minutes of work: this checks all weights, and reads the small ones.

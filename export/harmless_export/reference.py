@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harmless_export.checkpoint import read_config
 from harmless_export.tokenizer import load_tokenizer, refuse_kernels
+from harmless_export.weights import Weights, weight_shapes
 from harmless_runtime.choices import Provider
 from harmless_runtime.errors import SessionError
 from harmless_runtime.model.artifact import Artifact
@@ -22,30 +23,49 @@ _OPTIMUM_BATCH = 4
 Pairs = Sequence[tuple[str, str]]
 
 
-def pytorch_scores(folder: Path, pairs: Pairs, max_length: int) -> NDArray[np.float32]:
+def pytorch_scores(
+    folder: Path, pairs: Pairs, max_length: int, *, allow_pickle: bool = False
+) -> NDArray[np.float32]:
     """Score pairs one by one with the checkpoint itself, GPT2ForSequenceClassification in fp32.
+
+    Args:
+        folder: the checkpoint.
+        pairs: the (Q, A) texts.
+        max_length: most tokens of a pair.
+        allow_pickle: read the weights from a pickle if there is no safetensors file.
 
     Returns:
         float32 [len(pairs)].
     """
     refuse_kernels()
-    from transformers import GPT2Config, GPT2ForSequenceClassification
-
     read_config(folder)
     tokenizer = load_tokenizer(folder)
+    with _quiet_transformers(), torch.inference_mode():
+        model = _pytorch_model(folder, tokenizer.pad_token_id, allow_pickle)
+        scores = [
+            model(**_encode(tokenizer, [pair], max_length)).logits[0, 0].item() for pair in pairs
+        ]
+    return np.array(scores, np.float32)
+
+
+def _pytorch_model(folder: Path, pad_token_id: int, allow_pickle: bool) -> Any:
+    """Load the checkpoint in fp32 with transformers."""
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
     config = GPT2Config(**json.loads((folder / "config.json").read_bytes()))
     config.num_labels = 1
-    config.pad_token_id = tokenizer.pad_token_id
-    with _quiet_transformers():
-        model = GPT2ForSequenceClassification.from_pretrained(
-            folder, config=config, dtype=torch.float32, use_safetensors=True
-        ).eval()
-        with torch.inference_mode():
-            scores = [
-                model(**_encode(tokenizer, [pair], max_length)).logits[0, 0].item()
-                for pair in pairs
-            ]
-    return np.array(scores, np.float32)
+    config.pad_token_id = pad_token_id
+    with Weights(folder, allow_pickle=allow_pickle) as weights:
+        if not weights.has_full_names:
+            # transformers refuses the names without prefix of old checkpoints.
+            model = GPT2ForSequenceClassification(config)
+            names = weight_shapes(read_config(folder))
+            model.load_state_dict({name: weights.read(name) for name in names})
+            return model.eval()
+        use_safetensors = not weights.are_pickles
+    return GPT2ForSequenceClassification.from_pretrained(
+        folder, config=config, dtype=torch.float32, use_safetensors=use_safetensors
+    ).eval()
 
 
 def optimum_obstacle(provider: Provider) -> str | None:

@@ -36,11 +36,6 @@ def load_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
     if not tokenizer.is_fast:
         raise CheckpointError(f"{folder} has only a slow tokenizer", "save its fast version there")
-    if tokenizer.truncation_side != "right":
-        raise CheckpointError(
-            f"{folder}: the tokenizer cuts texts on the {tokenizer.truncation_side}, but only "
-            "cutting on the right can be exported"
-        )
     if tokenizer.split_special_tokens:
         raise CheckpointError(
             f"{folder}: the tokenizer has split_special_tokens, which tokenizer.json cannot hold"

@@ -31,6 +31,7 @@ def verify_artifact(
     provider: ProviderChoice = "auto",
     device: int = 0,
     parity_limit: float | None = None,
+    allow_pickle: bool = False,
 ) -> Artifact:
     """Measure an artifact's parity again, and store it in the artifact's `scorer.json`.
 
@@ -40,6 +41,7 @@ def verify_artifact(
         provider: the execution provider.
         device: number of the CUDA device.
         parity_limit: the largest difference that passes, as in `export_checkpoint`.
+        allow_pickle: read the checkpoint's weights from a pickle, as in `export_checkpoint`.
 
     Returns:
         The artifact with the new report.
@@ -55,7 +57,11 @@ def verify_artifact(
     # The provider is chosen before PyTorch scores, which takes minutes.
     target = Target(choose_provider(provider, manifest.precision, device), device)
     try:
-        source = locate(checkpoint or manifest.source, None if checkpoint else manifest.revision)
+        source = locate(
+            checkpoint or manifest.source,
+            None if checkpoint else manifest.revision,
+            allow_pickle=allow_pickle,
+        )
     except CheckpointError as error:
         if checkpoint is not None:
             raise
@@ -91,7 +97,9 @@ def record_parity(
     pairs = parity_pairs()
     # PyTorch first, while memory is empty, because it holds its weights twice while it loads them.
     logger.info("scoring %d texts with PyTorch in fp32", len(pairs))
-    truth = pytorch_scores(checkpoint.folder, pairs, manifest.max_length)
+    truth = pytorch_scores(
+        checkpoint.folder, pairs, manifest.max_length, allow_pickle=checkpoint.allow_pickle
+    )
     # The old reference is left out, because it is about to be measured again.
     unmeasured = Artifact(artifact.folder, manifest.unmeasured)
     try:

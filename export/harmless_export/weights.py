@@ -2,68 +2,86 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from harmless_export.checkpoint import Gpt2Config, read_json
+from harmless_export.checkpoint import Gpt2Config
+from harmless_export.weight_files import StoredTensor, find_weights, open_tensors
 from harmless_runtime.errors import CheckpointError
 
-WEIGHTS_FILE = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
-STORED_AS = ("F32", "F16", "BF16")
+_BASE = "transformer."
+_HEAD = "score.weight"
+_READ = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class Weights:
-    """The tensors of one or several safetensors files, memory-mapped and read one by one.
+    """The tensors of a checkpoint, by their names in GPT2ForSequenceClassification.
+
+    Tensors that the model does not need are passed over, such as the causal masks that old versions
+    of transformers saved.
+
+    Args:
+        folder: the checkpoint.
+        allow_pickle: read a pickle if there is no safetensors file.
+
+    Attributes:
+        are_pickles: whether the weights come from pickles.
+        has_full_names: whether the files use the same names. Old checkpoints leave out the prefix
+            `transformer.`, and transformers itself refuses them.
 
     Raises:
-        CheckpointError: there is no safetensors file, or one is damaged. A pickle is refused,
-            because loading one can run code.
+        CheckpointError: as `weight_files.find_weights` and `open_tensors`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, allow_pickle: bool = False) -> None:
         self._folder = folder
         self._files = ExitStack()
-        self._file_of: dict[str, Any] = {}
+        found = find_weights(folder, allow_pickle=allow_pickle)
+        self.are_pickles = found.are_pickles
         try:
-            for file in _weight_files(folder):
-                handle = self._files.enter_context(safe_open(file, framework="pt"))
-                self._file_of.update(dict.fromkeys(handle.keys(), handle))
-        except (SafetensorError, OSError) as error:
+            stored = open_tensors(found, self._files)
+        except BaseException:
             self._files.close()
-            raise CheckpointError(f"cannot read the weights in {folder}: {error}") from error
+            raise
+        self.has_full_names = any(name.startswith(_BASE) for name in stored)
+        self._tensors: dict[str, StoredTensor] = stored
+        if not self.has_full_names:
+            self._tensors = {_full_name(name): tensor for name, tensor in stored.items()}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._tensors = {}
         self._files.close()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor without reading it."""
-        return tuple(self._file_of[name].get_slice(name).get_shape())
+        return self._tensors[name].shape
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise CheckpointError unless a float tensor of this shape is there. No tensor is read."""
-        if name not in self._file_of:
+        if name not in self._tensors:
             why = (
                 "it is a language model without a reward head"
-                if name == "score.weight"
+                if name == _HEAD
                 else "it is not a complete GPT2ForSequenceClassification"
             )
             raise CheckpointError(f"{self._folder} has no tensor {name}: {why}")
-        if self.shape(name) != shape:
+        tensor = self._tensors[name]
+        if name == _HEAD and tensor.shape[1:] == shape[1:] and tensor.shape != shape:
             raise CheckpointError(
-                f"{self._folder}: {name} has shape {self.shape(name)}, but config.json asks for "
-                f"{shape}"
+                f"{self._folder}: the model has {tensor.shape[0]} labels, but a reward model has 1"
             )
-        dtype = self._file_of[name].get_slice(name).get_dtype()
-        if dtype not in STORED_AS:
+        if tensor.shape != shape:
             raise CheckpointError(
-                f"{self._folder}: {name} is stored as {dtype}, but only {', '.join(STORED_AS)} are "
-                "read"
+                f"{self._folder}: {name} has shape {tensor.shape}, but config.json asks for {shape}"
+            )
+        if tensor.dtype not in _READ:
+            read = ", ".join(map(str, _READ))
+            raise CheckpointError(
+                f"{self._folder}: {name} is stored as {tensor.dtype}, but only {read} are read"
             )
 
     def read(self, name: str) -> torch.Tensor:
@@ -72,40 +90,18 @@ class Weights:
         Raises:
             CheckpointError: it holds values that are not finite.
         """
-        tensor: torch.Tensor = self._file_of[name].get_tensor(name).float()
+        tensor = self._tensors[name].read().float()
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{self._folder}: {name} holds values that are not finite")
         return tensor
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS_FILE).exists():
-        return [folder / WEIGHTS_FILE]
-    if (folder / WEIGHTS_INDEX).exists():
-        mapping = read_json(folder / WEIGHTS_INDEX).get("weight_map")
-        listed = list(mapping.values()) if isinstance(mapping, dict) else []
-        if not listed or any(not isinstance(n, str) or Path(n).name != n for n in listed):
-            raise CheckpointError(f"{folder / WEIGHTS_INDEX} does not name files of its own folder")
-        names = sorted(set(listed))
-        if missing := [n for n in names if not (folder / n).exists()]:
-            raise CheckpointError(f"{folder} is incomplete: {', '.join(missing)} is missing")
-        return [folder / name for name in names]
-    if pickles := sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")]):
-        raise CheckpointError(
-            f"{folder} has its weights only as a pickle ({pickles[0]}), and loading a pickle can "
-            "run code",
-            "if you trust it, convert it: "
-            "AutoModelForSequenceClassification.from_pretrained(DIR)"
-            ".save_pretrained(NEW_DIR, safe_serialization=True), and copy the tokenizer's files",
-        )
-    raise CheckpointError(
-        f"{folder} has no {WEIGHTS_FILE}, and pickles are never downloaded",
-        "on the hub, a branch often has a converted copy: set `revision` to refs/pr/1, for example",
-    )
+def _full_name(name: str) -> str:
+    return name if name == _HEAD else _BASE + name
 
 
-def check_weights(config: Gpt2Config, weights: Weights) -> None:
-    """Raise CheckpointError unless every weight of the model is there, in its shape."""
+def weight_shapes(config: Gpt2Config) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all weights of GPT2ForSequenceClassification, by their names."""
     width, inner = config.n_embd, config.n_inner
     shapes: dict[str, tuple[int, ...]] = {
         "transformer.wte.weight": (config.vocab_size, width),
@@ -119,8 +115,12 @@ def check_weights(config: Gpt2Config, weights: Weights) -> None:
         shapes |= _norm(f"{name}.ln_2", width)
         shapes |= _product(f"{name}.mlp.c_fc", width, inner)
         shapes |= _product(f"{name}.mlp.c_proj", inner, width)
-    shapes |= _norm("transformer.ln_f", width) | {"score.weight": (1, width)}
-    for name, shape in shapes.items():
+    return shapes | _norm("transformer.ln_f", width) | {_HEAD: (1, width)}
+
+
+def check_weights(config: Gpt2Config, weights: Weights) -> None:
+    """Raise CheckpointError unless every weight of the model is there, in its shape."""
+    for name, shape in weight_shapes(config).items():
         weights.check(name, shape)
 
 

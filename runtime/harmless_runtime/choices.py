@@ -11,6 +11,7 @@ DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
 
 Provider = Literal["cuda", "cpu"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+TruncationSide = Literal["right", "left"]
 # `auto` leaves the choice to this package.
 ProviderChoice = Literal["auto", Provider]
 PrecisionChoice = Literal["auto", Precision]

@@ -46,6 +46,7 @@ class ScorerConfig(BaseModel):
         system: what becomes of the system texts of conversations.
         max_line_bytes: a longer line of input is rejected.
         check_files: compare the artifact's files with their hashes before they are loaded.
+        allow_pickle: export a checkpoint whose weights are only there as a pickle.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -63,6 +64,7 @@ class ScorerConfig(BaseModel):
     system: SystemChoice = "drop"
     max_line_bytes: int = Field(LINE_BYTES, ge=1, le=2**30)
     check_files: bool = True
+    allow_pickle: bool = False
 
 
 def make_config(settings: dict[str, Any], origin: str = "configuration") -> ScorerConfig:

@@ -56,6 +56,7 @@ def export(
     max_length: options.ExportLength = None,
     verify: options.Verify = True,
     parity_limit: options.ParityLimit = None,
+    allow_pickle: options.AllowPickle = None,
     force: options.Force = False,
 ) -> None:
     """Turn a GPT-2 reward checkpoint into an ONNX artifact, and verify it against PyTorch."""
@@ -71,6 +72,7 @@ def export(
             max_length=max_length,
             verify=verify,
             parity_limit=parity_limit,
+            allow_pickle=bool(allow_pickle),
             force=force,
         )
 
@@ -82,6 +84,7 @@ def verify(
     provider: options.Provider = None,
     device: options.Device = None,
     parity_limit: options.ParityLimit = None,
+    allow_pickle: options.AllowPickle = None,
 ) -> None:
     """Measure an artifact's parity with PyTorch fp32 again, and store it in the artifact."""
     with terminal() as console:
@@ -94,6 +97,7 @@ def verify(
             provider=provider or "auto",
             device=device or 0,
             parity_limit=parity_limit,
+            allow_pickle=bool(allow_pickle),
         )
 
 
@@ -115,6 +119,7 @@ def score(
     resume: options.Resume = False,
     max_line_bytes: options.MaxLineBytes = None,
     check_files: options.CheckFiles = None,
+    allow_pickle: options.AllowPickle = None,
     overwrite: options.Overwrite = False,
     strict: options.Strict = False,
     details: options.Details = False,
@@ -150,6 +155,7 @@ def score(
             "system": system,
             "max_line_bytes": max_line_bytes,
             "check_files": check_files,
+            "allow_pickle": allow_pickle,
         }
         run(
             console,

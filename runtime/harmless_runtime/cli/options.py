@@ -120,6 +120,15 @@ CheckFiles = Annotated[
         show_default="check",
     ),
 ]
+AllowPickle = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-pickle",
+        help="Read a checkpoint's weights from pytorch_model.bin if it has no safetensors file. "
+        "Loading a pickle can run code: use it only if you trust where it comes from.",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again, and replace OUT.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Stop at the first row that cannot be scored.")

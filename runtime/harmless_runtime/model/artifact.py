@@ -7,10 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from harmless_runtime.choices import Precision
+from harmless_runtime.choices import Precision, TruncationSide
 from harmless_runtime.errors import ArtifactError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Version 1 has no `truncation_side`, because all its tokenizers cut on the right.
+_READ_VERSIONS = (1, 2)
 MANIFEST = "scorer.json"
 MODEL = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -55,7 +57,8 @@ class Reference(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """The content of `scorer.json`.
 
-    `parameters` is the number of the model's weights. `files` maps each other file of the folder to
+    `parameters` is the number of the model's weights. A text that is too long loses tokens on its
+    `truncation_side`. `files` maps each other file of the folder to
     its SHA-256 in hexadecimal. If `parity` is empty, `parity_note` says why. `reference` is
     measured together with `parity`.
     """
@@ -71,6 +74,7 @@ class Manifest(msgspec.Struct, frozen=True):
     opset: int
     versions: dict[str, str]
     files: dict[str, str]
+    truncation_side: TruncationSide = "right"
     parity: list[Parity] = []
     parity_note: str = ""
     reference: Reference | None = None
@@ -163,9 +167,9 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
 def _decode(path: Path, raw: bytes) -> Manifest:
     try:
         version = msgspec.json.decode(raw, type=_Header).format_version
-        if version != FORMAT_VERSION:
+        if version not in _READ_VERSIONS:
             raise ArtifactError(
-                f"{path} has format version {version}, and this release reads version "
+                f"{path} has format version {version}, and this release reads versions up to "
                 f"{FORMAT_VERSION}",
                 "update harmless-scorer, or export again",
             )

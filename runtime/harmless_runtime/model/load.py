@@ -33,7 +33,7 @@ def load_engine(config: ScorerConfig) -> Engine:
         precision = config.precision
         if precision == "auto":
             precision = "fp16" if provider == "cuda" else "fp32"
-        artifact = cached_export(model, precision, check_files=config.check_files)
+        artifact = cached_export(model, precision, config)
     else:
         artifact = open_artifact(model.path, check_files=model.check_files)
         precision = artifact.manifest.precision
@@ -119,7 +119,7 @@ def build_engine(
         )
     if limits is None:
         limits = plan_limits(target.provider, manifest.parameters, config.batch_size, longest)
-    tokenizer = PairTokenizer(artifact.tokenizer, longest)
+    tokenizer = PairTokenizer(artifact.tokenizer, longest, manifest.truncation_side)
     session = Session(artifact, target, max(limits.batch_tokens, longest))
     if target.provider == "cuda":
         try_runner(session, artifact, target.device)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harmless_runtime import __version__, bundled
 from harmless_runtime.choices import DEFAULT_MODEL, Precision
+from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ArtifactError, ConfigError
 from harmless_runtime.model.artifact import Artifact, is_artifact, open_artifact
 
@@ -72,9 +73,14 @@ def resolve(name: str, *, check_files: bool = True) -> ArtifactFolder | Checkpoi
 
 
 def cached_export(
-    checkpoint: CheckpointName, precision: Precision, *, check_files: bool
+    checkpoint: CheckpointName, precision: Precision, config: ScorerConfig
 ) -> Artifact:
     """Open the cached export of a checkpoint. Export it first if there is none.
+
+    Args:
+        checkpoint: what was asked for.
+        precision: of the export.
+        config: settings, of which `check_files` and `allow_pickle` are used.
 
     Raises:
         ConfigError: there is none, and the export extra is not installed.
@@ -83,7 +89,7 @@ def cached_export(
     cached = _cached_path(checkpoint, precision)
     if is_artifact(cached):
         logger.info("using the export of %s in %s", checkpoint.name, cached)
-        return open_artifact(cached, check_files=check_files)
+        return open_artifact(cached, check_files=config.check_files)
     try:
         from harmless_export import export_checkpoint
     except ImportError:
@@ -97,7 +103,9 @@ def cached_export(
         ) from None
     logger.info("exporting %s once, in %s, to %s", checkpoint.name, precision, cached)
     cached.parent.mkdir(parents=True, exist_ok=True)
-    artifact = export_checkpoint(checkpoint.name, cached, precision=precision)
+    artifact = export_checkpoint(
+        checkpoint.name, cached, precision=precision, allow_pickle=config.allow_pickle
+    )
     for report in artifact.manifest.parity[:1]:
         logger.info(
             "the export's scores differ from PyTorch's in fp32 by at most %.2g standard deviations "

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from harmless_runtime.choices import TruncationSide
 from harmless_runtime.errors import ArtifactError, ConfigError
 
 
@@ -24,19 +25,22 @@ class PairTokenizer:
     """Encodes (Q, A) pairs as `tokenizer(Q, A, truncation=True, max_length=max_length)` does.
 
     Q and A are tokenised separately, and joined with nothing between them. A pair that is too long
-    loses tokens from the end of its longer part ("longest_first"). This calls the Rust library that
-    is inside Hugging Face's fast tokenizers, with the same settings.
+    loses tokens of its longer part ("longest_first"), from the end or from the start. This calls
+    the Rust library that is inside Hugging Face's fast tokenizers, with the same settings.
 
     Args:
         path: a `tokenizer.json`.
         max_length: most tokens of a pair.
+        truncation_side: where a part that is too long loses tokens.
 
     Raises:
         ArtifactError: the file is not a tokenizer.
         ConfigError: `max_length` leaves no room for text.
     """
 
-    def __init__(self, path: Path, max_length: int) -> None:
+    def __init__(
+        self, path: Path, max_length: int, truncation_side: TruncationSide = "right"
+    ) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
@@ -49,7 +53,9 @@ class PairTokenizer:
             )
         self.max_length = max_length
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+        self._tokenizer.enable_truncation(
+            max_length, strategy="longest_first", direction=truncation_side
+        )
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
         """Encode pairs on all cores. No row is padded, and none is longer than `max_length`."""
