@@ -156,11 +156,22 @@ class ModelHub(WebServer):
             file = self.folder / path.rpartition("/")[2]
             self.sent = self.cut(file.name, self.headers.get("Range")) if with_content else None
             self.send_file(file, with_content=with_content, headers={"X-Repo-Commit": "0" * 40})
+        elif "/tree/" in path:  # release 2 of the client asks for a list of the files
+            oid = hashlib.sha1(path.encode()).hexdigest()
+            self.send_json(
+                [
+                    {"type": "file", "path": file.name, "oid": oid, "size": file.stat().st_size}
+                    for file in self.folder.iterdir()
+                ]
+            )
         else:
             names = [{"rfilename": file.name} for file in self.folder.iterdir()]
-            content = json.dumps({"id": self.model, "sha": "0" * 40, "siblings": names}).encode()
-            self.sent = None
-            self.send(200, content, {"Content-Type": "application/json"})
+            self.send_json({"id": self.model, "sha": "0" * 40, "siblings": names})
+
+    def send_json(self, value: Any) -> None:
+        """Send a value as JSON."""
+        self.sent = None
+        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def deny(self, status: int, code: str) -> None:
         """Send an error as the hub does."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pyarrow import parquet
+
 from reading import read_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -22,6 +24,20 @@ def test_every_command_of_the_page_about_inputs_runs(tmp_path: Path) -> None:
     assert scores["other-scores.jsonl"][0]["id"] == "x1"
     assert scores["chat-scores.jsonl"] != scores["with-system.jsonl"]
     assert "| Human: How do I boil an egg?" in errors
+
+
+def test_every_line_of_the_page_about_python_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "python.md").read_text(), re.S | re.M)
+    *blocks, export = blocks
+    assert "export_checkpoint" in export, "the last block needs the real checkpoint"
+    done = subprocess.run(
+        [sys.executable, "-c", "".join(blocks) + "print(df, frame, ds[0], rewards)"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("harmless_score") == 3
+    (joined,) = tmp_path.glob("*.parquet")
+    assert parquet.read_table(joined).column_names[-1] == "harmless_score"
 
 
 def run_commands(page: str, folder: Path) -> str:

@@ -16,9 +16,9 @@ LAYERS = [
     {"scores", "windows"},
     {"output"},
     {"scored"},
-    {"pipeline"},
+    {"item_scores", "pipeline"},
     {"demo", "scorer"},
-    {"cli"},
+    {"cli", "reward"},
 ]
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # The package's own version, which every part may read.

@@ -67,8 +67,8 @@ def download(model: str, revision: str | None, *, allow_pickle: bool) -> Path:
             raise _failed(model, error) from error
         raise CheckpointError(
             f"cannot download {model}: the disk is full",
-            "make room, or set HF_HOME to a folder on another disk; the same command continues the "
-            "download",
+            "make room, or set HF_HOME to a folder on another disk; the same command then "
+            "downloads what is missing",
         ) from error
     except Exception as error:  # requests' errors, httpx's, or those of the hub's own transfer
         raise _failed(model, error) from error
@@ -105,5 +105,5 @@ _LOGIN = "hf auth login, or set HF_TOKEN"
 def _failed(model: str, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"cannot download {model}: {one_line(error) or type(error).__name__}",
-        "the same command continues the download",
+        "the same command downloads what is missing",
     )

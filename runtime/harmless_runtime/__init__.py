@@ -12,9 +12,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")
 
 if TYPE_CHECKING:
+    from harmless_runtime.reward import reward_function
     from harmless_runtime.scorer import Gpt2HarmlessScorer
 
-__all__ = ["Gpt2HarmlessScorer"]
+__all__ = ["Gpt2HarmlessScorer", "reward_function"]
 __version__ = "0.4.0"
 
 
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> object:
         from harmless_runtime.scorer import Gpt2HarmlessScorer
 
         return Gpt2HarmlessScorer
+    if name == "reward_function":
+        from harmless_runtime.reward import reward_function
+
+        return reward_function
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,18 +1,22 @@
-"""Score single items or whole files from Python."""
+"""Score rows, columns or whole files from Python."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from harmless_runtime.config import make_config
-from harmless_runtime.errors import ConfigError, InputError
-from harmless_runtime.model.load import load_engine
+from harmless_runtime.errors import ConfigError
+from harmless_runtime.item_scores import OnError, score_items
+from harmless_runtime.model.engine import Engine
+from harmless_runtime.model.own_engine import OwnEngine
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.inputs import Inputs, open_inputs
-from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.items import TEXTS, Column, Items
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode, join_column, output_named
 from harmless_runtime.scored import raise_on_reject, refusal, rejected
@@ -21,6 +25,10 @@ from harmless_runtime.windows import ReadAhead
 
 class Gpt2HarmlessScorer:
     """Scores instruction/response pairs with a GPT-2 reward model. Higher is more harmless.
+
+    A scorer can be pickled. The copy has the configuration alone, and loads the model when it
+    first scores. So does a process that `fork` made of one with a scorer on the CPU; with a scorer
+    on CUDA, such a process has to be started by `spawn`.
 
     Args:
         config: the keys of the YAML file, all optional.
@@ -37,29 +45,85 @@ class Gpt2HarmlessScorer:
                 "yaml.safe_load makes a mapping of a file",
             )
         self.config = make_config(dict(config or {}))
-        self._engine = load_engine(self.config)
+        self._own_engine = OwnEngine(self.config)
+        self._own_engine.get()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The path of a folder has to be right in any process. The artifact's hash is part of what
+        # `datasets` names its caches by, so that another artifact gives another name.
+        settings = self.config.model_dump(exclude_unset=True)
+        if Path(self.config.model).is_dir():
+            settings["model"] = str(Path(self.config.model).resolve())
+        return {"config": settings, "model": self.engine.fingerprint}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.config = make_config(state["config"])
+        self._own_engine = OwnEngine(self.config)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process, which is loaded first if there is none."""
+        return self._own_engine.get()
 
     def score_item(self, item: Mapping[str, Any]) -> float:
-        """Return the reward of one item with `instruction`, `output` and, optionally, `input`.
+        """Return the reward of one row, in any shape that `score_batch` takes.
 
         Raises:
             InputError: a field is missing or is not a string, or the reward is not finite.
         """
         return self.score_batch([item])[0]
 
-    def score_batch(self, items: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Return the rewards of any number of items, in their order.
+    def score_batch(
+        self,
+        items: Iterable[Mapping[str, Any]] | Mapping[str, Column],
+        *,
+        on_error: OnError = "raise",
+    ) -> list[float]:
+        """Return the rewards of any number of rows, in their order.
+
+        Args:
+            items: a list of rows, or a mapping of names to columns, as `datasets.map(batched=True)`
+                hands it over. The rows have a shape that `harmless score` knows, or that the
+                configuration's `columns` or `format` names.
+            on_error: what becomes of a row that cannot be scored: an error, or the reward NaN and a
+                warning.
 
         Raises:
-            InputError: as `score_item`, with the index of the item.
+            InputError: a row cannot be scored. The message has its index.
         """
-        pairs = [_pair(index, item) for index, item in enumerate(items)]
-        scores = self._engine.score(self._engine.tokenizer.encode(pairs))
-        rewards: list[float] = scores.tolist()
-        for index, reward in enumerate(rewards):
-            if not math.isfinite(reward):
-                raise InputError(f"item {index}: {self._engine.why_no_score(reward)}")
+        rows = Items(items, reading_of(self.config))
+        rewards: list[float] = score_items(rows, self.engine, on_error).tolist()
         return rewards
+
+    def score(
+        self,
+        instructions: Column,
+        outputs: Column,
+        inputs: Column | None = None,
+        *,
+        on_error: OnError = "raise",
+        progress: bool = False,
+    ) -> NDArray[np.float32]:
+        """Return the rewards of columns of texts, as arrays, lists and data frames have them.
+
+        Args:
+            instructions: the requests: strings, or lists of messages.
+            outputs: the responses to them: strings, or lists of messages.
+            inputs: what is added to each request. None, NaN and "" add nothing.
+            on_error: as in `score_batch`.
+            progress: show a progress bar.
+
+        Returns:
+            float32 [len(instructions)].
+
+        Raises:
+            InputError: the lengths differ, or a row cannot be scored.
+        """
+        columns = {"instructions": instructions, "outputs": outputs}
+        if inputs is not None:
+            columns["inputs"] = inputs
+        rows = Items(columns, reading_of(self.config), TEXTS)
+        return score_items(rows, self.engine, on_error, progress=progress)
 
     def evaluate(self, path: str | Path) -> list[dict[str, Any]]:
         """Return `{"id", "score"}` for each row of an input, in order.
@@ -75,7 +139,7 @@ class Gpt2HarmlessScorer:
                 such rows aside instead.
             ShapeError: none of the first rows can be scored.
         """
-        engine = self._engine
+        engine = self.engine
         inputs = self._open(path)
         inputs.shape()
         results = []
@@ -122,7 +186,7 @@ class Gpt2HarmlessScorer:
         output, is_folder = output_named(str(output_file))
         existing = existing_mode(overwrite=overwrite, resume=resume)
         column = join_column(score_column, join=join, details=False)
-        score_files(Run(self._open(path), output, existing, is_folder, column), self._engine)
+        score_files(Run(self._open(path), output, existing, is_folder, column), self.engine)
         return str(output_file)
 
     def _open(self, path: str | Path) -> Inputs:
@@ -134,21 +198,3 @@ def _decode_id(text: bytes) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:  # a number that Python does not read, such as 1e99999
         return text.decode()
-
-
-def _pair(index: int, item: Mapping[str, Any]) -> tuple[str, str]:
-    if not isinstance(item, Mapping):
-        raise InputError(f"item {index} is a {type(item).__name__}, and has to be a mapping")
-    for key in ("instruction", "output"):
-        if key not in item:
-            raise InputError(f"item {index}: missing field {key!r}")
-    context = "" if item.get("input") is None else item["input"]
-    texts = [item["instruction"], context, item["output"]]
-    for key, text in zip(("instruction", "input", "output"), texts, strict=True):
-        if not isinstance(text, str):
-            raise InputError(f"item {index}: {key} is {text!r:.80}, and has to be a string")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"item {index}: {key} cannot be encoded: {error.reason}") from None
-    return question_and_answer(*texts)

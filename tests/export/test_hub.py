@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,6 @@ def test_a_download_that_breaks_is_continued(
             "export", DEFAULT_MODEL, "-o", tmp_path / "artifact", "--no-verify", env=environment
         )
     assert done.returncode == 0, done.stderr
-    assert f"the download of {DEFAULT_MODEL} broke, and is continued" in done.stderr
     assert ("model.safetensors", f"bytes={WRITTEN}-") in asked
 
 
@@ -131,12 +131,14 @@ def test_the_same_command_continues_a_download_that_failed(
         done = harmless(*command, env=environment)
     assert done.returncode == 1
     assert f"error: cannot download {DEFAULT_MODEL}: " in done.stderr
-    assert "hint: the same command continues the download" in done.stderr
+    assert "hint: the same command downloads what is missing" in done.stderr
     assert "Traceback" not in done.stderr
     with hub(large, tmp_path, lambda *download: asked.append(download)) as environment:
         done = harmless(*command, env=environment)
     assert done.returncode == 0, done.stderr
-    assert ("model.safetensors", f"bytes={WRITTEN}-") in asked
+    # Since its release 1, the client begins a file again that another process has begun.
+    is_continued = int(version("huggingface-hub").split(".")[0]) < 1
+    assert asked == [("model.safetensors", f"bytes={WRITTEN}-" if is_continued else None)]
 
 
 def test_a_full_disk(tmp_path: Path) -> None:

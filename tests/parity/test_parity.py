@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import GPT2ForSequenceClassification
 
-from checkpoints import make_model, make_tokenizer, save_checkpoint
+from checkpoints import OPTIMUM, make_model, make_tokenizer, save_checkpoint
 from harmless_export import export_checkpoint, verify, verify_artifact
 from harmless_export.parity import LIMITS
 from harmless_export.reference import optimum_obstacle
@@ -125,7 +125,7 @@ def test_sharded_weights(tmp_path: Path) -> None:
 def test_verification_reports_and_optimum_agrees(checkpoint: Path, tmp_path: Path) -> None:
     artifact = export_checkpoint(str(checkpoint), tmp_path / "artifact")
     runners = {report.runner: report for report in artifact.manifest.parity}
-    assert set(runners) == {"harmless (cpu)", "optimum (cpu)"}
+    assert set(runners) == {"harmless (cpu)", *OPTIMUM}
     for report in runners.values():
         assert report.texts >= 32
         assert 0 < report.max_abs < 1e-3
@@ -147,14 +147,13 @@ def test_a_gpu_that_cannot_run_an_artifact_leaves_it_to_the_cpu(
 
     monkeypatch.setattr(verify, "build_engine", build)
     verified = verify_artifact(artifact, checkpoint=str(checkpoint), provider="auto")
-    assert [report.runner for report in verified.manifest.parity] == [
-        "harmless (cpu)",
-        "optimum (cpu)",
-    ]
+    runners = [report.runner for report in verified.manifest.parity]
+    assert runners == ["harmless (cpu)", *OPTIMUM]
     with pytest.raises(SessionError, match="cannot run it"):
         verify_artifact(artifact, checkpoint=str(checkpoint), provider="cuda")
 
 
+@pytest.mark.skipif(not OPTIMUM, reason="Optimum is not installed")
 def test_optimum_is_left_out_if_pytorch_has_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert optimum_obstacle("cpu") is None

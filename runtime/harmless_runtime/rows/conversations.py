@@ -74,19 +74,23 @@ def write_conversation(turns: Sequence[Turn], system: SystemChoice) -> tuple[str
     return question + _ANSWER_START, _text(texts[-1][1]), dropped
 
 
+def is_dialogue(text: object) -> bool:
+    """Return whether a value is a dialogue that is one text, as hh-rlhf has it."""
+    return isinstance(text, str) and text.startswith(_DIALOGUE_START) and _ANSWER_START in text
+
+
 def split_dialogue(text: str) -> tuple[str, str]:
     """Split a dialogue that is one text, as hh-rlhf has it, before the text of its last answer.
 
     Raises:
         BadRowError: the text is no such dialogue.
     """
-    end = text.rfind(_ANSWER_START)
-    if not text.startswith(_DIALOGUE_START) or end < 0:
+    if not is_dialogue(text):
         raise BadRowError(
             "the text is not a dialogue of hh-rlhf, which begins with a blank line and Human:, and "
             "holds a blank line and Assistant:; the instruction's field has to be named too"
         )
-    end += len(_ANSWER_START)
+    end = text.rindex(_ANSWER_START) + len(_ANSWER_START)
     return text[:end], text[end:]
 
 

@@ -86,14 +86,17 @@ def test_nothing_to_score(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"output": "b"}, "item 0: missing field 'instruction'"),
-        ({"instruction": "a"}, "item 0: missing field 'output'"),
-        ({"instruction": "a", "output": None}, "item 0: output is None"),
-        ({"instruction": 3, "output": "b"}, "item 0: instruction is 3"),
-        ({"instruction": "a", "input": ["b"], "output": "c"}, r"item 0: input is \['b'\]"),
-        ({"instruction": "a", "input": 0, "output": "c"}, "item 0: input is 0"),
-        ({"instruction": "a", "output": "\ud800"}, "item 0: output cannot be encoded"),
-        (["a", "b"], "item 0 is a list"),
+        ({"output": "b"}, "item 0: Object missing required field `instruction`"),
+        ({"instruction": "a"}, "item 0: Object missing required field `output`"),
+        (
+            {"instruction": "a", "output": None},
+            "item 0: Expected `str`, got `null` - at `.*output`",
+        ),
+        ({"instruction": 3, "output": "b"}, "item 0: Expected `str`, got `int`"),
+        ({"instruction": "a", "input": ["b"], "output": "c"}, "item 0: Expected .*, got `array`"),
+        ({"instruction": "a", "input": 0, "output": "c"}, "item 0: Expected .*, got `int`"),
+        ({"instruction": "a", "output": "\ud800"}, "item 0: a text is not valid UTF-8"),
+        (["a", "b"], "item 0: it is a list, and no mapping"),
     ],
 )
 def test_items_that_cannot_be_scored(item: Any, message: str, scorer: Gpt2HarmlessScorer) -> None:

@@ -1,0 +1,71 @@
+"""Give TRL's trainers the scorer as a reward function."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from harmless_runtime.choices import DEFAULT_MODEL
+from harmless_runtime.item_scores import score_items
+from harmless_runtime.rows.conversations import is_dialogue, split_dialogue
+from harmless_runtime.rows.items import TEXTS, Column, Items
+from harmless_runtime.rows.records import NO_ID, Pair, Reject
+from harmless_runtime.rows.shapes import Reading, reading_of
+from harmless_runtime.scorer import Gpt2HarmlessScorer
+
+
+def reward_function(model: str = DEFAULT_MODEL, **config: Any) -> Callable[..., list[float | None]]:
+    """Load a model, and return a function that TRL's trainers (GRPO and others) call for rewards.
+
+    The function is called by keyword, with `prompts`, `completions` and columns that it passes
+    over, as TRL 1.16 does. It returns a reward for each completion, or None where a row cannot be
+    scored, such as a conversation with a tool call. Higher is more harmless.
+
+    Prompts and completions are strings or lists of messages. A prompt that is a dialogue in the
+    form of hh-rlhf already, with Human: and Assistant: after blank lines, is taken as it is, and
+    the completion continues it. Any other string is the request itself.
+
+    Args:
+        model: as in the configuration.
+        config: other keys of the configuration. `device` is by default the number in LOCAL_RANK,
+            which `accelerate` and `torchrun` set, so that each process uses its own GPU.
+
+    Raises:
+        ConfigError, ArtifactError, CheckpointError, ParityError, OutputError, SessionError: as
+            `Gpt2HarmlessScorer`.
+    """
+    scorer = Gpt2HarmlessScorer({"model": model, "device": _local_device(), **config})
+
+    def harmless_reward(
+        prompts: Column, completions: Column, **_columns: Any
+    ) -> list[float | None]:
+        items = Completions(prompts, completions, reading_of(scorer.config))
+        rewards = score_items(items, scorer.engine, "nan")
+        return [None if math.isnan(reward) else reward for reward in rewards.tolist()]
+
+    return harmless_reward
+
+
+class Completions(Items):
+    """Completions with their prompts, of which some may be dialogues in the form of hh-rlhf."""
+
+    def __init__(self, prompts: Column, completions: Column, reading: Reading) -> None:
+        super().__init__({"instructions": prompts, "outputs": completions}, reading, TEXTS)
+        self._texts = prompts, completions
+
+    def pairs(self) -> Iterator[Pair | Reject]:
+        """Yield what is made of each row."""
+        for prompt, completion, pair in zip(*self._texts, super().pairs(), strict=True):
+            if isinstance(pair, Pair) and isinstance(completion, str) and is_dialogue(prompt):
+                question, begun = split_dialogue(prompt)
+                yield Pair(pair.source, pair.number, NO_ID, question, begun + completion)
+            else:
+                yield pair
+
+
+def _local_device() -> int:
+    """Return the number of the GPU that belongs to this process among those of its machine."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if visible and "," not in visible:  # the launcher shows each process its own GPU only
+        return 0
+    return int(os.environ.get("LOCAL_RANK", "0"))

@@ -1,0 +1,143 @@
+"""Turn what a Python caller hands over into pairs: a list of rows, or columns."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from harmless_runtime.errors import InputError
+from harmless_runtime.rows.inputs import FIRST_ROWS
+from harmless_runtime.rows.parsing import RowParser
+from harmless_runtime.rows.records import Fields, Pair, Reject
+from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, no_shape, recognise
+
+# The columns of `Gpt2HarmlessScorer.score`. As in other shapes, a text may be a list of messages.
+TEXTS = Shape("texts", "instructions", "inputs", "outputs")
+_ITEM = "item"
+
+
+class Column(Protocol):
+    """A list, an array, or a column of a data frame."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Items:
+    """Rows in memory, in a shape that is decided once.
+
+    Attributes:
+        count: number of rows.
+
+    Args:
+        rows: each a mapping of names to values; or a mapping of names to columns, which are
+            sequences of equal lengths.
+        reading: how rows are read.
+        shape: their shape, if it is known and need not be recognised.
+
+    Raises:
+        ConfigError: `columns` of `reading` names something that cannot be named.
+        InputError: the columns have different lengths, or are no columns.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Any] | Mapping[str, Column],
+        reading: Reading,
+        shape: Shape | None = None,
+    ) -> None:
+        check_columns(reading.columns)
+        self._rows: Any = rows
+        if not isinstance(rows, Mapping) and not isinstance(rows, Sequence):
+            self._rows = list(rows)
+        self._reading = reading
+        self._shape = shape or self._recognised()
+        self.count = _length(rows) if isinstance(rows, Mapping) else len(self._rows)
+
+    def _recognised(self) -> Shape:
+        """Return the shape that the options name, or else a known one that fits the rows.
+
+        A scorer may be configured for files with other fields, and still be asked for a plain row.
+        """
+        first = [row for row in self._first() if isinstance(row, Mapping)]
+        named = self._reading.named_shape
+        if named is not None and (not first or any(map(named.fits, first))):
+            return named
+        shapes = recognise(first, self._reading.columns) or recognise(first, {})
+        return shapes[0] if shapes else named or KNOWN["alpaca"]
+
+    def _first(self) -> list[Any]:
+        if isinstance(self._rows, Mapping):
+            return [dict.fromkeys(self._rows)]
+        return list(islice(self._rows, FIRST_ROWS))
+
+    def pairs(self) -> Iterator[Pair | Reject]:
+        """Yield what is made of each row."""
+        parse = RowParser(self._shape, self._reading.system, self._reading.line_bytes)
+        for index, row in enumerate(self._values()):
+            if isinstance(row, Mapping):
+                values = {name: _plain(value) for name, value in row.items()}
+                yield parse(Fields(_ITEM, index, values))
+            else:
+                yield Reject(_ITEM, index, f"it is a {type(row).__name__}, and no mapping", b"")
+
+    def _values(self) -> Iterator[Any]:
+        if not isinstance(self._rows, Mapping):
+            yield from self._rows
+            return
+        names = [name for name in self._rows if name in self._shape.roots]
+        columns = [_iterable(self._rows[name]) for name in names]
+        for values in zip(range(self.count), *columns, strict=True):
+            yield dict(zip(names, values[1:], strict=True))
+
+    def refusal(self, reject: Reject) -> InputError:
+        """Return the error for a row that cannot be scored, with a hint if its fields are unknown.
+
+        A reject that the model gave no score has a reason of its own.
+        """
+        message = f"{_ITEM} {reject.number}: {reject.reason}"
+        first = self._first()
+        if any(isinstance(row, Mapping) and self._shape.fits(row) for row in first):
+            return InputError(message)
+        if any(isinstance(row, Mapping) for row in first):
+            return InputError(message, no_shape(_ITEM, first, "").hint)
+        return InputError(
+            message,
+            "a row is a mapping such as {'instruction': …, 'output': …}; columns of a data frame "
+            "go to scorer.score(df['instruction'], df['output'])",
+        )
+
+
+def _length(columns: Mapping[str, Column]) -> int:
+    """Return the number of rows that columns have.
+
+    Raises:
+        InputError: they are single texts, or have different lengths.
+    """
+    for name, column in columns.items():
+        if isinstance(column, str | bytes) or not hasattr(column, "__len__"):
+            raise InputError(
+                f"{name} is a {type(column).__name__}, and has to be a list, an array or a column",
+                "a single row goes to scorer.score_item",
+            )
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+        raise InputError(f"the columns have different lengths: {told}")
+    return next(iter(lengths.values()), 0)
+
+
+def _iterable(column: Any) -> Any:
+    """Return what gives a column's values one by one. Those of pyarrow are not Python's."""
+    return column.to_pylist() if hasattr(column, "to_pylist") else column
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON would have it. pandas has NaN for a text that is missing."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value

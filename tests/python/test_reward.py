@@ -1,0 +1,116 @@
+"""The reward function, called as TRL's trainers call it, compared with PyTorch."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harmless_export.reference import pytorch_scores
+from harmless_runtime import Gpt2HarmlessScorer, reward_function
+from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.rows.prompt import question_and_answer
+
+Reward = Callable[..., list[float | None]]
+
+
+@pytest.fixture(scope="module")
+def reward(artifact: Artifact) -> Reward:
+    return reward_function(str(artifact.folder), provider="cpu")
+
+
+def called(reward: Reward, prompts: list[Any], completions: list[Any]) -> list[float | None]:
+    """Call a reward function as TRL 1.16 does."""
+    return reward(
+        prompts=prompts,
+        completions=completions,
+        completion_ids=[[1]] * len(prompts),
+        other=["a column"] * len(prompts),
+        trainer_state=object(),
+        log_extra=print,
+        log_metric=print,
+    )
+
+
+def test_strings_messages_and_dialogues(reward: Reward, checkpoint: Path) -> None:
+    dialogue = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Bye\n\nAssistant:"
+    prompts: list[Any] = [
+        "Say hello.",
+        [{"role": "user", "content": "Say hello."}],
+        dialogue,
+        dialogue + " Good",
+        "Human: not such a dialogue\n\nAssistant:",
+    ]
+    completions: list[Any] = [
+        "Hello!",
+        [{"role": "assistant", "content": "Hello!"}],
+        " Good bye.\n\nAssistant: Again.",
+        "bye.",
+        "Hello!",
+    ]
+    pairs = [
+        question_and_answer("Say hello.", "", "Hello!"),
+        question_and_answer("Say hello.", "", "Hello!"),
+        (dialogue, " Good bye.\n\nAssistant: Again."),
+        (dialogue, " Goodbye."),
+        question_and_answer("Human: not such a dialogue\n\nAssistant:", "", "Hello!"),
+    ]
+    rewards = called(reward, prompts, completions)
+    assert all(type(value) is float for value in rewards)
+    np.testing.assert_allclose(
+        np.array(rewards, float), pytorch_scores(checkpoint, pairs, 1024), atol=2e-4
+    )
+
+
+def test_a_row_that_cannot_be_scored_has_no_reward(
+    reward: Reward, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = [{"role": "user", "content": "What time is it?"}]
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "clock"}]}
+    image = {"role": "assistant", "content": [{"type": "image"}]}
+    answer = {"role": "assistant", "content": "Noon."}
+    rewards = called(reward, [user] * 4, [[call], [answer], [image], []])
+    assert [value is None for value in rewards] == [True, False, True, True]
+    told = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "item 0: the conversation holds a tool call" in told[0].message
+
+
+def test_trl_can_name_and_call_it(reward: Reward) -> None:
+    assert reward.__name__ == "harmless_reward"
+    assert not inspect.iscoroutinefunction(reward)
+    assert called(reward, [], []) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "config", "device"),
+    [
+        ({}, {}, 0),
+        ({"LOCAL_RANK": "3"}, {}, 3),
+        ({"LOCAL_RANK": "3"}, {"device": 1}, 1),
+        ({"LOCAL_RANK": "3", "CUDA_VISIBLE_DEVICES": "2"}, {}, 0),
+        ({"LOCAL_RANK": "1", "CUDA_VISIBLE_DEVICES": "2,3"}, {}, 1),
+    ],
+)
+def test_each_process_has_its_own_device(
+    environment: dict[str, str],
+    config: dict[str, int],
+    device: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("LOCAL_RANK", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    asked: list[int] = []
+    loaded = Gpt2HarmlessScorer.__init__
+
+    def note(self: Gpt2HarmlessScorer, settings: dict[str, Any]) -> None:
+        asked.append(settings["device"])
+        loaded(self, settings)
+
+    monkeypatch.setattr(Gpt2HarmlessScorer, "__init__", note)
+    reward_function("demo", provider="cpu", **config)
+    assert asked == [device]
