@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,3 +189,25 @@ class ModelHub(WebServer):
         whole = {"Content-Length": str(len(content)), **headers}
         super().send(status, content[: self.sent], whole)
         self.close_connection = True
+
+
+@contextmanager
+def s3_store() -> Iterator[dict[str, str]]:
+    """Serve an empty object store, and give the environment that finds it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        # All servers of a process share their objects.
+        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"))
+        yield {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+    finally:
+        server.stop()

@@ -10,8 +10,9 @@ ROOT = Path(__file__).parents[1]
 # From the bottom to the top: each part imports only parts of earlier lines, and itself.
 LAYERS = [
     {"choices", "errors"},
-    {"bundled", "config"},
+    {"bundled", "cache", "config"},
     {"model", "rows"},
+    {"object_store"},
     {"run", "tally"},
     {"scores", "windows"},
     {"output"},

@@ -14,9 +14,10 @@ from harmless_runtime.model.engine import Engine
 from harmless_runtime.output.checks import goes_on
 from harmless_runtime.output.fingerprint import run_fingerprint, skip_finished
 from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.publish import object_url, publish
 from harmless_runtime.output.record import finished_before
 from harmless_runtime.output.writer import Output, open_output
-from harmless_runtime.rows.output_lines import reject_line
+from harmless_runtime.rows.output_lines import common_reasons, reject_line
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
 from harmless_runtime.scored import (
@@ -63,7 +64,8 @@ def score_files(
     if record is not None:
         tally = Tally(**record.counts)
         _check_strict(run, tally)
-        return _summary(run, engine, tally, tally, start, is_old=True)
+        publish(run)
+        return _summary(run, engine, tally, tally, start, [], is_old=True)
     with ExitStack() as stack:
         output = stack.enter_context(open_output(run, fingerprint, _about(engine)))
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
@@ -88,9 +90,12 @@ def score_files(
             tally += scored.tally
             writer.write(scored, window, tally)
             on_progress(tally)
+    # The rejects are read before they are put elsewhere.
+    reasons = _reasons(run) if tally.rejected else []
+    publish(run)
     if tally.truncated > TRUNCATION_WARNINGS:
         logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
-    return _summary(run, engine, tally, resumed, start)
+    return _summary(run, engine, tally, resumed, start, reasons)
 
 
 def _check_strict(run: Run, done: Tally) -> None:
@@ -101,17 +106,32 @@ def _check_strict(run: Run, done: Tally) -> None:
         )
 
 
+def _reasons(run: Run) -> list[tuple[str, int]]:
+    """Return the commonest reasons of the rejects of a finished run."""
+    with OutputPaths(run.output, run.is_folder).rejects.final.open("rb") as lines:
+        return common_reasons(lines)
+
+
 def _summary(
-    run: Run, engine: Engine, tally: Tally, resumed: Tally, start: float, *, is_old: bool = False
+    run: Run,
+    engine: Engine,
+    tally: Tally,
+    resumed: Tally,
+    start: float,
+    reasons: list[tuple[str, int]],
+    *,
+    is_old: bool = False,
 ) -> Summary:
+    rejects = OutputPaths(run.output, run.is_folder).rejects.final
     return Summary(
         tally,
         resumed,
         time.perf_counter() - start,
         engine.runner.provider,
         engine.artifact.manifest.precision,
-        run.output,
-        OutputPaths(run.output, run.is_folder).rejects.final,
+        run.name,
+        str(rejects) if run.url is None else object_url(run, rejects.name),
+        reasons,
         is_old,
     )
 

@@ -6,7 +6,9 @@ from typing import Literal
 
 from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.errors import ConfigError
+from harmless_runtime.object_store import check_store, staging_path
 from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.remote import is_remote
 
 Existing = Literal["refuse", "overwrite", "resume"]
 
@@ -24,6 +26,8 @@ class Run:
             run, starts a run if none was interrupted, and raises an error if the output is whole.
         strict: raise an error at the first row that cannot be scored.
         is_folder: whether `output` is a folder, which gets a file for each input.
+        url: where in an object store the finished output is put, if that is asked for. `output` is
+            then where it is made.
         join: write the rows with their scores, which get the field or column of this name. None
             means that ids and scores are written without the rows.
         details: add `tokens`, `truncated`, `source` and `line` to each line of scores.
@@ -36,10 +40,16 @@ class Run:
     output: Path
     existing: Existing = "refuse"
     is_folder: bool = False
+    url: str | None = None
     join: str | None = None
     strict: bool = False
     details: bool = False
     commit_seconds: float = 5.0
+
+    @property
+    def name(self) -> str:
+        """The output, as it was named."""
+        return self.url or str(self.output)
 
     @property
     def reads_stdin(self) -> bool:
@@ -47,13 +57,28 @@ class Run:
         return any(source.kind == "stdin" for source in self.inputs.sources)
 
 
-def output_named(name: str) -> tuple[Path, bool]:
-    """Return the output that a name stands for, and whether it is a folder.
+@dataclass(frozen=True)
+class OutputName:
+    """The output that a name stands for, as the fields of `Run` have it."""
+
+    output: Path
+    is_folder: bool
+    url: str | None = None
+
+
+def output_named(name: str) -> OutputName:
+    """Return the output that a name stands for: a file, a folder, or a URL of either.
 
     A folder is one that exists, or a name that ends in `/`.
+
+    Raises:
+        OutputError, ConfigError: as `object_store.check_store`.
     """
+    if is_remote(name):
+        check_store(name)
+        return OutputName(staging_path(name), name.endswith("/"), name)
     path = Path(name)
-    return path, name.endswith("/") or path.is_dir()
+    return OutputName(path, name.endswith("/") or path.is_dir())
 
 
 def join_column(score_column: str | None, *, join: bool, details: bool) -> str | None:

@@ -165,7 +165,7 @@ class Gpt2HarmlessScorer:
         """Score an input into a file, as `harmless score` does, and return the file's path.
 
         The file's name says its form: .jsonl, .csv or .tsv, each also with .gz or .zst, .parquet,
-        or a folder (it exists, or its name ends in /).
+        or a folder (it exists, or its name ends in /). It may be the URL of an object in a store.
 
         Rows that cannot be scored go to a second file: `x.rejects.jsonl` for `x.jsonl`, and
         `x.parquet.rejects.jsonl` for `x.parquet`.
@@ -183,10 +183,11 @@ class Gpt2HarmlessScorer:
             ConfigError: both `overwrite` and `resume` are set, or `score_column` without `join`.
             InputError, ShapeError, OutputError, SessionError: as `pipeline.score_files`.
         """
-        output, is_folder = output_named(str(output_file))
+        named = output_named(str(output_file))
         existing = existing_mode(overwrite=overwrite, resume=resume)
         column = join_column(score_column, join=join, details=False)
-        score_files(Run(self._open(path), output, existing, is_folder, column), self.engine)
+        run = Run(self._open(path), named.output, existing, named.is_folder, named.url, join=column)
+        score_files(run, self.engine)
         return str(output_file)
 
     def _open(self, path: str | Path) -> Inputs:

@@ -1,7 +1,6 @@
 """Count what a run has done."""
 
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 from harmless_runtime.choices import Precision, Provider
 
@@ -51,8 +50,9 @@ class Summary:
         seconds: from the start of this run to its last write, without loading the model.
         provider: the execution provider.
         precision: the artifact's precision.
-        output: the file or folder of scores.
-        rejects: where the rejects are, if there are any.
+        output: name of the file or folder of scores.
+        rejects: name of the file of rejects, if there are any.
+        reasons: the commonest reasons of the rejects, with their counts.
         is_old: whether an earlier run had done everything, so that this one did nothing.
     """
 
@@ -61,6 +61,7 @@ class Summary:
     seconds: float
     provider: Provider
     precision: Precision
-    output: Path
-    rejects: Path
+    output: str
+    rejects: str
+    reasons: list[tuple[str, int]]
     is_old: bool = False

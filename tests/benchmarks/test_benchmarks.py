@@ -96,6 +96,7 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
+@pytest.mark.slow
 def test_a_measurement_has_figures_or_says_why_not() -> None:
     assert in_a_process(sleep, 0.0, timeout=60).figures == 0
     assert in_a_process(sleep, 0.0).peak_gb > 0

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from checkpoints import make_model, make_tokenizer, save_checkpoint
@@ -32,6 +33,7 @@ def test_a_checkpoint_is_exported_once(
     assert len(list((tmp_path / "cache/harmless-scorer").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_the_cache_keeps_one_export_of_a_folder(
     checkpoint: Path, tmp_path: Path, harmless: Harmless
 ) -> None:

@@ -20,7 +20,7 @@ from harmless_runtime.rows.records import Pair
 from processes import COMMAND
 from reading import read_rows
 from runs import cpu_engine
-from servers import Hub, WebServer, serving
+from servers import Hub, WebServer, s3_store, serving
 
 ROWS = make_rows(250)
 
@@ -141,16 +141,9 @@ def test_the_hub(tmp_path: Path) -> None:
 
 
 def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with s3_store() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
         fs = fsspec.filesystem("s3", skip_instance_cache=True)
         fs.mkdir("bucket")
         for name in ("rows.parquet", "rows.jsonl.zst"):
@@ -159,8 +152,6 @@ def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert ids("s3://bucket/data") == ALL * 2
         with pytest.raises(InputError, match=r"cannot read s3://bucket/data/none\.jsonl"):
             ids("s3://bucket/data/none.jsonl")
-    finally:
-        server.stop()
 
 
 def test_kinds_of_urls_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,8 @@ Out = Annotated[
         "--out",
         "-o",
         help="What to write: .jsonl, .csv or .tsv, each also with .gz or .zst; .parquet; or a "
-        "folder (a name that ends in /), which gets a file for each input.",
+        "folder (a name that ends in /), which gets a file for each input. It may be the URL of an "
+        "object store, such as s3://bucket/scores.parquet.",
     ),
 ]
 Join = Annotated[
@@ -144,7 +145,7 @@ ScoredRows = Annotated[
     list[str], typer.Argument(metavar="ROWS...", help="The rows, in any form that score reads.")
 ]
 SelectOut = Annotated[
-    Path, typer.Option("--out", "-o", help="File to write, in the form that its name says.")
+    str, typer.Option("--out", "-o", help="File to write, in the form that its name says.")
 ]
 Scores = Annotated[
     Path | None, typer.Option(help="What `harmless score ROWS... -o SCORES` has written.")

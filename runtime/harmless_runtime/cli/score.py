@@ -21,10 +21,10 @@ from harmless_runtime.errors import ConfigError, HarmlessError, OutputError
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.output.checks import check_output, goes_on
 from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.publish import is_staged
 from harmless_runtime.output.state import read_state
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.inputs import open_inputs
-from harmless_runtime.rows.output_lines import common_reasons
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.rows.sources import STDIN
 from harmless_runtime.run import Run, existing_mode, join_column, output_named
@@ -75,9 +75,8 @@ def run(console: Console, arguments: Arguments) -> None:
     if summary.tally.rejected:
         rejected = f"{summary.tally.rejected:,}"
         say(console, f"rows that could not be scored: {rejected}, see {summary.rejects}")
-        with summary.rejects.open("rb") as lines:
-            for reason, count in common_reasons(lines):
-                say(console, f"  {count:,} × {reason}")
+        for reason, count in summary.reasons:
+            say(console, f"  {count:,} × {reason}")
         raise typer.Exit(EXIT_REJECTS)
 
 
@@ -112,13 +111,14 @@ def make_run(arguments: Arguments, config: ScorerConfig) -> Run:
             "the output cannot be standard output, because it appears only when it is complete",
             "name a file",
         )
-    output, is_folder = output_named(arguments.out)
+    named = output_named(arguments.out)
     inputs = open_inputs(arguments.inputs, reading_of(config))
     return Run(
         inputs,
-        output,
+        named.output,
         existing_mode(overwrite=arguments.overwrite, resume=arguments.resume),
-        is_folder,
+        named.is_folder,
+        named.url,
         join_column(arguments.score_column, join=arguments.join, details=arguments.details),
         arguments.strict,
         arguments.details,
@@ -148,10 +148,12 @@ def _say_how_to_resume(console: Console, asked: Run) -> None:
         state = read_state(OutputPaths(asked.output, asked.is_folder).state)
     except OutputError:  # the run's own error tells about the state
         return
-    if state is None:
+    if state is None and not is_staged(asked):
         say(console, "no results are on the disk yet, so there is nothing to resume")
         return
-    if state.lines:
+    if state is None:
+        say(console, f"the results are whole, but not yet all in {asked.name}")
+    elif state.lines:
         say(console, f"the results of the first {state.lines:,} lines are on the disk")
     again = "the same standard input and " if asked.reads_stdin else ""
     if all(argument.isprintable() for argument in sys.argv):

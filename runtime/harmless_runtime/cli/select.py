@@ -1,12 +1,15 @@
 """Run `harmless select`."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from harmless_runtime.cli.console import say
-from harmless_runtime.errors import ConfigError
+from harmless_runtime.errors import ConfigError, OutputError
+from harmless_runtime.object_store import object_size, put_object
+from harmless_runtime.run import output_named
 from harmless_runtime.scores.cut import Wanted, parse_amount
 from harmless_runtime.scores.select import Selected, Selection, select_rows
 
@@ -16,7 +19,7 @@ class Arguments:
     """What the command line says."""
 
     rows: list[str]
-    out: Path
+    out: str
     scores: Path | None
     score_column: str | None
     above: float | None
@@ -27,16 +30,31 @@ class Arguments:
 
 
 def run(console: Console, arguments: Arguments) -> None:
-    """Keep the rows that are wanted, and say how many there were and where the cut was."""
+    """Keep the rows that are wanted, and say how many there were and where the cut was.
+
+    Raises:
+        OutputError: the output is a folder, or exists.
+    """
+    named = output_named(arguments.out)
+    if named.is_folder:
+        raise OutputError(f"{arguments.out} is a folder", "name a file")
+    if named.url and not arguments.overwrite and object_size(named.url) is not None:
+        raise OutputError(
+            f"{named.url} already exists", "`overwrite` replaces it; or choose another output"
+        )
     selection = Selection(
         tuple(arguments.rows),
-        arguments.out,
+        named.output,
         _wanted(arguments),
         arguments.scores,
         arguments.score_column,
-        arguments.overwrite,
+        arguments.overwrite or named.url is not None,
     )
-    show(console, select_rows(selection), selection.output)
+    selected = select_rows(selection)
+    if named.url:
+        put_object(named.output, named.url)
+        shutil.rmtree(named.output.parent)
+    show(console, selected, arguments.out)
 
 
 def _wanted(given: Arguments) -> Wanted:
@@ -58,7 +76,7 @@ def _wanted(given: Arguments) -> Wanted:
     return Wanted(given.above, given.below)
 
 
-def show(console: Console, selected: Selected, output: Path) -> None:
+def show(console: Console, selected: Selected, output: str) -> None:
     """Print what was kept."""
     where = []
     if selected.lowest is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime import __version__, bundled
+from harmless_runtime.cache import cache_folder
 from harmless_runtime.choices import DEFAULT_MODEL, Precision
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ArtifactError, ConfigError
@@ -118,11 +119,6 @@ def cached_export(
     return artifact
 
 
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "harmless-scorer"
-
-
 def _cached_path(checkpoint: CheckpointName, precision: Precision) -> Path:
     """Return where the export of a checkpoint is kept, and its digest at the end of the name.
 
@@ -132,7 +128,7 @@ def _cached_path(checkpoint: CheckpointName, precision: Precision) -> Path:
     # Another release may export another graph.
     kind = f"{precision}-{__version__}"
     if checkpoint.folder is None:
-        return _cache_folder() / f"{checkpoint.name.replace('/', '--')}-{kind}"
+        return cache_folder() / f"{checkpoint.name.replace('/', '--')}-{kind}"
     folder = checkpoint.folder.resolve()
     place = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
     digest = hashlib.sha256()
@@ -143,7 +139,7 @@ def _cached_path(checkpoint: CheckpointName, precision: Precision) -> Path:
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         else:
             digest.update(f"{status.st_mtime_ns}\n".encode())
-    return _cache_folder() / f"{folder.name}-{place}-{kind}-{digest.hexdigest()[:16]}"
+    return cache_folder() / f"{folder.name}-{place}-{kind}-{digest.hexdigest()[:16]}"
 
 
 def _remove_outdated(cached: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.paths import OWN_SUFFIXES, OutputPaths
+from harmless_runtime.output.publish import check_objects, published_record
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
 from harmless_runtime.scores.join import check_join
@@ -18,6 +19,7 @@ def check_output(run: Run) -> None:
     paths = OutputPaths(run.output, run.is_folder)
     check_locks(paths, run.inputs.sources)
     check_existing(paths, run)
+    check_objects(run)
     check_inputs(run)
 
 
@@ -27,7 +29,7 @@ def goes_on(run: Run) -> bool:
     if run.existing != "resume":
         return False
     is_complete = paths.record.exists() and any(t.final.exists() for t in targets_of(run))
-    return paths.state.exists() or is_complete
+    return paths.state.exists() or is_complete or published_record(run) is not None
 
 
 def check_name(output: Path, *, is_folder: bool) -> None:

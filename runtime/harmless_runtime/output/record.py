@@ -1,7 +1,7 @@
 """Write the record of a finished run, and find whether a run is finished already."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -11,10 +11,12 @@ import msgspec
 
 from harmless_runtime import __version__
 from harmless_runtime.errors import OutputError
+from harmless_runtime.object_store import object_size
 from harmless_runtime.output import disk
 from harmless_runtime.output.fingerprint import differences
 from harmless_runtime.output.finish import Finished
 from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.publish import object_url, published_record
 from harmless_runtime.output.state import Fingerprint, State
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.run import Run
@@ -77,16 +79,17 @@ def finished_before(run: Run, fingerprint: Fingerprint) -> RunRecord | None:
     paths = OutputPaths(run.output, run.is_folder)
     if run.existing != "resume" or paths.state.exists():
         return None
-    record = read_record(paths.record)
-    if record is None or not any(target.final.exists() for target in targets_of(run)):
+    record, size_of = _finished(run, paths)
+    if record is None:
         return None
     changed = differences(
         {**record.fingerprint, "join": record.join}, {**fingerprint, "join": run.join}
     )
-    for file in record.files:
-        path = paths.folder / file.name
-        if not path.exists() or path.stat().st_size != file.size:
-            changed.append(f"{path} does not have the {file.size:,} bytes that were written")
+    changed += [
+        f"{file.name} does not have the {file.size:,} bytes that were written"
+        for file in record.files
+        if size_of(file.name) != file.size
+    ]
     if not changed and record.inputs != _facts(run):
         done = InputDigest()
         done.add(run.inputs.rows())
@@ -94,10 +97,22 @@ def finished_before(run: Run, fingerprint: Fingerprint) -> RunRecord | None:
             changed.append("the rows of the input are not those that were scored")
     if changed:
         raise OutputError(
-            f"{run.output} is complete, but not by this command: {'; '.join(changed)}",
+            f"{run.name} is complete, but not by this command: {'; '.join(changed)}",
             "`overwrite` scores again; or choose another output",
         )
     return record
+
+
+def _finished(run: Run, paths: OutputPaths) -> tuple[RunRecord | None, Callable[[str], int | None]]:
+    """Return the record of the results that are there, and what tells the sizes of their files."""
+
+    def local_size(name: str) -> int | None:
+        path = paths.folder / name
+        return path.stat().st_size if path.exists() else None
+
+    if any(target.final.exists() for target in targets_of(run)):
+        return read_record(paths.record), local_size
+    return published_record(run), lambda name: object_size(object_url(run, name))
 
 
 def _facts(run: Run) -> list[InputFacts]:

@@ -46,7 +46,7 @@ def look_at(url: str) -> Facts:
         InputError: it is not there, or cannot be reached.
         ConfigError: a package for this kind of URL is missing.
     """
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     with _errors_named(url):
         fs.invalidate_cache()  # the file may have changed since it was last looked at
         info = fs.info(path)
@@ -60,7 +60,7 @@ def files_matching(url: str) -> list[str] | None:
     Raises:
         InputError, ConfigError: as `look_at`.
     """
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     # On a web server ? and [ may be part of a URL.
     if _is_web(fs) or not any(mark in path for mark in "*?["):
         return None
@@ -76,7 +76,7 @@ def files_in(url: str) -> list[str] | None:
     Raises:
         InputError, ConfigError: as `look_at`.
     """
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     if _is_web(fs):
         return None
     with _errors_named(url):
@@ -89,12 +89,12 @@ def open_file(url: str) -> BinaryIO:
     Raises:
         OSError: it is gone, or cannot be reached.
     """
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     try:
         parts = _sends_parts(fs, path)
         file = fs.open(path, "rb") if parts else fs.open(path, "rb", block_size=0)
     except Exception as error:  # each file system has its own
-        raise OSError(_reason(error)) from error
+        raise OSError(reason_of(error)) from error
     return cast("BinaryIO", _RemoteFile(file, parts))
 
 
@@ -129,20 +129,30 @@ class _RemoteFile(io.RawIOBase):
         super().close()
 
     def _repeated(self, read: Callable[[], T]) -> T:
-        from tenacity import Retrying, stop_after_attempt, wait_exponential
-
-        attempts = Retrying(
-            stop=stop_after_attempt(_ATTEMPTS if self._seekable else 1),
-            wait=wait_exponential(multiplier=0.5, max=20),
-            reraise=True,
-        )
         try:
-            return attempts(read)
+            return repeated(read) if self._seekable else read()
         except Exception as error:
-            raise OSError(_reason(error)) from error
+            raise OSError(reason_of(error)) from error
 
 
-def _file_system(url: str) -> tuple[Any, str]:
+def repeated(action: Callable[[], T]) -> T:
+    """Do something that may fail for a while, up to five times, and wait in between."""
+    from tenacity import Retrying, stop_after_attempt, wait_exponential
+
+    attempts = Retrying(
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential(multiplier=0.5, max=20),
+        reraise=True,
+    )
+    return attempts(action)
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Return the file system of fsspec for a URL, and the path in it.
+
+    Raises:
+        ConfigError: a package for this kind of URL is missing, or its kind is unknown.
+    """
     try:
         import tenacity  # noqa: F401 - it is needed later, and belongs to the same extra
         from fsspec.core import url_to_fs
@@ -178,10 +188,10 @@ def _errors_named(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # each file system has its own
-        raise InputError(f"cannot read {url}: {_reason(error)}") from error
+        raise InputError(f"cannot read {url}: {reason_of(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return why a remote file cannot be read, on one line."""
     if isinstance(error, FileNotFoundError):
         # fsspec's HTTP gives this for every status that is an error.

@@ -77,19 +77,33 @@ def read_record(path: Path) -> RunRecord | None:
     """Read a record; return None if there is none.
 
     Raises:
-        OutputError: the file is not a record of this release's format, or cannot be read.
+        OutputError: it cannot be read, or as `decode_record`.
     """
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=RunRecord)
+        return decode_record(str(path), path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def decode_record(name: str, content: bytes) -> RunRecord:
+    """Return the record that a file holds.
+
+    Args:
+        name: of the file, for the error.
+        content: of the file.
+
+    Raises:
+        OutputError: it is not a record, or not one of this release's format.
+    """
+    try:
+        record = msgspec.json.decode(content, type=RunRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise OutputError(f"{path} is not the record of a run: {error}", "move it away") from error
+        raise OutputError(f"{name} is not the record of a run: {error}", "move it away") from error
     if record.format_version != FORMAT_VERSION:
         raise OutputError(
-            f"{path} has record format {record.format_version}, and this release of "
+            f"{name} has record format {record.format_version}, and this release of "
             f"harmless-scorer reads format {FORMAT_VERSION}",
             "`overwrite` scores again",
         )

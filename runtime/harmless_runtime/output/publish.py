@@ -1,0 +1,104 @@
+"""Put the files of a finished run into an object store, the scores last."""
+
+import shutil
+
+from harmless_runtime.errors import OutputError
+from harmless_runtime.object_store import object_size, put_object, read_object, remove_object
+from harmless_runtime.output.locks import held_lock
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.run import Run
+from harmless_runtime.scores.record import RunRecord, decode_record, read_record
+from harmless_runtime.scores.targets import targets_of
+
+
+def object_url(run: Run, name: str) -> str:
+    """Return the URL of one of a run's files.
+
+    Args:
+        run: a run with a URL.
+        name: the file's path below the folder that all of them are in.
+    """
+    assert run.url is not None
+    folder = run.url if run.is_folder else run.url.rpartition("/")[0]
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def names_of(run: Run) -> list[str]:
+    """Return the names of the results that a run gives, below the folder that they are in."""
+    folder = OutputPaths(run.output, run.is_folder).folder
+    return [str(target.final.relative_to(folder)) for target in targets_of(run)]
+
+
+def check_objects(run: Run) -> None:
+    """Raise OutputError if something is in the store that the run may not replace or continue."""
+    if run.url is None:
+        return
+    urls = [object_url(run, name) for name in names_of(run)]
+    for source in run.inputs.sources:
+        if source.where in urls:
+            raise OutputError(
+                f"{source.where} is an input, and would be overwritten", "choose another output"
+            )
+    if run.existing == "overwrite" or is_staged(run):
+        return
+    there = [url for url in urls if object_size(url) is not None]
+    if there and run.existing == "refuse":
+        raise OutputError(
+            f"{there[0]} already exists",
+            "`resume` continues an interrupted run, `overwrite` starts again; or choose another "
+            "output",
+        )
+    if there and published_record(run) is None:
+        raise OutputError(
+            f"{there[0]} is complete, so there is nothing to resume",
+            "`overwrite` scores again; or choose another output",
+        )
+
+
+def is_staged(run: Run) -> bool:
+    """Return whether an earlier run has left something on this machine for the store."""
+    paths = OutputPaths(run.output, run.is_folder)
+    return run.url is not None and (paths.state.exists() or paths.record.exists())
+
+
+def published_record(run: Run) -> RunRecord | None:
+    """Return the record that is in the store beside the results of a run.
+
+    Raises:
+        OutputError: the record cannot be read.
+    """
+    if run.url is None:
+        return None
+    url = object_url(run, OutputPaths(run.output, run.is_folder).record.name)
+    content = read_object(url)
+    return None if content is None else decode_record(url, content)
+
+
+def publish(run: Run) -> None:
+    """Put the files of a finished run into the store, and remove them here.
+
+    The results come last, because their names say that the run is complete.
+
+    Raises:
+        OutputError: the store cannot be written, or another run is at it.
+    """
+    paths = OutputPaths(run.output, run.is_folder)
+    if run.url is None or not paths.record.exists():
+        return
+    with held_lock(paths.scores.lock):
+        record = read_record(paths.record)
+        if record is None:  # another run has put them there in between
+            return
+        rejects = paths.rejects.final.name
+        names = [file.name for file in record.files if file.name != rejects]
+        has_rejects = len(names) < len(record.files)
+        try:
+            if not has_rejects:  # an older run may have left some
+                remove_object(object_url(run, rejects))
+            for name in [*([rejects] if has_rejects else []), paths.record.name, *names]:
+                put_object(paths.folder / name, object_url(run, name))
+        except OutputError as error:
+            raise OutputError(
+                str(error), f"the results are whole in {paths.folder}; `resume` puts them there"
+            ) from error
+        shutil.rmtree(run.output.parent)

@@ -1,0 +1,212 @@
+"""Outputs in object stores: made here, and put there as whole objects, the results last."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from pyarrow import parquet
+
+from forms import jsonl, make_rows
+from harmless_runtime.errors import ConfigError, OutputError
+from harmless_runtime.model.engine import Engine
+from harmless_runtime.pipeline import score_files
+from harmless_runtime.run import output_named
+from harmless_runtime.tally import Summary
+from processes import Harmless
+from reading import read_folder
+from runs import cpu_engine, make_run
+from servers import s3_store
+
+ROWS = make_rows(30)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return cpu_engine()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what is on its way to the store in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/harmless-scorer/outputs"
+
+
+@pytest.fixture
+def store() -> Iterator[Any]:
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    yield fs
+    fs.store.clear()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(jsonl(ROWS) + b"oops\n")
+    return path
+
+
+def score(source: Path, url: str, engine: Engine, **options: Any) -> Summary:
+    named = output_named(url)
+    place: dict[str, Any] = {"is_folder": named.is_folder, "url": named.url}
+    return score_files(make_run(source, named.output, **place, **options), engine)
+
+
+def objects(store: Any) -> dict[str, bytes]:
+    """Return the objects below the folder `out`, without the record, which tells the time."""
+    paths = [path for path in store.find("/out") if not path.endswith("run.json")]
+    return {path.removeprefix("/out/"): store.cat_file(path) for path in paths}
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv.gz", "o.parquet", "o.jsonl.zst"])
+@pytest.mark.parametrize("join", [None, "harmless_score"])
+def test_objects_are_what_local_files_would_be(
+    name: str, join: str | None, source: Path, engine: Engine, store: Any, cache: Path
+) -> None:
+    local = source.parent / "local"
+    local.mkdir()
+    score_files(make_run(source, local / name, join=join), engine)
+    summary = score(source, f"memory://out/{name}", engine, join=join)
+    assert objects(store) == read_folder(local)
+    assert summary.output == f"memory://out/{name}"
+    assert store.exists(f"/out/{name}.run.json")
+    assert summary.rejects.startswith("memory://out/o.")
+    assert store.exists(summary.rejects)
+    assert summary.reasons[0][1] == 1
+    assert not list(cache.iterdir()), "nothing is left here"
+
+
+def test_a_folder(source: Path, engine: Engine, store: Any, tmp_path: Path) -> None:
+    (tmp_path / "data/sub").mkdir(parents=True)
+    for name in ("data/a.jsonl", "data/sub/b.jsonl"):
+        (tmp_path / name).write_bytes(source.read_bytes())
+    assert score(tmp_path / "data", "memory://out/", engine, join="s").tally.rows == 60
+    assert sorted(objects(store)) == ["_rejects.jsonl", "a.jsonl", "sub/b.jsonl"]
+    assert store.exists("/out/_run.json")
+    assert score(tmp_path / "data", "memory://out/", engine, join="s", existing="resume").is_old
+
+
+def test_what_is_there_is_left_alone_or_replaced(
+    source: Path, engine: Engine, store: Any, cache: Path
+) -> None:
+    url = "memory://out/o.jsonl"
+    score(source, url, engine)
+    before = objects(store)
+    with pytest.raises(OutputError, match=f"{url} already exists"):
+        score(source, url, engine)
+    assert score(source, url, engine, existing="resume").is_old
+    assert not cache.exists() or not list(cache.iterdir())
+    source.write_bytes(jsonl(ROWS[:20]))
+    with pytest.raises(OutputError, match=f"{url} is complete, but not by this command: the size"):
+        score(source, url, engine, existing="resume")
+    assert objects(store) == before
+    assert score(source, url, engine, existing="overwrite").tally.rows == 20
+    assert list(objects(store)) == ["o.jsonl"], "the older rejects are gone"
+    store.pipe_file("/out/o.jsonl", b"short")
+    with pytest.raises(OutputError, match=r"o\.jsonl does not have the .* bytes"):
+        score(source, url, engine, existing="resume")
+    store.rm("/out/o.jsonl.run.json")
+    with pytest.raises(OutputError, match="is complete, so there is nothing to resume"):
+        score(source, url, engine, existing="resume")
+    store.pipe_file("/out/o.jsonl", jsonl(ROWS))
+    with pytest.raises(OutputError, match="is an input, and would be overwritten"):
+        score_files(
+            make_run([url], output_named(url).output, url=url, existing="overwrite"), engine
+        )
+
+
+@pytest.mark.parametrize("puts", [0, 1, 2])
+def test_an_upload_that_ends_early_is_done_again_without_scoring(
+    puts: int, source: Path, engine: Engine, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "memory://out/o.parquet"
+    put = store.put_file
+    done: list[str] = []
+
+    def dying(path: str, name: str, **options: Any) -> None:
+        if len(done) == puts:
+            raise KeyboardInterrupt
+        put(path, name, **options)
+        done.append(name)
+
+    monkeypatch.setattr(type(store), "put_file", lambda _, *args, **kw: dying(*args, **kw))
+    with pytest.raises(KeyboardInterrupt):
+        score(source, url, engine)
+    assert not store.exists("/out/o.parquet"), "the results come last"
+    with pytest.raises(OutputError, match=r"o\.parquet already exists(.|\n)*`resume`"):
+        score(source, url, engine)
+    monkeypatch.setattr(type(store), "put_file", put.__func__)
+    runs = engine.runner.times.shapes
+    engine.runner.times.clear()
+    assert score(source, url, engine, existing="resume").is_old
+    assert engine.runner.times.shapes == 0 < runs
+    assert sorted(objects(store)) == ["o.parquet", "o.parquet.rejects.jsonl"]
+    with store.open("/out/o.parquet") as file:
+        assert parquet.read_table(file).num_rows == 30
+
+
+def test_a_store_that_fails_is_told_with_what_to_do(
+    source: Path, engine: Engine, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def fail(*arguments: Any, **_: Any) -> None:
+        tries.append(arguments[-1])
+        raise PermissionError(13, "no access")
+
+    monkeypatch.setattr(type(store), "put_file", fail)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(OutputError, match=r"cannot write memory://out/o.*no access") as caught:
+        score(source, "memory://out/o.jsonl", engine)
+    assert len(tries) == 5
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("the results are whole in ")
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "message"),
+    [
+        ("https://example.com/o.jsonl", OutputError, "is not in an object store"),
+        ("file:///tmp/o.jsonl", OutputError, "is not in an object store"),
+        ("s3://bucket", OutputError, "names no object"),
+        ("nonsense://a/b", ConfigError, "is of an unknown kind"),
+    ],
+)
+def test_urls_that_are_no_outputs(url: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        output_named(url)
+
+
+def test_the_command_with_s3(
+    source: Path, harmless: Harmless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_store() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        fs = fsspec.filesystem("s3", skip_instance_cache=True)
+        fs.mkdir("bucket")
+        url = "s3://bucket/scored/o.parquet"
+        command = ("score", source, "-o", url, "--join", "--model", "demo")
+        done = harmless(*command, env=os.environ)
+        assert done.returncode == 3, done.stderr
+        assert f"rows that could not be scored: 1, see {url}.rejects.jsonl" in done.stderr
+        done = harmless(*command, "--resume", env=os.environ)
+        assert done.returncode == 0, done.stderr
+        assert f"already complete: 30 rows in {url}" in done.stderr
+        done = harmless(*command, env=os.environ)
+        assert done.returncode == 1
+        assert f"error: {url} already exists\nhint: --resume continues" in done.stderr
+        kept = "s3://bucket/kept.jsonl"
+        done = harmless("select", url, "-o", kept, "--top", "10", env=os.environ)
+        assert done.returncode == 0, done.stderr
+        assert f"kept 10 of 30 rows in {kept}" in done.stderr
+        fs.invalidate_cache()
+        rows = [json.loads(line) for line in fs.cat_file(kept).splitlines()]
+        assert len(rows) == 10
+        done = harmless("select", url, "-o", kept, "--top", "10", env=os.environ)
+        assert f"error: {kept} already exists\nhint: --overwrite" in done.stderr
