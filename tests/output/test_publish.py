@@ -15,7 +15,7 @@ from harmless_runtime.errors import ConfigError, OutputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.run import output_named
-from harmless_runtime.tally import Summary
+from harmless_runtime.tally import Summary, Tally
 from processes import Harmless
 from reading import read_folder
 from runs import cpu_engine, make_run
@@ -148,6 +148,23 @@ def test_an_upload_that_ends_early_is_done_again_without_scoring(
     assert sorted(objects(store)) == ["o.parquet", "o.parquet.rejects.jsonl"]
     with store.open("/out/o.parquet") as file:
         assert parquet.read_table(file).num_rows == 30
+
+
+def test_an_object_that_appears_during_a_run_is_left_alone(
+    source: Path, engine: Engine, store: Any
+) -> None:
+    def appear(tally: Tally) -> None:
+        if tally.rows:
+            store.pipe_file("/out/o.jsonl", b"of another")
+
+    named = output_named("memory://out/o.jsonl")
+    run = make_run(source, named.output, url=named.url)
+    with pytest.raises(OutputError, match="has appeared during the run, and is left alone"):
+        score_files(run, engine, appear)
+    assert objects(store) == {"o.jsonl": b"of another"}
+    store.rm("/out/o.jsonl")
+    assert score(source, "memory://out/o.jsonl", engine, existing="resume").is_old
+    assert len(objects(store)["o.jsonl"].splitlines()) == 30
 
 
 def test_a_store_that_fails_is_told_with_what_to_do(

@@ -80,7 +80,8 @@ def publish(run: Run) -> None:
     The results come last, because their names say that the run is complete.
 
     Raises:
-        OutputError: the store cannot be written, or another run is at it.
+        OutputError: the store cannot be written, a result has appeared there during the run, or
+            another run is at it.
     """
     paths = OutputPaths(run.output, run.is_folder)
     if run.url is None or not paths.record.exists():
@@ -89,6 +90,7 @@ def publish(run: Run) -> None:
         record = read_record(paths.record)
         if record is None:  # another run has put them there in between
             return
+        _check_free(run, record)
         rejects = paths.rejects.final.name
         names = [file.name for file in record.files if file.name != rejects]
         has_rejects = len(names) < len(record.files)
@@ -102,3 +104,18 @@ def publish(run: Run) -> None:
                 str(error), f"the results are whole in {paths.folder}; `resume` puts them there"
             ) from error
         shutil.rmtree(run.output.parent)
+
+
+def _check_free(run: Run, record: RunRecord) -> None:
+    """Raise OutputError if the store has a result that this run has neither put there nor seen.
+
+    What has the right size was put there by an earlier attempt.
+    """
+    for file in record.files:
+        url = object_url(run, file.name)
+        if not record.replace and object_size(url) not in (None, file.size):
+            raise OutputError(
+                f"{url} has appeared during the run, and is left alone; the results are in "
+                f"{OutputPaths(run.output, run.is_folder).folder}",
+                "move it away, and `resume`",
+            )

@@ -56,6 +56,7 @@ def write_record(
         lines=state.lines,
         digest=state.digest,
         counts=state.counts,
+        replace=state.replace,
         files=[
             FileFacts(str(f.final.relative_to(paths.folder)), f.claim.size, f.claim.sha256)
             for f in files

@@ -55,6 +55,7 @@ class RunRecord(msgspec.Struct, frozen=True):
         lines: number of rows.
         digest: their SHA-256, as `InputDigest` computes it.
         counts: the fields of `Tally`, by name.
+        replace: whether the results might replace older ones.
         files: what was written. The rejects come first, if there are any.
         about: facts for people: the artifact and its parity, the time, versions.
     """
@@ -69,6 +70,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     lines: int
     digest: str
     counts: dict[str, int]
+    replace: bool
     files: list[FileFacts]
     about: dict[str, Any]
 
