@@ -31,14 +31,14 @@ def check_store(url: str) -> None:
         OutputError: it is no object store, or the URL names no object in it.
         ConfigError: a package for this kind of URL is missing.
     """
-    fs, path = remote.file_system(url)
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-    if not protocols & _STORES:
+    kind = url.partition("://")[0].lower()
+    if kind not in _STORES:
         raise OutputError(
             f"{url} is not in an object store, so that others could read it before it is whole",
-            "write a local file, and copy it",
+            "write a local file, and copy it; or name an object of s3://, gs:// or hf://",
         )
-    if "/" not in path.strip("/") and "memory" not in protocols:
+    _, path = remote.file_system(url)
+    if "/" not in path.strip("/") and kind != "memory":
         raise OutputError(f"{url} names no object", "add a name: BUCKET/FOLDER/NAME")
 
 

@@ -191,7 +191,8 @@ def test_a_store_that_fails_is_told_with_what_to_do(
         ("https://example.com/o.jsonl", OutputError, "is not in an object store"),
         ("file:///tmp/o.jsonl", OutputError, "is not in an object store"),
         ("s3://bucket", OutputError, "names no object"),
-        ("nonsense://a/b", ConfigError, "is of an unknown kind"),
+        ("sftp://host/o.jsonl", OutputError, "is not in an object store"),
+        ("oss://bucket/o.jsonl", ConfigError, "needs a package that is missing"),
     ],
 )
 def test_urls_that_are_no_outputs(url: str, error: type[Exception], message: str) -> None:

@@ -50,6 +50,8 @@ def make_console() -> Console:
         logger.handlers = [ConsoleHandler(console)]
         logger.setLevel(logging.INFO)
         logger.propagate = False
+    # It logs a traceback of what it raises as well.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     return console
 
 
