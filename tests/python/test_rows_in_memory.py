@@ -145,6 +145,8 @@ def test_rows_that_cannot_be_scored_are_nan_if_that_is_wanted(
         ((["a"], ["b", "c"]), "different lengths: instructions 1, outputs 2"),
         ((["a"], ["b"], []), "different lengths: instructions 1, outputs 1, inputs 0"),
         (("a", "b"), "instructions is a str, and has to be a list"),
+        (({"a"}, ["b"]), "instructions is a set, and has to be a list"),
+        ((["a"], {"b": 1}), "outputs is a dict, and has to be a list"),
         ((iter("a"), ["b"]), "instructions is a str_ascii_iterator, and has to be a list"),
     ],
 )

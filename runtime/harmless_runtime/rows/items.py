@@ -1,7 +1,7 @@
 """Turn what a Python caller hands over into pairs: a list of rows, or columns."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any, Protocol
 
@@ -117,7 +117,7 @@ def _length(columns: Mapping[str, Column]) -> int:
         InputError: they are single texts, or have different lengths.
     """
     for name, column in columns.items():
-        if isinstance(column, str | bytes) or not hasattr(column, "__len__"):
+        if isinstance(column, str | bytes | Mapping | Set) or not hasattr(column, "__len__"):
             raise InputError(
                 f"{name} is a {type(column).__name__}, and has to be a list, an array or a column",
                 "a single row goes to scorer.score_item",
