@@ -160,3 +160,44 @@ def test_a_dry_run(tmp_path: Path, harmless: Harmless) -> None:
     done = harmless("score", few, "--dry-run", *DEMO)
     assert "from all 5 rows:\n" in done.stderr
     assert "in all 5 rows, " in done.stderr
+
+
+def test_mistakes_in_the_names_of_fields(tmp_path: Path, harmless: Harmless) -> None:
+    write(tmp_path / "r.jsonl", *[{"query": "a", "reply": "b", "uid": 7}] * 3)
+    for fields, status, told in (
+        ("instruction=quer,output=reply", 2, "field quer, named for instruction; did you mean"),
+        ("output=reply,output=query", 2, "columns names output twice"),
+        ("instruction=query,output=reply,id=ui", 0, "field ui, named for id; did you mean uid?"),
+    ):
+        for more in (["-o", f"{status}.jsonl"], ["--dry-run"]):
+            command = ["score", "r.jsonl", *more, "--columns", fields, *DEMO]
+            done = harmless(*command, cwd=tmp_path)
+            assert done.returncode == status, done.stderr
+            assert told in done.stderr
+    assert names_in(tmp_path) == ["0.jsonl", "0.jsonl.run.json", "r.jsonl"]
+
+
+def test_a_dry_run_of_rows_that_cannot_be_scored_fails(tmp_path: Path, harmless: Harmless) -> None:
+    write(tmp_path / "r.jsonl", {"instruction": "a", "output": 7})
+    options = ("--columns", "instruction=instruction,output=output", "--dry-run", *DEMO)
+    done = harmless("score", "r.jsonl", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "error: no row can be scored: Expected `str | array`, got `int`" in done.stderr
+
+
+def test_inputs_without_rows_are_told_of(tmp_path: Path, harmless: Harmless) -> None:
+    (tmp_path / "r.jsonl").touch()
+    done = harmless("score", "r.jsonl", "-o", "o.jsonl", *DEMO, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warning: the inputs hold no rows" in done.stderr
+
+
+def test_rows_in_another_encoding_get_a_hint(tmp_path: Path, harmless: Harmless) -> None:
+    text = "id,instruction,output\n1,a,b\n2,Grüße,c\n"
+    (tmp_path / "r.csv").write_bytes(text.encode("cp1252"))
+    done = harmless("score", "r.csv", "-o", "o.jsonl", *DEMO, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "hint: if a file has another encoding: iconv -f WINDOWS-1252" in done.stderr
+    (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04")
+    done = harmless("score", "book.xlsx", "-o", "x.jsonl", *DEMO, cwd=tmp_path)
+    assert "book.xlsx is a workbook\nhint: save its sheet as CSV" in done.stderr

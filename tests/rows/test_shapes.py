@@ -124,6 +124,9 @@ def test_columns_that_contradict(columns: dict[str, str], message: str, read: An
         ({"data": [{"instruction": "a", "output": "b"}]}, "jq -c '.data[]' FILE"),
         ({"query": "a", "reply": "b"}, "`columns` instruction=query,output=reply"),
         ({"Instruction": "a", "outputs": "b"}, "`columns` instruction=Instruction,output=outputs"),
+        ({"ID": 1, "Prompt": "a", "Response": "b"}, "instruction=Prompt,output=Response,id=ID"),
+        ({"instruction": "a", "context": "c", "response": "b"}, "output=response,input=context"),
+        ({"request": {"a": 1}, "response": {"b": 2}}, "instruction=FIELD,output=FIELD"),
         ("text", "JSON lines, a JSON array, CSV"),
         ({"instruction": None, "output": "b"}, "`columns` instruction=instruction"),
     ],
@@ -135,9 +138,49 @@ def test_rows_of_no_known_shape_are_refused_with_a_hint(row: Any, hint: str, rea
     assert hint in caught.value.hint
 
 
-def test_an_explicit_shape_is_not_refused(read: Any) -> None:
-    assert len(read(*[{"x": 1}] * 5, format="alpaca")) == 5
-    assert len(read(*[{"x": 1}] * 5, columns={"instruction": "a", "output": "b"})) == 5
+def test_an_explicit_shape_is_not_refused_if_rows_have_its_fields(read: Any) -> None:
+    bad: Any = {"instruction": 1, "output": 2, "a": None, "b": {}}
+    assert len(read(*[bad] * 5, format="alpaca")) == 5
+    assert len(read(*[bad] * 5, columns={"instruction": "a", "output": "b"})) == 5
+    assert len(read(*["text"] * 5, columns={"instruction": "a", "output": "b"})) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": {"instruction": "quer", "output": "response"}}, "quer, named for instruction"),
+        ({"columns": {"output": "respons"}}, "respons, named for output; did you mean response"),
+        ({"columns": {"messages": "mesages"}}, "mesages, named for messages"),
+        ({"format": "sharegpt"}, "conversations, named for messages"),
+    ],
+)
+def test_a_misspelled_field_is_told_before_anything_is_scored(
+    options: Any, message: str, read: Any
+) -> None:
+    row = {"query": "a", "response": "b", "context": "c"}
+    with pytest.raises(ShapeError, match=f"has the field {message}") as caught:
+        read(row, row, **options)
+    assert "The fields of" in str(caught.value)
+    assert "query, response, context" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"input": "contxt"}, "contxt, named for input; did you mean context"),
+        ({"id": "uid"}, "uid, named for id"),
+    ],
+)
+def test_a_misspelled_field_that_rows_may_leave_out_is_a_warning(
+    columns: Any, message: str, read: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"query": "a", "response": "b", "context": "c"}
+    fields = {"instruction": "query", "output": "response"}
+    assert len(read(row, columns=fields | columns)) == 1
+    assert f"has the field {message}" in caplog.text
+    caplog.clear()
+    read(row, row | {"uid": 1, "contxt": ""}, columns=fields | columns)
+    assert "none of the first rows" not in caplog.text
 
 
 def test_one_good_row_among_the_first_is_enough(read: Any) -> None:

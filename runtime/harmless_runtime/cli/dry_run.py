@@ -8,6 +8,7 @@ from rich.console import Console
 
 from harmless_runtime.cli.console import say
 from harmless_runtime.config import ScorerConfig
+from harmless_runtime.errors import ShapeError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.model.tokenizer import Encoded
@@ -25,7 +26,8 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
     """Print the shape of the rows, one text as the model sees it, and the estimates.
 
     Raises:
-        ShapeError, InputError: as `Inputs`.
+        ShapeError: none of the first rows can be scored.
+        InputError: as `Inputs`.
         HarmlessError: as `load_engine`.
     """
     inputs.shape()
@@ -33,8 +35,8 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
     pairs = [item for item in sample if isinstance(item, Pair)]
     rejects = [item for item in sample if isinstance(item, Reject)]
     if not pairs:
-        say(console, "no row can be scored")
-        return
+        reasons = [f"{reason} ({n:,})" for reason, n in common_reasons(map(reject_line, rejects))]
+        raise ShapeError(f"no row can be scored: {'; '.join(reasons) or 'there are none'}")
     _show_example(console, pairs[0])
     total = _estimated_rows(inputs, len(sample))
     engine = load_engine(config)

@@ -77,6 +77,14 @@ def run(console: Console, arguments: Arguments) -> None:
         say(console, f"rows that could not be scored: {rejected}, see {summary.rejects}")
         for reason, count in summary.reasons:
             say(console, f"  {count:,} × {reason}")
+        if any("UTF-8" in reason for reason, _ in summary.reasons):
+            say_hint(
+                console,
+                "if a file has another encoding: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE",
+            )
+    if not summary.tally.rows + summary.tally.rejected:
+        say(console, "warning: the inputs hold no rows")
+    if summary.tally.rejected:
         raise typer.Exit(EXIT_REJECTS)
 
 
@@ -94,7 +102,13 @@ def _settings(flags: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"columns is {text!r}, and has to be like instruction=prompt,output=response"
         )
-    return flags | {"columns": {name.strip(): path.strip() for name, path in pairs}}
+    names = [name.strip() for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(
+            f"columns names {twice} twice",
+            "score each field in a run of its own, into its own file",
+        )
+    return flags | {"columns": dict(zip(names, (path.strip() for _, path in pairs), strict=True))}
 
 
 def make_run(arguments: Arguments, config: ScorerConfig) -> Run:

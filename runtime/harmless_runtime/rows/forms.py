@@ -112,10 +112,13 @@ def form_of(stream: Stream, columns: Collection[str]) -> Form:
             f"{name} is in UTF-16",
             f"score it from standard input: iconv -f UTF-16 -t UTF-8 {name} | harmless score - …",
         )
+    if head.startswith(b"PK\x03\x04") and stream.source.where.lower().endswith((".xlsx", ".ods")):
+        raise InputError(f"{name} is a workbook", "save its sheet as CSV (UTF-8)")
     if head.startswith(b"PK\x03\x04"):
         raise InputError(
             f"{name} is a zip archive",
-            f"unpack it, or score its text from standard input: unzip -p {name} | harmless score …",
+            f"unpack it, or score its text from standard input: unzip -p {name} | "
+            "harmless score - …",
         )
     plain = plain_name(stream.source.where)
     if plain.endswith((".csv", ".tsv")):

@@ -15,7 +15,15 @@ from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.forms import TABLES, find_form, open_batches, read_source
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Line, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, no_shape, recognise
+from harmless_runtime.rows.shapes import (
+    KNOWN,
+    Reading,
+    Shape,
+    check_columns,
+    check_fields,
+    no_shape,
+    recognise,
+)
 from harmless_runtime.rows.sources import Source, find_source
 from harmless_runtime.rows.streams import Meter
 
@@ -54,7 +62,7 @@ class Inputs:
         check_columns(reading.columns)
         self.sources = tuple(sources)
         self.reading = reading
-        self._shape = shape or reading.named_shape
+        self._shape = shape
         self._held: dict[int, _Held] = {}
         self._meter = Meter()
 
@@ -84,12 +92,24 @@ class Inputs:
             InputError: an input cannot be read.
         """
         if self._shape is None:
-            self._shape = self._recognised(refuse)
+            named = self.reading.named_shape
+            self._shape = self._checked(named, refuse) if named else self._recognised(refuse)
         return self._shape
+
+    def _checked(self, named: Shape, refuse: bool) -> Shape:
+        """Return the shape that the options name, if the first rows have its fields."""
+        if refuse:
+            rows = list(_beginning(self._first()))
+            values = [value for row in rows if (value := _values(row)) is not None]
+            check_fields(values, self.sources[0].name, named, self.reading.columns)
+        return named
 
     def _recognised(self, refuse: bool) -> Shape:
         rows = list(_beginning(self._first()))
         values = [value for row in rows if (value := _values(row)) is not None]
+        if refuse and values:
+            named = Shape("columns", **self.reading.columns)
+            check_fields(values, self.sources[0].name, named, self.reading.columns)
         shapes = recognise(values, self.reading.columns)
         shape = shapes[0] if shapes else KNOWN["alpaca"]
         parse = RowParser(shape, self.reading.system, self.reading.line_bytes)

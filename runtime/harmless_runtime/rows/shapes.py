@@ -1,6 +1,7 @@
 """Say which fields of a row hold its texts, and recognise that from the first rows."""
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from harmless_runtime.choices import FormatName, SystemChoice
 from harmless_runtime.config import LINE_BYTES, ScorerConfig
 from harmless_runtime.errors import ConfigError, ShapeError
+
+logger = logging.getLogger(__name__)
 
 # What `columns` may name.
 TARGETS = ("instruction", "input", "output", "messages", "id")
@@ -121,6 +124,39 @@ def check_columns(columns: Mapping[str, str]) -> None:
         )
 
 
+def check_fields(rows: Sequence[Any], where: str, named: Shape, columns: Mapping[str, str]) -> None:
+    """Check that rows have the fields that the options name, which may be misspelled.
+
+    Args:
+        rows: the first rows, of which those that are not mappings are passed over.
+        where: name of the input.
+        named: the shape that the options name, or as much of it.
+        columns: the fields that are named by hand. A warning tells if no row has one of these that
+            rows may leave out.
+
+    Raises:
+        ShapeError: no row has a field that every row has to have.
+    """
+    names = list(dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row))
+    if not names:
+        return
+    for target, path in named.paths.items():
+        if path in names or path.split(".")[0] in names:
+            continue
+        near = difflib.get_close_matches(path, names, 1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        missing = f"none of the first rows of {where} has the field {path}, named for {target}"
+        if path in named.needed:
+            raise ShapeError(f"{missing}{meant}. {_fields(where, names)}", _hint(names, rows))
+        if target in columns:
+            logger.warning("%s%s. %s", missing, meant, _fields(where, names))
+
+
+def _fields(where: str, names: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, names[:12])) + (", …" if len(names) > 12 else "")
+    return f"The fields of {where} are: {shown}"
+
+
 def recognise(rows: Sequence[Any], columns: Mapping[str, str]) -> list[Shape]:
     """Return the shapes that fit at least one of some rows: those that fit most rows first.
 
@@ -154,15 +190,14 @@ def no_shape(where: str, rows: Sequence[Any], reason: str) -> ShapeError:
         return ShapeError(
             message, "an input is JSON lines, a JSON array, CSV with a header, Parquet or Arrow"
         )
-    shown = ", ".join(map(str, names[:12])) + (", …" if len(names) > 12 else "")
-    return ShapeError(f"{message}. The fields of {where} are: {shown}", _hint(names, rows))
+    return ShapeError(f"{message}. {_fields(where, names)}", _hint(names, rows))
 
 
 def _hint(names: Sequence[str], rows: Sequence[Any]) -> str:
     if "chosen" in names and "rejected" in names:
         return (
             "these are pairs of a chosen and a rejected response; `columns` output=chosen scores "
-            "the chosen ones"
+            "the chosen ones, and output=rejected the others in a run of its own"
         )
     first = next(row for row in rows if isinstance(row, Mapping) and row)
     for name, value in first.items():
@@ -173,10 +208,18 @@ def _hint(names: Sequence[str], rows: Sequence[Any]) -> str:
                     "harmless score - …"
                 )
             return f"if {name} holds the turns of a conversation: `columns` messages={name}"
+    # Objects and numbers are no texts. Their fields are named with dots.
+    texts = [name for name in names if isinstance(first.get(name), str | list | None)]
+    by_case = {str(name).strip().lower(): name for name in reversed(texts)}
     guessed = []
     for target, usual in _USUAL.items():
-        near = next((name for name in usual if name in names), None)
-        close = difflib.get_close_matches(target, names, 1)
+        near = next((by_case[name] for name in usual if name in by_case), None)
+        close = difflib.get_close_matches(target, texts, 1)
         guessed.append(f"{target}={near or (close[0] if close else 'FIELD')}")
+    if "context" in by_case:
+        guessed.append(f"input={by_case['context']}")
+    ids = [name for name in names if str(name).lower() in ("id", "uid", "uuid", "_id", "guid")]
+    if ids and "id" not in names:
+        guessed.append(f"id={ids[0]}")
     known = ", ".join(field.name for field in fields(Shape) if field.name in TARGETS)
     return f"name the fields, for example `columns` {','.join(guessed)} (it can name {known})"
