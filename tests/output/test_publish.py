@@ -150,6 +150,21 @@ def test_an_upload_that_ends_early_is_done_again_without_scoring(
         assert parquet.read_table(file).num_rows == 30
 
 
+@pytest.mark.parametrize("name", ["o.rejects.jsonl", "o.jsonl.run.json"])
+def test_what_has_the_name_of_rejects_or_a_record_is_left_alone(
+    name: str, source: Path, engine: Engine, store: Any
+) -> None:
+    store.pipe_file(f"/out/{name}", jsonl(ROWS))
+    for existing in ("refuse", "resume"):
+        with pytest.raises(OutputError, match=f"out/{name} ((already )?exists|is not the record)"):
+            score(source, "memory://out/o.jsonl", engine, existing=existing)
+    assert store.cat_file(f"/out/{name}") == jsonl(ROWS)
+    named = output_named("memory://out/o.jsonl")
+    run = make_run([f"memory://out/{name}"], named.output, url=named.url, existing="overwrite")
+    with pytest.raises(OutputError, match="is an input, and would be overwritten"):
+        score_files(run, engine)
+
+
 def test_an_object_that_appears_during_a_run_is_left_alone(
     source: Path, engine: Engine, store: Any
 ) -> None:

@@ -1,17 +1,21 @@
 """Inputs that are damaged, or hold rows that are wrong: rejects, or one sentence, and no loss."""
 
+import bz2
+import csv
 import gzip
 import lzma
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from forms import FORMS, jsonl, make_rows, read
-from harmless_runtime.errors import InputError
+from harmless_runtime.errors import InputError, ShapeError
 from harmless_runtime.rows.records import Pair, Reject
 
 ROWS = make_rows(250)
@@ -92,7 +96,96 @@ def test_any_bytes_give_rows_or_one_sentence(
     path.write_bytes(content)
     try:
         items = read(path, format="alpaca")
-    except InputError as error:
+    except (InputError, ShapeError) as error:
         assert str(path) in str(error)  # noqa: PT017
     else:
         assert all(isinstance(item, Pair | Reject) for item in items)
+
+
+LINES = [b'{"id": %d, "instruction": "a", "output": "b"}\n' % i for i in range(30)]
+PARTS = [b"".join(LINES[i : i + 10]) for i in (0, 10, 20)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress", "padding"),
+    [("bz2", bz2.compress, b""), ("xz", lzma.compress, b""), ("xz", lzma.compress, b"\0" * 4)],
+)
+def test_streams_that_follow_each_other_are_read_whole(
+    suffix: str, compress: Callable[[bytes], bytes], padding: bytes, tmp_path: Path
+) -> None:
+    whole = [compress(part) for part in PARTS]
+    path = tmp_path / f"rows.jsonl.{suffix}"
+    path.write_bytes(padding.join(whole) + padding)
+    assert [item.id for item in read(path) if isinstance(item, Pair)] == [
+        b"%d" % i for i in range(30)
+    ]
+    for place in (0, 10, len(whole[1]) // 2, len(whole[1]) - 5):
+        second = bytearray(whole[1])
+        second[place] ^= 0xFF
+        path.write_bytes(whole[0] + bytes(second) + whole[2])
+        with pytest.raises(InputError, match=f"cannot read {path}"):
+            read(path)
+    for end in (b"garbage", whole[1][:4], whole[1][:-1]):
+        path.write_bytes(whole[0] + end)
+        with pytest.raises(InputError, match=f"cannot read {path}"):
+            read(path)
+
+
+def test_a_cell_that_is_too_long_is_one_reject_and_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    inside = "x\nfake question,fake answer,99\n" * 150_000
+    rows = [
+        ["short", "good", 1],
+        [inside, "sure", 2],
+        ["A" * 5_000_000, "sure", 3],
+        ["last", "fine", 4],
+    ]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["instruction", "output", "id"], *rows])
+    items = read(path)
+    assert [type(item) for item in items] == [Pair, Reject, Reject, Pair]
+    assert [item.id for item in items if isinstance(item, Pair)] == [b'"1"', b'"4"']
+    last = path.read_bytes().count(b"\n")
+    assert items[-1].number == last
+    reasons = [item.reason for item in items if isinstance(item, Reject)]
+    assert "a cell is longer than max_line_bytes allows" in reasons[0]
+    assert reasons[1] == "a line is longer than max_line_bytes allows"
+
+
+def test_an_arrow_file_that_was_cut_between_batches(tmp_path: Path) -> None:
+    path = tmp_path / "rows.arrow"
+    table = pa.table({"instruction": ["a"] * 30, "output": ["b"] * 30})
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=10)
+    whole = path.read_bytes()
+    assert len(read(path)) == 30
+    with pa.ipc.open_file(path) as reader:
+        assert reader.num_record_batches == 3
+    # The last batch, the mark of the end and the footer are cut off.
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table[:20], max_chunksize=10)
+    two = sink.getvalue().to_pybytes()
+    cut = next(n for n in range(len(two), 0, -1) if whole.startswith(two[:n]))
+    for tail in (b"", b"\0" * 64):
+        path.write_bytes(whole[:cut] + tail)
+        with pytest.raises(InputError, match="is damaged"):
+            read(path)
+
+
+def test_values_that_python_lacks_beside_the_texts(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    good = pa.array(["c1", "c2"])
+    bad = pa.Array.from_buffers(
+        pa.string(), 2, pa.array([b"ok", b"\xff\xfe"], pa.binary()).buffers()
+    )
+    meta = pa.StructArray.from_arrays([good, pa.array([7, 8]), bad], ["ctx", "id", "junk"])
+    born = pa.array([0, 2932897], pa.int32()).cast(pa.date32())  # 10000-01-01
+    times = pa.ListArray.from_arrays([0, 1, 2], pa.array([0, 2**50], pa.timestamp("ms")))
+    table = pa.table(
+        {"instruction": ["a", "a"], "output": ["b", "b"], "meta": meta, "born": born, "t": times}
+    )
+    parquet.write_table(table, path)
+    items = read(path, columns={"input": "meta.ctx", "id": "meta.id"})
+    assert [item.id for item in items if isinstance(item, Pair)] == [b"7", b"8"]
+    assert all("c" in item.question for item in items if isinstance(item, Pair))

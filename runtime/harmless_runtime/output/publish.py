@@ -33,7 +33,10 @@ def check_objects(run: Run) -> None:
     """Raise OutputError if something is in the store that the run may not replace or continue."""
     if run.url is None:
         return
-    urls = [object_url(run, name) for name in names_of(run)]
+    results = [object_url(run, name) for name in names_of(run)]
+    paths = OutputPaths(run.output, run.is_folder)
+    beside = [object_url(run, p.name) for p in (paths.rejects.final, paths.record)]
+    urls = [*results, *beside]
     for source in run.inputs.sources:
         if source.where in urls:
             raise OutputError(
@@ -42,6 +45,11 @@ def check_objects(run: Run) -> None:
     if run.existing == "overwrite" or is_staged(run):
         return
     there = [url for url in urls if object_size(url) is not None]
+    if there and run.existing == "resume" and object_size(results[0]) is None:
+        raise OutputError(
+            f"{there[0]} exists, but not the results that would belong to it",
+            "move it away; `overwrite` replaces it",
+        )
     if there and run.existing == "refuse":
         raise OutputError(
             f"{there[0]} already exists",

@@ -79,9 +79,21 @@ def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batche
             stream.data.read(8)
         with ipc.open_stream(stream.data) as reader:
             schema = _part(stream.source, reader.schema, columns)
-            yield Batches(schema, None, (batch.select(schema.names) for batch in reader))
+            batches = (batch.select(schema.names) for batch in reader)
+            yield Batches(schema, None, _with_footer(stream, batches) if is_file else batches)
     except pa.ArrowException as error:
         raise _damaged(stream.source, error) from error
+
+
+def _with_footer(stream: Stream, batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield batches, and check that the file did not end between two of them.
+
+    Raises:
+        InputError: the footer is not there.
+    """
+    yield from batches
+    if not stream.data.read().endswith(b"ARROW1"):
+        raise InputError(f"{stream.source.name} is damaged: it ends early, without its footer")
 
 
 def read_parquet(source: Source, meter: Meter, columns: Sequence[str] | None) -> Iterator[Fields]:
@@ -170,11 +182,20 @@ def _value(array: Any) -> Any:
 
     try:
         return array[0].as_py()
-    except UnicodeDecodeError as error:
-        return error.object.decode("utf-8", "surrogateescape")
-    except (ValueError, OverflowError):
-        # A time out of Python's range, or in a zone that is not known.
+    except (ValueError, OverflowError) as error:  # UnicodeDecodeError is a ValueError
+        if pa.types.is_struct(array.type):
+            parts = zip(array.type, array.flatten(), strict=True)
+            return {field.name: _value(part) for field, part in parts}
+        if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+            values = array[0].values
+            return [_value(values.slice(i, 1)) for i in range(len(values))]
+        if isinstance(error, UnicodeDecodeError):
+            return error.object.decode("utf-8", "surrogateescape")
+    # A time out of Python's range, or in a zone that is not known.
+    try:
         return array.cast(pa.int64())[0].as_py()
+    except pa.ArrowNotImplementedError:
+        return array.cast(pa.string())[0].as_py()
 
 
 def _check_positions(source: Source, seekable: bool) -> None:

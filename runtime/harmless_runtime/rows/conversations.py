@@ -74,6 +74,12 @@ def write_conversation(turns: Sequence[Turn], system: SystemChoice) -> tuple[str
     return question + _ANSWER_START, _text(texts[-1][1]), dropped
 
 
+def is_answer(turn: Turn) -> bool:
+    """Return whether a turn is the assistant's."""
+    name = turn.role if turn.role is not None else turn.sender
+    return name is not None and _ROLES.get(name.strip().lower()) == _ASSISTANT
+
+
 def is_dialogue(text: object) -> bool:
     """Return whether a value is a dialogue that is one text, as hh-rlhf has it."""
     return isinstance(text, str) and text.startswith(_DIALOGUE_START) and _ANSWER_START in text

@@ -8,6 +8,8 @@ from harmless_runtime.errors import InputError
 from harmless_runtime.rows.records import KEPT_BYTES, Fields, Reject
 
 _DELIMITERS = ",\t;"
+# A line that is too long is passed over in pieces of this size.
+_PIECE_BYTES = 2**16
 
 
 def header_of(line: bytes) -> tuple[list[str], str]:
@@ -26,13 +28,13 @@ def read_csv(
     """Yield the rows of a CSV file, without blank lines. Every value is a text, as it is written.
 
     A row is rejected if it has more or fewer cells than the header, if its quotes are wrong, or if
-    a cell is too long. `number` is that of its first line.
+    a line or a cell is too long. `number` is that of its first line.
 
     Args:
         name: name of the input.
         file: its bytes.
         delimiter: what stands between two cells.
-        line_bytes: most bytes of a cell.
+        line_bytes: most bytes of a line, and of a cell.
 
     Raises:
         InputError: the header is not CSV, or names a column twice.
@@ -42,21 +44,29 @@ def read_csv(
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = next((cells for cells in reader if cells), [])
-    except csv.Error as error:
+    except (csv.Error, _LongLineError) as error:
         raise InputError(f"{name}: the header of the CSV file is damaged: {error}") from None
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise InputError(f"{name}: the header names a column twice: {', '.join(twice)}")
     while True:
         number = lines.number + 1
-        lines.raw = b""
+        lines.begin_row()
         try:
             cells = next(reader)
         except StopIteration:
             return
+        except _LongLineError as error:
+            lines.skip_row()
+            yield Reject(name, number, str(error), lines.raw)
+            continue
         except csv.Error as error:
+            reason = f"not valid CSV: {error}"
+            if "field larger" in str(error):
+                lines.skip_row()
+                reason = "a cell is longer than max_line_bytes allows, or a quote is not closed"
             where = f" (it ends in line {lines.number})" if lines.number > number else ""
-            yield Reject(name, number, f"not valid CSV{where}: {error}", lines.raw)
+            yield Reject(name, number, reason + where, lines.raw)
             continue
         if len(cells) == len(header):
             yield Fields(name, number, dict(zip(header, cells, strict=True)))
@@ -65,17 +75,34 @@ def read_csv(
             yield Reject(name, number, reason, lines.raw)
 
 
+class _LongLineError(Exception):
+    """A line has more bytes than allowed."""
+
+
 class _Lines:
     """The lines of a file as texts. Bytes that are not UTF-8 become surrogates.
 
-    `raw` is the beginning of what was read since it was last emptied.
+    `raw` is the beginning of what was read since the row began.
     """
 
     def __init__(self, file: BufferedReader, line_bytes: int) -> None:
         self._file = file
         self._line_bytes = line_bytes
+        self._quotes = 0
         self.number = 0
         self.raw = b""
+
+    def begin_row(self) -> None:
+        """Forget the row before."""
+        self.raw, self._quotes = b"", 0
+
+    def skip_row(self) -> None:
+        """Pass over the rest of a row that is too long.
+
+        In a whole row the number of quotes is even.
+        """
+        while self._quotes % 2 and self._rest_of_line(self._file.readline(_PIECE_BYTES)):
+            self.number += 1
 
     def __iter__(self) -> "_Lines":
         return self
@@ -89,4 +116,18 @@ class _Lines:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
         if len(self.raw) < KEPT_BYTES:
             self.raw += raw.rstrip(b"\r\n") if not self.raw else b"\n" + raw.rstrip(b"\r\n")
+        if len(raw) > self._line_bytes and not raw.endswith(b"\n"):
+            self._rest_of_line(raw)
+            raise _LongLineError("a line is longer than max_line_bytes allows")
+        self._quotes += raw.count(b'"')
         return raw.decode("utf-8", "surrogateescape")
+
+    def _rest_of_line(self, begun: bytes) -> bool:
+        """Count the quotes of a line in pieces. Return whether there was a line."""
+        piece = begun
+        while piece:
+            self._quotes += piece.count(b'"')
+            if piece.endswith(b"\n"):
+                break
+            piece = self._file.readline(_PIECE_BYTES)
+        return bool(begun)

@@ -70,7 +70,12 @@ def _expand(name: str) -> list[str]:
     if not path.exists() and glob.has_magic(name):
         # Path.glob gives other names: it drops a leading ./ and does not take absolute patterns.
         found = glob.glob(name, recursive=True)  # noqa: PTH207
-        return _not_empty(name, sorted(file for file in found if Path(file).is_file()))
+        files = sorted(file for file in found if Path(file).is_file())
+        if files and (folders := sorted(f for f in found if Path(f).is_dir() and "**" not in name)):
+            logger.warning(
+                "%s matches folders too, which are left out: %s", name, ", ".join(folders[:3])
+            )
+        return _not_empty(name, files)
     return [name]
 
 

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -97,8 +97,11 @@ class Inputs:
         return self._shape
 
     def _checked(self, named: Shape, refuse: bool) -> Shape:
-        """Return the shape that the options name, if the first rows have its fields."""
-        if refuse:
+        """Return the shape that the options name, if the first rows have its fields.
+
+        Rows that come as they are written, through a pipe, are not waited for.
+        """
+        if refuse and all(source.can_be_opened_again for source in self.sources):
             rows = list(_beginning(self._first()))
             values = [value for row in rows if (value := _values(row)) is not None]
             check_fields(values, self.sources[0].name, named, self.reading.columns)
@@ -111,7 +114,7 @@ class Inputs:
             named = Shape("columns", **self.reading.columns)
             check_fields(values, self.sources[0].name, named, self.reading.columns)
         shapes = recognise(values, self.reading.columns)
-        shape = shapes[0] if shapes else KNOWN["alpaca"]
+        shape = shapes[0] if shapes else replace(KNOWN["alpaca"], **self.reading.columns)
         parse = RowParser(shape, self.reading.system, self.reading.line_bytes)
         rejects = [item for item in map(parse, rows) if isinstance(item, Reject)]
         if refuse and rows and len(rejects) == len(rows):

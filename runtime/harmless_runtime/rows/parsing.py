@@ -10,6 +10,7 @@ from harmless_runtime.choices import SystemChoice
 from harmless_runtime.rows.conversations import (
     BadRowError,
     Turn,
+    is_answer,
     split_dialogue,
     write_conversation,
 )
@@ -148,13 +149,10 @@ def _texts(record: Any, system: SystemChoice) -> tuple[str, str, bool]:
     before = instruction or []
     if isinstance(before, str):
         # The output may be the whole conversation, and repeat the instruction.
-        only_answers = all((turn.role or turn.sender) in _ANSWERING for turn in record.output)
+        only_answers = all(map(is_answer, record.output))
         request = f"{before}\n{context}" if context else before
         before = [Turn(role="user", content=request)] if only_answers else []
     return write_conversation([*before, *record.output], system)
-
-
-_ANSWERING = ("assistant", "gpt")
 
 
 def _walk(values: Any, path: str) -> Any:

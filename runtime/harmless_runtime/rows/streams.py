@@ -130,13 +130,59 @@ def _decompressor(head: bytes) -> Callable[[io.BufferedReader], Any] | None:
     if head.startswith(b"\x1f\x8b"):
         return lambda data: gzip.GzipFile(fileobj=data)
     if head.startswith(b"BZh"):
-        return bz2.BZ2File
+        return lambda data: _Concatenated(data, bz2.BZ2Decompressor)
     if head.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMAFile
+        return lambda data: _Concatenated(data, _xz, padding=b"\0")
     # A file of zstandard may begin with a frame to be skipped: pzstd writes such files.
     if head.startswith(b"\x28\xb5\x2f\xfd") or _SKIPPED_FRAME.match(head):
         return _Zstandard
     return None
+
+
+def _xz() -> Any:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ)
+
+
+class _Concatenated(io.RawIOBase):
+    """Decompresses streams of bzip2 or xz that follow each other, as pbzip2 and pixz write them.
+
+    The library's own files take a later stream that is damaged for trailing garbage, and end there.
+    """
+
+    def __init__(
+        self, file: io.BufferedReader, make: Callable[[], Any], padding: bytes = b""
+    ) -> None:
+        self._file = file
+        self._make = make
+        self._padding = padding  # bytes that may stand between streams
+        self._stream = make()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        ready = b""
+        while not ready:
+            data = b""
+            if self._stream.eof:
+                data = self._next_stream()
+                if not data:
+                    return 0
+                self._stream = self._make()
+            elif self._stream.needs_input:
+                data = self._file.read1(_CHUNK_BYTES)
+                if not data:
+                    raise EOFError("its last stream is not complete")
+            ready = self._stream.decompress(data, len(buffer))
+        buffer[: len(ready)] = ready
+        return len(ready)
+
+    def _next_stream(self) -> bytes:
+        """Return the first bytes of the next stream, or none at the end of the file."""
+        data: bytes = self._stream.unused_data.lstrip(self._padding)
+        while not data and (more := self._file.read1(_CHUNK_BYTES)):
+            data = more.lstrip(self._padding)
+        return data
 
 
 class _Zstandard(io.RawIOBase):
