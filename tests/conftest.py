@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
 
 from checkpoints import make_model, save_checkpoint
@@ -65,3 +68,12 @@ def harmless() -> Harmless:
         )
 
     return run
+
+
+@pytest.fixture
+def store() -> Iterator[Any]:
+    """An object store in memory, which is empty."""
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    yield fs
+    fs.store.clear()

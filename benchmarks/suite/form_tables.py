@@ -12,14 +12,8 @@ def inputs_table() -> str:
 
 
 def _inputs_table(path: Path, result: Result) -> str:
-    caption = (
-        f"{result['rows']:,} short rows with the bundled model, {machine_name(result)} "
-        f"([all figures](../{path.relative_to(ROOT)})).\n\n"
-    )
-    header = (
-        "form", "rows/s, start-up included", "rows/s, reading alone",
-        f"peak memory, {result['few_rows']:,} rows", f"peak memory, {result['rows']:,} rows",
-    )  # fmt: skip
+    caption = _caption(path, result, "short rows with the bundled model")
+    header = ("form", "rows/s, start-up included", "rows/s, reading alone", *_peaks(result))
     rows = []
     for form, measured in result["results"].items():
         speeds = [f"{result['rows'] / seconds:,.0f}" for seconds in sorted(measured["seconds"])]
@@ -39,14 +33,8 @@ def outputs_table() -> str:
 
 
 def _outputs_table(path: Path, result: Result) -> str:
-    caption = (
-        f"{result['rows']:,} short rows, {machine_name(result)} "
-        f"([all figures](../{path.relative_to(ROOT)})).\n\n"
-    )
-    header = (
-        "step", "seconds",
-        f"peak memory, {result['few_rows']:,} rows", f"peak memory, {result['rows']:,} rows",
-    )  # fmt: skip
+    caption = _caption(path, result, "short rows")
+    header = ("step", "seconds", *_peaks(result))
     rows = [
         [
             step,
@@ -57,3 +45,13 @@ def _outputs_table(path: Path, result: Result) -> str:
         for step, measured in result["results"].items()
     ]
     return caption + markdown_table(header, rows)
+
+
+def _caption(path: Path, result: Result, rows: str) -> str:
+    link = f"[all figures](../{path.relative_to(ROOT)})"
+    return f"{result['rows']:,} {rows}, {machine_name(result)} ({link}).\n\n"
+
+
+def _peaks(result: Result) -> list[str]:
+    """Return the headings of the columns for the peak memory with few rows, and with all."""
+    return [f"peak memory, {result[count]:,} rows" for count in ("few_rows", "rows")]

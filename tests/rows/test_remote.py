@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,36 +31,28 @@ def ids(name: str) -> list[str]:
 ALL = [row["id"] for row in ROWS]
 
 
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    yield fs
-    fs.store.clear()
-
-
-def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
+def test_files_folders_and_patterns(store: Any, tmp_path: Path) -> None:
     for name in ("rows.jsonl.gz", "rows.parquet", "rows.csv"):
-        memory.pipe(f"/data/{name}", FORMS[name](ROWS, tmp_path).read_bytes())
+        store.pipe(f"/data/{name}", FORMS[name](ROWS, tmp_path).read_bytes())
         assert ids(f"memory://data/{name}") == ALL
-    memory.pipe("/data/_SUCCESS", b"")
+    store.pipe("/data/_SUCCESS", b"")
     assert ids("memory://data") == ALL * 3
     assert ids("memory://data/rows.[cp]*") == ALL * 2
     with pytest.raises(InputError, match="there is no such file"):
         ids("memory://data/none.jsonl")
 
 
-def test_the_version_of_a_file_belongs_to_a_run(memory: Any, tmp_path: Path) -> None:
-    memory.pipe("/rows.jsonl", jsonl(ROWS))
+def test_the_version_of_a_file_belongs_to_a_run(store: Any, tmp_path: Path) -> None:
+    store.pipe("/rows.jsonl", jsonl(ROWS))
     first = remote.look_at("memory://rows.jsonl")
     assert first.size == len(jsonl(ROWS))
-    memory.pipe("/rows.jsonl", jsonl(ROWS))
+    store.pipe("/rows.jsonl", jsonl(ROWS))
     assert remote.look_at("memory://rows.jsonl").version != first.version
     from interrupted import resume, stop_after
 
     engine = cpu_engine(window_rows=60)
     stop_after(150, ["memory://rows.jsonl"], tmp_path / "o", engine)
-    memory.pipe("/rows.jsonl", jsonl(ROWS))
+    store.pipe("/rows.jsonl", jsonl(ROWS))
     with pytest.raises(OutputError, match=r"the version of memory://rows\.jsonl was"):
         resume(["memory://rows.jsonl"], tmp_path / "o", engine)
     stop_after(150, ["memory://rows.jsonl"], tmp_path / "p", engine)
@@ -95,9 +86,9 @@ def test_parquet_needs_a_server_that_sends_parts(tmp_path: Path) -> None:
         ids(f"{url}/rows.parquet")
 
 
-def test_a_read_that_fails_is_repeated(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory.pipe("/rows.jsonl", jsonl(ROWS))
-    real = type(memory.open("/rows.jsonl")).read
+def test_a_read_that_fails_is_repeated(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.pipe("/rows.jsonl", jsonl(ROWS))
+    real = type(store.open("/rows.jsonl")).read
     failures = iter([ConnectionError("reset"), None, TimeoutError("slow"), None])
 
     def failing(self: Any, *args: Any) -> bytes:
@@ -105,18 +96,18 @@ def test_a_read_that_fails_is_repeated(memory: Any, monkeypatch: pytest.MonkeyPa
             raise error
         return bytes(real(self, *args))
 
-    monkeypatch.setattr(type(memory.open("/rows.jsonl")), "read", failing)
+    monkeypatch.setattr(type(store.open("/rows.jsonl")), "read", failing)
     assert ids("memory://rows.jsonl") == ALL
 
 
-def test_a_server_that_stays_away(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory.pipe("/rows.jsonl", jsonl(ROWS))
+def test_a_server_that_stays_away(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.pipe("/rows.jsonl", jsonl(ROWS))
     monkeypatch.setattr(remote, "_ATTEMPTS", 2)
 
     def failing(*_: Any) -> bytes:
         raise ConnectionError("connection reset by peer")
 
-    monkeypatch.setattr(type(memory.open("/rows.jsonl")), "read", failing)
+    monkeypatch.setattr(type(store.open("/rows.jsonl")), "read", failing)
     with pytest.raises(InputError, match=r"cannot read memory://rows.jsonl: connection reset"):
         ids("memory://rows.jsonl")
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from harmless_runtime.cli.console import say, say_hint
-from harmless_runtime.cli.display import ScoringProgress, show_summary
+from harmless_runtime.cli.display import ScoringProgress, show_rejects, show_summary
 from harmless_runtime.cli.dry_run import show_dry_run
 from harmless_runtime.cli.failures import EXIT_REJECTS
 from harmless_runtime.config import ScorerConfig, load_config
@@ -73,19 +73,10 @@ def run(console: Console, arguments: Arguments) -> None:
         return
     show_summary(console, summary)
     if summary.tally.rejected:
-        rejected = f"{summary.tally.rejected:,}"
-        say(console, f"rows that could not be scored: {rejected}, see {summary.rejects}")
-        for reason, count in summary.reasons:
-            say(console, f"  {count:,} × {reason}")
-        if any("UTF-8" in reason for reason, _ in summary.reasons):
-            say_hint(
-                console,
-                "if a file has another encoding: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE",
-            )
-    if not summary.tally.rows + summary.tally.rejected:
-        say(console, "warning: the inputs hold no rows")
-    if summary.tally.rejected:
+        show_rejects(console, summary)
         raise typer.Exit(EXIT_REJECTS)
+    if not summary.tally.rows:
+        say(console, "warning: the inputs hold no rows")
 
 
 def _settings(flags: dict[str, Any]) -> dict[str, Any]:

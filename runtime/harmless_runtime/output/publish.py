@@ -45,7 +45,7 @@ def check_objects(run: Run) -> None:
     if run.existing == "overwrite" or is_staged(run):
         return
     there = [url for url in urls if object_size(url) is not None]
-    if there and run.existing == "resume" and object_size(results[0]) is None:
+    if there and run.existing == "resume" and results[0] not in there:
         raise OutputError(
             f"{there[0]} exists, but not the results that would belong to it",
             "move it away; `overwrite` replaces it",

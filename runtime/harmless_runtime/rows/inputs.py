@@ -92,27 +92,23 @@ class Inputs:
             InputError: an input cannot be read.
         """
         if self._shape is None:
-            named = self.reading.named_shape
-            self._shape = self._checked(named, refuse) if named else self._recognised(refuse)
+            self._shape = self._decided(refuse)
         return self._shape
 
-    def _checked(self, named: Shape, refuse: bool) -> Shape:
-        """Return the shape that the options name, if the first rows have its fields.
-
-        Rows that come as they are written, through a pipe, are not waited for.
-        """
-        if refuse and all(source.can_be_opened_again for source in self.sources):
-            rows = list(_beginning(self._first()))
-            values = [value for row in rows if (value := _values(row)) is not None]
-            check_fields(values, self.sources[0].name, named, self.reading.columns)
-        return named
-
-    def _recognised(self, refuse: bool) -> Shape:
+    def _decided(self, refuse: bool) -> Shape:
+        named = self.reading.named_shape
+        # Rows that come as they are written, through a pipe, are not waited for without need.
+        if named and not (refuse and all(s.can_be_opened_again for s in self.sources)):
+            return named
         rows = list(_beginning(self._first()))
         values = [value for row in rows if (value := _values(row)) is not None]
-        if refuse and values:
-            named = Shape("columns", **self.reading.columns)
-            check_fields(values, self.sources[0].name, named, self.reading.columns)
+        if refuse and rows:
+            columns = self.reading.columns
+            check_fields(
+                values, self.sources[0].name, named or Shape("columns", **columns), columns
+            )
+        if named:
+            return named
         shapes = recognise(values, self.reading.columns)
         shape = shapes[0] if shapes else replace(KNOWN["alpaca"], **self.reading.columns)
         parse = RowParser(shape, self.reading.system, self.reading.line_bytes)
