@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from io import BufferedReader
+from typing import Any
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows.records import KEPT_BYTES, Fields, Reject
@@ -39,16 +40,7 @@ def read_csv(
     Raises:
         InputError: the header is not CSV, or names a column twice.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), line_bytes))
-    lines = _Lines(file, line_bytes)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    try:
-        header = next((cells for cells in reader if cells), [])
-    except (csv.Error, _LongLineError) as error:
-        raise InputError(f"{name}: the header of the CSV file is damaged: {error}") from None
-    twice = sorted({column for column in header if header.count(column) > 1})
-    if twice:
-        raise InputError(f"{name}: the header names a column twice: {', '.join(twice)}")
+    lines, reader, header = _begun(name, file, delimiter, line_bytes)
     while True:
         number = lines.number + 1
         lines.begin_row()
@@ -73,6 +65,32 @@ def read_csv(
         elif cells:
             reason = f"the row has {len(cells)} cells, and the header has {len(header)}"
             yield Reject(name, number, reason, lines.raw)
+
+
+def read_header(name: str, file: BufferedReader, delimiter: str, line_bytes: int) -> list[str]:
+    """Return the names of the columns, exactly as the rows of `read_csv` have them.
+
+    Raises:
+        InputError: as `read_csv`.
+    """
+    return _begun(name, file, delimiter, line_bytes)[2]
+
+
+def _begun(
+    name: str, file: BufferedReader, delimiter: str, line_bytes: int
+) -> tuple["_Lines", Any, list[str]]:
+    """Read the header. Return the lines of the file, what makes rows of them, and the names."""
+    csv.field_size_limit(max(csv.field_size_limit(), line_bytes))
+    lines = _Lines(file, line_bytes)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        header = next((cells for cells in reader if cells), [])
+    except (csv.Error, _LongLineError) as error:
+        raise InputError(f"{name}: the header of the CSV file is damaged: {error}") from None
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise InputError(f"{name}: the header names a column twice: {', '.join(twice)}")
+    return lines, reader, header
 
 
 class _LongLineError(Exception):

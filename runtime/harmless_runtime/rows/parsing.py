@@ -84,7 +84,8 @@ class RowParser:
             return self._reject(row, str(error))
 
     def _parse_values(self, row: Line | Fields, values: Any) -> Pair:
-        if not self._flat and isinstance(values, Mapping):
+        if isinstance(values, Mapping):
+            # Fields that are not needed may have names and values that cannot be converted.
             walked = {path: _walk(values, path) for path in self._paths.values()}
             values = {path: value for path, value in walked.items() if value is not _MISSING}
         record = msgspec.convert(values, self._type)

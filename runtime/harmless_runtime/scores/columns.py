@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from harmless_runtime.config import LINE_BYTES
 from harmless_runtime.errors import OutputError
-from harmless_runtime.rows.csv_rows import header_of
+from harmless_runtime.rows.csv_rows import header_of, read_header
 from harmless_runtime.rows.forms import OBJECTS, TABLES, Form, find_form, open_batches
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.records import Fields, Line, Reject
@@ -69,7 +70,7 @@ def schema_of(kind: Kind, sources: Sequence[Source], inputs: Inputs, name: str) 
         ConfigError: pyarrow is missing.
     """
     if kind == "objects":
-        return find_schema((row for s in sources for row in objects_of(s, inputs)), name)
+        return find_schema(lambda: (r for s in sources for r in objects_of(s, inputs)), name)
     if kind == "table":
         return _same(sources, _schema_of_file)
     return text_schema(_same(sources, _header_of_file), name)
@@ -94,9 +95,31 @@ def values_of(row: Line | Fields | Reject) -> Mapping[str, Any] | None:
     try:
         row.raw.decode()
         values = msgspec.json.decode(row.raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
+        return _members_of(row.raw)
+    except UnicodeDecodeError:
         return None
     return values if isinstance(values, Mapping) else None
+
+
+def _members_of(text: bytes) -> Mapping[str, Any] | None:
+    """Decode the members of an object one by one.
+
+    A value that Python cannot hold, such as 1e999, stays the text of its JSON. The row itself may
+    have been scored, because such a value was not needed for that.
+    """
+    try:
+        members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return {name: _decoded(bytes(value)) for name, value in members.items()}
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text.decode()
 
 
 def _schema_of_file(source: Source) -> Any:
@@ -106,7 +129,8 @@ def _schema_of_file(source: Source) -> Any:
 
 def _header_of_file(source: Source) -> list[str]:
     with open_stream(source, Meter()) as stream:
-        return header_of(stream.head)[0]
+        _, delimiter = header_of(stream.head)
+        return read_header(source.name, stream.data, delimiter, LINE_BYTES)
 
 
 def _same(sources: Sequence[Source], columns_of: Any) -> Any:

@@ -14,6 +14,7 @@ import zstandard
 from harmless_runtime.errors import OutputError
 from harmless_runtime.rows.records import Line
 from harmless_runtime.scores.targets import ResultForm
+from harmless_runtime.scores.texts import Utf8, as_text
 
 _Members = dict[str, msgspec.Raw]
 _decode_members = msgspec.json.Decoder(_Members).decode
@@ -64,24 +65,30 @@ def line_of(row: Line, column: str | None, score: bytes) -> bytes | None:
     return line[:-1] + comma + msgspec.json.encode(column) + b": " + score + b"}\n"
 
 
-def as_line(values: Mapping[str, Any], column: str | None, score: bytes, where: str) -> bytes:
+def as_line(
+    values: Mapping[str, Any], column: str | None, score: bytes, where: str, utf8: Utf8
+) -> bytes:
     """Return the fields of a row and its score as a line of JSON.
 
-    A value that JSON does not have, such as a time, becomes its text.
+    A value that JSON does not have, such as a time, becomes its text. NaN becomes null.
+
+    Args:
+        values: the fields.
+        column: name of the field for the score. None adds none.
+        score: its JSON text.
+        where: which row it is.
+        utf8: makes texts valid.
 
     Raises:
-        OutputError: the row has the field for the score already, or a text that is not UTF-8.
-            `where` says which row it is.
+        OutputError: the row has the field for the score already.
     """
     check_column(column, values, where)
     added = {} if column is None else {column: msgspec.Raw(score)}
     try:
         return msgspec.json.encode({**values, **added}, enc_hook=str) + b"\n"
     except UnicodeEncodeError:
-        raise OutputError(
-            f"{where} has a text that is not UTF-8, which JSON cannot hold",
-            "write the rows as .parquet or .csv",
-        ) from None
+        fixed = utf8.row(values, where)
+        return msgspec.json.encode({**fixed, **added}, enc_hook=str) + b"\n"
 
 
 def check_column(column: str | None, names: Sequence[str] | Mapping[str, Any], where: str) -> None:
@@ -93,7 +100,7 @@ def check_column(column: str | None, names: Sequence[str] | Mapping[str, Any], w
 
 
 class CsvWriter:
-    """Writes rows as CSV. A text is written as it is, null as an empty cell, the rest as JSON.
+    """Writes rows as CSV: null as an empty cell, and anything else as `as_text` says.
 
     Args:
         file: where to write.
@@ -105,7 +112,9 @@ class CsvWriter:
         # surrogateescape gives bytes of the input that are not UTF-8 back as they were.
         text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
         self._text = text
-        self._writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+        # The csv module puts cells in quotes that hold a byte of its line terminator. So it is told
+        # of the carriage return as well, which `_Rows` takes away at the end of rows.
+        self._writer = csv.writer(_Rows(text), delimiter=delimiter, lineterminator="\r\n")
         self._header = header
         self._writer.writerow(header)
 
@@ -120,6 +129,11 @@ class CsvWriter:
         self._text.detach()
 
 
-def as_text(value: Any) -> str:
-    """Return a text as it is, and any other value as JSON."""
-    return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+class _Rows:
+    """Writes the rows that the csv module hands over, each with a line feed alone at its end."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")

@@ -14,6 +14,7 @@ from harmless_runtime.scores.columns import Kind, kind_of, names_of, schema_of, 
 from harmless_runtime.scores.lines import CsvWriter, as_line, check_column, line_of, open_bytes
 from harmless_runtime.scores.tables import ParquetWriter, open_parquet_writer, with_column
 from harmless_runtime.scores.targets import Target
+from harmless_runtime.scores.texts import Utf8, is_valid
 
 _BLOCK_ROWS = 256
 _NULL = b"null"
@@ -50,8 +51,9 @@ def write_rows(target: Target, inputs: Inputs, change: Change) -> None:
     """
     if target.form.kind == "JSON lines":
         with open_bytes(target.made, target.form) as file:
+            utf8 = Utf8(target.final.name)
             for source in target.sources:
-                file.writelines(_lines(inputs, source, change))
+                file.writelines(_lines(inputs, source, change, utf8))
         return
     kind = kind_of(target.sources, inputs, target.final.name)
     if target.form.kind == "CSV":
@@ -60,7 +62,7 @@ def write_rows(target: Target, inputs: Inputs, change: Change) -> None:
         _write_parquet(target, kind, inputs, change)
 
 
-def _lines(inputs: Inputs, source: Source, change: Change) -> Iterator[bytes]:
+def _lines(inputs: Inputs, source: Source, change: Change, utf8: Utf8) -> Iterator[bytes]:
     for row, item in inputs.originals(source):
         score = change.score_of(item)
         if score is None:
@@ -70,7 +72,7 @@ def _lines(inputs: Inputs, source: Source, change: Change) -> Iterator[bytes]:
         else:
             values = values_of(row)
             where = f"{source.name}, row {item.number},"
-            line = None if values is None else as_line(values, change.column, score, where)
+            line = None if values is None else as_line(values, change.column, score, where, utf8)
         if line is not None:
             yield line
 
@@ -94,17 +96,26 @@ def _write_parquet(target: Target, kind: Kind, inputs: Inputs, change: Change) -
     check_column(change.column, schema.names, target.sources[0].name)
     if change.column is not None:
         schema = with_column(schema, change.column)
+    utf8 = Utf8(target.final.name)
     with open_parquet_writer(target.made, schema) as table:
         for source in target.sources:
             if kind == "table":
                 _write_batches(inputs, source, change, table)
                 continue
-            rows = (
-                values if change.column is None else {**values, change.column: _number(score)}
-                for values, score in _values(inputs, source, change)
-            )
+            rows = _for_table(kind, inputs, source, change, utf8)
             while block := list(islice(rows, _BLOCK_ROWS)):
                 table.write_rows(block)
+
+
+def _for_table(
+    kind: Kind, inputs: Inputs, source: Source, change: Change, utf8: Utf8
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a JSON or CSV input as a table can hold them."""
+    for values, score in _values(inputs, source, change):
+        # The texts of JSON are valid UTF-8 already.
+        if kind == "cells" and not is_valid(values):
+            values = utf8.row(values, source.name)
+        yield values if change.column is None else {**values, change.column: _number(score)}
 
 
 def _values(

@@ -1,8 +1,9 @@
 """Write results as Parquet. Every function here needs pyarrow, which belongs to an extra."""
 
+import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from harmless_runtime.errors import OutputError, one_line
 from harmless_runtime.rows.arrow_rows import need_pyarrow
-from harmless_runtime.scores.lines import as_text
+from harmless_runtime.scores.texts import as_text, valid_name
 
 logger = logging.getLogger(__name__)
 
@@ -105,14 +106,15 @@ def with_column(schema: Any, column: str) -> Any:
     return schema.append(pa.field(column, pa.float32())).with_metadata(metadata or None)
 
 
-def find_schema(rows: Iterable[Mapping[str, Any]], name: str) -> Any:
+def find_schema(read: Callable[[], Iterable[Mapping[str, Any]]], name: str) -> Any:
     """Return the schema that holds all of some rows, with their fields in the order of their first.
 
-    A field whose values are of kinds that no column holds together, such as numbers and texts, gets
-    a column of texts.
+    A field whose values no column holds as they are, such as numbers beside texts, gets a column of
+    texts.
 
     Args:
-        rows: rows of Python objects, as JSON gives them. They are not kept.
+        read: gives the rows as Python objects, as JSON has them. It is called a second time if
+            values of several types were found. Rows are not kept.
         name: where they are to be written, for the error.
 
     Raises:
@@ -122,32 +124,90 @@ def find_schema(rows: Iterable[Mapping[str, Any]], name: str) -> Any:
     import pyarrow as pa
 
     types: dict[str, Any] = {}
-    mixed: set[str] = set()
+    texts: set[str] = set()
+    widened: set[str] = set()
+    for field, values in _columns(read()):
+        known, found = types.get(field, pa.null()), _type_of(values)
+        kind = None if field in texts else _unified(known, found)
+        if kind is None:
+            texts.add(field)
+        elif not {known, found} <= {kind, pa.null()}:
+            widened.add(field)
+        types[field] = kind
+    # A wider type may not hold all values of the types before: float64 not all integers of 64 bits.
+    if widened - texts:
+        for field, values in _columns(read()):
+            if field in widened - texts and not _fit(values, types[field]):
+                texts.add(field)
+    texts |= {field for field, kind in types.items() if field not in texts and not _stored(kind)}
+    for field in sorted(texts):
+        logger.warning(
+            "%s: no column of Parquet holds all values of %s as they are, so they are written as "
+            "texts",
+            name,
+            field,
+        )
+    return pa.schema(
+        [(field, pa.string() if field in texts else kind) for field, kind in types.items()]
+    )
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the values of each field, some rows at a time."""
     left = iter(rows)
     while block := list(islice(left, _BLOCK_ROWS)):
         for field in dict.fromkeys(field for row in block for field in row):
-            kind = _unified(types.get(field), [row.get(field) for row in block])
-            if kind is None:
-                mixed.add(field)
-            types[field] = pa.string() if kind is None else kind
-    for field in sorted(mixed):
-        logger.warning(
-            "%s: %s has values of several kinds, which are written as texts", name, field
-        )
-    return pa.schema(types.items())
+            yield field, [row.get(field) for row in block]
 
 
-def _unified(known: Any, values: list[Any]) -> Any:
-    """Return the type that holds a known one and some values, or None if there is none."""
+def _fit(values: list[Any], kind: Any) -> bool:
+    """Return whether a column of a type holds some values."""
     import pyarrow as pa
 
     try:
-        kind = pa.array(values).type
-        if known is None or known == kind:
-            return kind
-        schemas = [pa.schema([("values", each)]) for each in (known, kind)]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        pa.array(values, kind)
     except (pa.ArrowException, TypeError, OverflowError):
+        return False
+    return True
+
+
+def _stored(kind: Any) -> bool:
+    """Return whether Parquet can have a column of a type, and pyarrow can read it again.
+
+    It cannot be an object without fields, nor too many lists in each other.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = io.BytesIO()
+    try:
+        parquet.write_table(pa.schema([("values", kind)]).empty_table(), file)
+        parquet.read_schema(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+def _type_of(values: list[Any]) -> Any:
+    """Return the type that holds some values, or None if there is none."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values).type
+    except (pa.ArrowException, TypeError, OverflowError):
+        return None
+
+
+def _unified(known: Any, found: Any) -> Any:
+    """Return the type that holds the values of two types, or None if there is none."""
+    import pyarrow as pa
+
+    if found is None or known == found:
+        return found
+    try:
+        schemas = [pa.schema([("values", each)]) for each in (known, found)]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowException, TypeError):
         return None
 
 
@@ -164,4 +224,4 @@ def text_schema(names: Sequence[str], name: str) -> Any:
     need_pyarrow(name)
     import pyarrow as pa
 
-    return pa.schema([(column, pa.string()) for column in names])
+    return pa.schema([(valid_name(column), pa.string()) for column in names])
