@@ -62,3 +62,24 @@ def test_outputs_in_a_folder_of_inputs_are_no_inputs(tmp_path: Path) -> None:
         "a.jsonl", "joined.parquet", "joined.parquet.rejects.jsonl", "joined.parquet.run.json",
         "scores.jsonl", "scores.jsonl.run.json", "scores.rejects.jsonl",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("named", ["in", "in/", "."])
+def test_a_folder_of_outputs_in_a_folder_of_inputs_is_no_input(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "in"
+    rows.mkdir()
+    (rows / "a.jsonl").write_bytes(jsonl(ROWS) + b"oops\n")
+    (rows / "_hidden.jsonl").write_bytes(jsonl(ROWS))
+    monkeypatch.chdir(rows if named == "." else tmp_path)
+    engine = cpu_engine()
+    for existing, is_old in (("refuse", False), ("resume", True), ("overwrite", False)):
+        run = make_run([named], rows / "out", is_folder=True, existing=existing)
+        summary = score_files(run, engine)
+        assert (summary.tally.rows, summary.is_old) == (90, is_old)
+    assert files_in(rows / "out") == ["_rejects.jsonl", "_run.json", "a.jsonl"]
+    # The folder itself may be read.
+    joined = make_run(rows, tmp_path / "joined", is_folder=True, join="s")
+    score_files(joined, engine)
+    assert score_files(make_run(tmp_path / "joined", tmp_path / "o.jsonl"), engine).tally.rows == 90

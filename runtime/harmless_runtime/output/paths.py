@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime.output import disk
-from harmless_runtime.rows.beside import RECORD_SUFFIX, rejects_name
+from harmless_runtime.rows.beside import RECORD_SUFFIX, record_name, rejects_name
 
 # Suffixes of the files that a run creates next to its output.
 OWN_SUFFIXES = (".partial", ".state", ".lock", ".tmp", ".made", RECORD_SUFFIX)
@@ -56,8 +56,8 @@ class OutputPaths:
     @property
     def rejects(self) -> ResultPaths:
         """The paths of the rejects."""
-        final = self.output / "_rejects.jsonl" if self.is_folder else rejects_path(self.output)
-        return ResultPaths(final)
+        name = rejects_name(self.output.name, is_folder=self.is_folder)
+        return ResultPaths(self.folder / name)
 
     @property
     def state(self) -> Path:
@@ -67,9 +67,7 @@ class OutputPaths:
     @property
     def record(self) -> Path:
         """The path of the record that stays beside a finished output."""
-        if self.is_folder:
-            return self.output / "_run.json"
-        return self.output.with_name(self.output.name + RECORD_SUFFIX)
+        return self.folder / record_name(self.output.name, is_folder=self.is_folder)
 
     @property
     def locks(self) -> tuple[Path, Path]:

@@ -110,9 +110,10 @@ def _files_in(folder: Path) -> list[str]:
 
 def _chosen(folder: str, files: list[str]) -> list[str]:
     """Return the files of a folder that hold rows, by their suffixes."""
-    shown = [file for file in files if not _is_hidden(file[len(folder) :])]
-    chosen = without_results(shown)
-    chosen = [file for file in chosen if plain_name(file).endswith(_ROW_SUFFIXES)]
+    below = {file: _below(folder, file) for file in files}
+    rows = set(without_results(below.values()))
+    shown = [file for file, path in below.items() if not _is_hidden(path)]
+    chosen = [f for f in shown if below[f] in rows and plain_name(f).endswith(_ROW_SUFFIXES)]
     if not chosen:
         raise InputError(
             f"{folder} holds no file whose name ends in {', '.join(_ROW_SUFFIXES)}",
