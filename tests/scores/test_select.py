@@ -1,5 +1,7 @@
 """Selected rows are those that sorting all of them gives, in their order, and as they were."""
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,14 @@ from reading import read_rows
 from runs import cpu_engine, make_run
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
-SOME = st.sampled_from([0.0, -0.0, 1.5, -1.5, 1e-45, -1e-45, 3.4e38, -3.4e38])
+# Scores of other programs may have more digits than the model's.
+DOUBLES = st.floats(allow_nan=False, allow_infinity=False)
+SOME = st.sampled_from([0.0, -0.0, 1.5, -1.5, 1e-45, -1e-45, 1e39, -1e39, 1 + 2**-52, 5e-324])
 
 
-@given(st.lists(st.none() | FLOATS | SOME, max_size=60), st.integers(0, 70), st.booleans())
+@given(
+    st.lists(st.none() | FLOATS | DOUBLES | SOME, max_size=60), st.integers(0, 70), st.booleans()
+)
 def test_the_highest_and_the_lowest(scores: list[float | None], count: int, is_top: bool) -> None:
     order = sorted(
         (i for i, score in enumerate(scores) if score is not None),
@@ -34,7 +40,7 @@ def test_the_highest_and_the_lowest(scores: list[float | None], count: int, is_t
         cut = find_cut(Wanted(end="top" if is_top else "bottom", count=count), spool)
         kept = [i for i, is_kept in enumerate(choices(cut, spool)) if is_kept]
         assert kept == sorted(order[:count])
-        told = [float(np.float32(s)) for i in kept if (s := scores[i]) is not None]
+        told = [s for i in kept if (s := scores[i]) is not None]
         assert count_kept(cut, spool) == (
             (len(kept), min(told), max(told)) if told else (0, None, None)
         )
@@ -47,6 +53,15 @@ def test_above_and_below_share_the_rows(scores: list[float], at: float) -> None:
         below = list(choices(find_cut(Wanted(below=at), spool), spool))
     assert above == [score >= at for score in scores]
     assert below == [score < at for score in scores]
+
+
+@pytest.mark.parametrize("score", [0.1, float(np.float32(0.1))])
+def test_limit_means_the_number_in_json_and_in_parquet(score: float) -> None:
+    for limit in (0.1, float(np.float32(0.1))):
+        with spooled([score, 1e39, -1e39]) as spool:
+            above = list(choices(find_cut(Wanted(above=limit), spool), spool))
+            below = list(choices(find_cut(Wanted(below=limit), spool), spool))
+        assert (above, below) == ([True, True, False], [False, False, True])
 
 
 def test_amounts() -> None:
@@ -110,9 +125,11 @@ def test_rows_that_hold_their_scores(name: str, kept: str, folder: Path, tmp_pat
     selected = select_rows(Selection((str(folder / f"rows.parquet.{name}"),), out, TOP))
     assert selected.kept == 50
     assert ids_of(out) == wanted_ids(folder, 50)
-    if kept == "kept.parquet" and name == "joined.parquet":
-        schema = parquet.read_schema(folder / f"rows.parquet.{name}")
-        assert parquet.read_schema(out) == schema
+    if kept == "kept.parquet":
+        schema = parquet.read_schema(out)
+        if name == "joined.parquet":
+            assert schema == parquet.read_schema(folder / f"rows.parquet.{name}")
+        assert str(schema.field("harmless_score").type) in ("float", "double")
 
 
 def test_scores_of_other_rows_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -135,7 +152,9 @@ def test_scores_of_other_rows_are_refused(folder: Path, tmp_path: Path) -> None:
     refused(rows, OutputError, "an id or a text differs")
 
 
-def test_scores_without_their_record(folder: Path, tmp_path: Path) -> None:
+def test_scores_without_their_record(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("rows.jsonl.scores.jsonl.gz", "rows.jsonl.scores.jsonl.gz.rejects.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "rows.jsonl").write_bytes((folder / "rows.jsonl").read_bytes())
@@ -146,6 +165,59 @@ def test_scores_without_their_record(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
     selected = select_rows(Selection((str(folder / "rows.jsonl"),), out, TOP, scores))
     assert selected.kept == 50
+
+    assert "only the ids tell" in caplog.text
+
+
+def test_changed_scores_are_refused(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("rows.jsonl.scores.jsonl.gz*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    scores = tmp_path / "rows.jsonl.scores.jsonl.gz"
+    selection = Selection((str(folder / "rows.jsonl"),), tmp_path / "o.jsonl", TOP, scores)
+    assert select_rows(selection).kept == 50
+    content = gzip.decompress(scores.read_bytes())
+    scores.write_bytes(gzip.compress(content.replace(b'"score": ', b'"score": 1', 1)))
+    with pytest.raises(OutputError, match=r"scores\.jsonl\.gz was changed since the run wrote it"):
+        select_rows(replace(selection, overwrite=True))
+    scores.unlink()
+    with pytest.raises(OutputError, match=r"scores\.jsonl\.gz is gone"):
+        select_rows(replace(selection, overwrite=True))
+
+
+def test_joined_rows_as_scores(folder: Path, tmp_path: Path) -> None:
+    for with_record in (True, False):
+        for name in ("joined.jsonl", "joined.parquet"):
+            scores = folder / f"rows.jsonl.{name}"
+            if not with_record:
+                scores = tmp_path / name
+                scores.write_bytes((folder / f"rows.jsonl.{name}").read_bytes())
+            with pytest.raises(InputError, match="holds rows joined with their scores"):
+                select_rows(
+                    Selection((str(folder / "rows.jsonl"),), tmp_path / "o.jsonl", TOP, scores)
+                )
+
+
+@pytest.mark.parametrize("with_record", [True, False])
+def test_rows_by_a_folder_of_scores(with_record: bool, folder: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    lines = (folder / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    (rows / "a.jsonl").write_bytes(b"".join(lines[:40]))
+    (rows / "b.jsonl").write_bytes(b"".join(lines[40:]))
+    score_files(make_run(rows, tmp_path / "scores", is_folder=True), cpu_engine())
+    if not with_record:
+        (tmp_path / "scores" / "_run.json").unlink()
+    out = tmp_path / "o.jsonl"
+    selected = select_rows(Selection((str(rows),), out, TOP, tmp_path / "scores"))
+    assert (selected.rows, selected.scored, selected.kept) == (100, 99, 50)
+    assert ids_of(out) == wanted_ids(folder, 50)
+
+
+def test_no_row_is_kept(folder: Path, tmp_path: Path) -> None:
+    joined = str(folder / "rows.jsonl.joined.jsonl")
+    selected = select_rows(Selection((joined,), tmp_path / "o.jsonl", Wanted(above=1e9)))
+    assert (selected.kept, selected.lowest) == (0, None)
+    assert selected.span == pytest.approx(_ends(Path(joined)))
 
 
 def test_what_cannot_be_selected(folder: Path, tmp_path: Path) -> None:
@@ -172,9 +244,9 @@ def test_what_cannot_be_selected(folder: Path, tmp_path: Path) -> None:
         select_rows(Selection((str(joined),), tmp_path / "p.jsonl", TOP, folder / "rows.parquet"))
     assert select_rows(
         Selection((str(joined),), tmp_path / "o.jsonl", TOP, overwrite=True)
-    ) == Selected(100, 99, 50, *_ends(tmp_path / "o.jsonl"))
+    ) == Selected(100, 99, 50, *_ends(tmp_path / "o.jsonl"), _ends(joined))
 
 
 def _ends(path: Path) -> tuple[float, float]:
-    scores = [float(np.float32(row["harmless_score"])) for row in read_rows(path)]
+    scores = [row["harmless_score"] for row in read_rows(path) if row["harmless_score"] is not None]
     return min(scores), max(scores)

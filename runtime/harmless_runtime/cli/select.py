@@ -1,5 +1,6 @@
 """Run `harmless select`."""
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +67,11 @@ def _wanted(given: Arguments) -> Wanted:
     in_range = given.above is not None or given.below is not None
     if sum([in_range, given.top is not None, given.bottom is not None]) != 1:
         raise ConfigError(
-            "which rows to keep has to be said in one way",
-            "`top` 90% or `bottom` 20, or `above` and `below` with scores",
+            "say which rows to keep: either a number or share of them, or a range of scores",
+            "`top` 90% or `bottom` 20; or `above` 0.5, `below` 2, or both of these",
         )
+    if any(limit is not None and math.isnan(limit) for limit in (given.above, given.below)):
+        raise ConfigError("nan is no score, so that no row is above or below it", "give a number")
     if given.top is not None:
         return Wanted(None, None, "top", *parse_amount(given.top))
     if given.bottom is not None:
@@ -81,6 +84,8 @@ def show(console: Console, selected: Selected, output: str) -> None:
     where = []
     if selected.lowest is not None:
         where.append(f"scores from {selected.lowest:.6g} to {selected.highest:.6g}")
+    elif selected.span is not None:
+        where.append(f"all scores are from {selected.span[0]:.6g} to {selected.span[1]:.6g}")
     without = selected.rows - selected.scored
     if without:
         where.append(f"{without:,} rows have no score")

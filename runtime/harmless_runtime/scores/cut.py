@@ -35,13 +35,15 @@ class Wanted:
 class Cut:
     """Which scores are kept: from `least` to `most`, both included.
 
-    Of the rows that have the score `edge`, only the first `ties` are kept.
+    Of the rows that have the score `edge`, only the first `ties` are kept. With `rounded`, scores
+    are rounded to float32 before they are compared.
     """
 
     least: float = -math.inf
     most: float = math.inf
     edge: float = math.nan
     ties: int = 0
+    rounded: bool = False
 
 
 NOTHING = Cut(math.inf, -math.inf)
@@ -51,13 +53,17 @@ def find_cut(wanted: Wanted, spool: Spool) -> Cut:
     """Return which scores are kept.
 
     Of rows with equal scores at the cut, as many are kept as make the number right.
+
+    A limit is compared in float32, the type of the model's scores: the float32 0.1 is written as
+    0.1 in JSON, is 0.10000000149 as a number of Python, and is meant by both.
     """
     if wanted.end is None:
-        least = -math.inf if wanted.above is None else float(np.float32(wanted.above))
+        least = -math.inf if wanted.above is None else _single(wanted.above)
         if wanted.below is None:
-            return Cut(least)
+            return Cut(least, rounded=True)
         # The largest score that is less.
-        return Cut(least, float(np.nextafter(np.float32(wanted.below), np.float32(-np.inf))))
+        most = float(np.nextafter(np.float32(_single(wanted.below)), np.float32(-np.inf)))
+        return Cut(least, most, rounded=True)
     count = wanted.count if wanted.share is None else round(wanted.share * spool.scored)
     count = min(count or 0, spool.scored)
     if count == 0:
@@ -67,6 +73,12 @@ def find_cut(wanted: Wanted, spool: Spool) -> Cut:
         return Cut(most=last.score, edge=last.score, ties=last.place)
     first = spool.nth(spool.scored - count + 1)
     return Cut(first.score, edge=first.score, ties=first.equals - first.place + 1)
+
+
+def _single(limit: float) -> float:
+    """Round a limit to float32."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(limit))
 
 
 def choices(cut: Cut, spool: Spool) -> Iterator[bool]:
@@ -89,8 +101,12 @@ def count_kept(cut: Cut, spool: Spool) -> tuple[int, float | None, float | None]
 def _blocks(cut: Cut, spool: Spool) -> Iterator[tuple[Scores, NDArray[np.bool_]]]:
     ties = cut.ties
     for scores in spool.blocks():
-        kept = (scores >= np.float32(cut.least)) & (scores <= np.float32(cut.most))
-        at_edge = np.flatnonzero(scores == np.float32(cut.edge))
+        compared = scores
+        if cut.rounded:
+            with np.errstate(over="ignore"):  # a score beyond float32 becomes infinite
+                compared = scores.astype(np.float32).astype(np.float64)
+        kept = np.isfinite(scores) & (compared >= cut.least) & (compared <= cut.most)
+        at_edge = np.flatnonzero(scores == cut.edge)
         kept[at_edge[ties:]] = False
         ties = max(0, ties - len(at_edge))
         yield scores, kept

@@ -1,5 +1,6 @@
 """Say what the record of a finished run holds, which stays beside its output as `OUT.run.json`."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,19 @@ class RunRecord(msgspec.Struct, frozen=True):
     replace: bool
     files: list[FileFacts]
     about: dict[str, Any]
+
+
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def read_record(path: Path) -> RunRecord | None:

@@ -12,7 +12,12 @@ from harmless_runtime.rows.records import Line, Pair, Reject
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import Kind, kind_of, names_of, schema_of, values_of
 from harmless_runtime.scores.lines import CsvWriter, as_line, check_column, line_of, open_bytes
-from harmless_runtime.scores.tables import ParquetWriter, open_parquet_writer, with_column
+from harmless_runtime.scores.tables import (
+    ParquetWriter,
+    open_parquet_writer,
+    with_column,
+    with_numbers,
+)
 from harmless_runtime.scores.targets import Target
 from harmless_runtime.scores.texts import Utf8, is_valid
 
@@ -28,10 +33,12 @@ class Change:
         score_of: called for each row in order. Returns the JSON text of its score, which may be
             `null`, or None to leave the row out.
         column: the field or column that the score is added as. None adds nothing.
+        numbers: a column of CSV that holds numbers, which a table gets as float64.
     """
 
     score_of: Callable[[Pair | Reject], bytes | None]
     column: str | None
+    numbers: str | None = None
 
 
 def write_rows(target: Target, inputs: Inputs, change: Change) -> None:
@@ -96,6 +103,8 @@ def _write_parquet(target: Target, kind: Kind, inputs: Inputs, change: Change) -
     check_column(change.column, schema.names, target.sources[0].name)
     if change.column is not None:
         schema = with_column(schema, change.column)
+    if kind == "cells" and change.numbers is not None:
+        schema = with_numbers(schema, change.numbers)
     utf8 = Utf8(target.final.name)
     with open_parquet_writer(target.made, schema) as table:
         for source in target.sources:
@@ -115,6 +124,9 @@ def _for_table(
         # The texts of JSON are valid UTF-8 already.
         if kind == "cells" and not is_valid(values):
             values = utf8.row(values, source.name)
+        if kind == "cells" and change.numbers is not None:
+            text = values[change.numbers]
+            values = {**values, change.numbers: float(text) if text else None}
         yield values if change.column is None else {**values, change.column: _number(score)}
 
 

@@ -6,19 +6,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.errors import InputError, OutputError
-from harmless_runtime.rows.beside import RECORD_SUFFIX, rejects_name
 from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.inputs import Inputs
-from harmless_runtime.rows.records import Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading
 from harmless_runtime.scores.columns import objects_of, values_of
 from harmless_runtime.scores.cut import Cut, Wanted, choices, count_kept, find_cut
-from harmless_runtime.scores.log import Results, ScoreLine, decode_score, text_of_id
-from harmless_runtime.scores.record import RunRecord, read_record
+from harmless_runtime.scores.earlier import EarlierRun, find_run, scores_of
 from harmless_runtime.scores.rewrite import Change, write_rows
 from harmless_runtime.scores.spool import Spool, spooled
 from harmless_runtime.scores.targets import Target, form_of
@@ -58,6 +53,7 @@ class Selected:
         kept: number of rows that were kept.
         lowest: the lowest score of these, or None if no row was kept.
         highest: their highest score.
+        span: the lowest and the highest of all scores, or None if there are none.
     """
 
     rows: int
@@ -65,6 +61,7 @@ class Selected:
     kept: int
     lowest: float | None
     highest: float | None
+    span: tuple[float, float] | None = None
 
 
 def select_rows(selection: Selection) -> Selected:
@@ -78,14 +75,19 @@ def select_rows(selection: Selection) -> Selected:
         ConfigError: pyarrow is missing.
     """
     target = _check(selection)
-    inputs = _open(selection, target)
+    run = None if selection.scores is None else find_run(selection.scores)
+    inputs = _open(run, target)
+    column = _score_column(selection, inputs) if run is None else None
+    scores = _scores_in_rows(inputs, column) if run is None else scores_of(run, inputs)
     with ExitStack() as stack:
-        spool = stack.enter_context(spooled(_scores(selection, inputs)))
+        spool = stack.enter_context(spooled(scores))
         cut = find_cut(selection.wanted, spool)
         stack.callback(target.made.unlink, missing_ok=True)
-        _write(target, inputs, cut, spool)
+        _write(target, inputs, cut, spool, column)
         target.made.replace(target.final)
-        return Selected(spool.rows, spool.scored, *count_kept(cut, spool))
+        _, least, most = count_kept(Cut(), spool)
+        span = None if least is None or most is None else (least, most)
+        return Selected(spool.rows, spool.scored, *count_kept(cut, spool), span)
 
 
 def _check(selection: Selection) -> Target:
@@ -110,31 +112,23 @@ def _check(selection: Selection) -> Target:
     return target
 
 
-def _open(selection: Selection, target: Target) -> Inputs:
+def _open(run: EarlierRun | None, target: Target) -> Inputs:
     """Open the rows, to be read as they were when they were scored."""
-    record = _record(selection)
-    if record is not None:
-        how = record.how_read
-        reading = Reading(system=how.system, line_bytes=how.line_bytes)
-        return Inputs(target.sources, reading, how.shape)
-    # Rows that hold their scores are not read as pairs of texts, so any shape will do.
-    return Inputs(target.sources, Reading(), None if selection.scores else KNOWN["alpaca"])
+    if run is None:
+        # Rows that hold their scores are not read as pairs of texts, so any shape will do.
+        return Inputs(target.sources, Reading(), KNOWN["alpaca"])
+    if run.record is None:
+        return Inputs(target.sources, Reading())
+    how = run.record.how_read
+    return Inputs(target.sources, Reading(system=how.system, line_bytes=how.line_bytes), how.shape)
 
 
-def _record(selection: Selection) -> RunRecord | None:
-    if selection.scores is None:
-        return None
-    return read_record(Path(f"{selection.scores}{RECORD_SUFFIX}"))
+def _score_column(selection: Selection, inputs: Inputs) -> str | None:
+    """Return the field of the rows that holds their scores, or None if there are no rows.
 
-
-def _scores(selection: Selection, inputs: Inputs) -> Iterator[float | None]:
-    if selection.scores is None:
-        return _scores_in_rows(selection, inputs)
-    return _scores_beside(selection.scores, _record(selection), inputs)
-
-
-def _scores_in_rows(selection: Selection, inputs: Inputs) -> Iterator[float | None]:
-    """Yield the scores that rows hold themselves."""
+    Raises:
+        InputError: the rows have no such field.
+    """
     first = next((row for source in inputs.sources for row in objects_of(source, inputs)), {})
     usual = [selection.score_column] if selection.score_column else _SCORE_COLUMNS
     column = next((name for name in usual if name in first), None)
@@ -144,6 +138,11 @@ def _scores_in_rows(selection: Selection, inputs: Inputs) -> Iterator[float | No
             "`score_column` names the field of the scores; `scores` names a file of scores that "
             "belongs to the rows",
         )
+    return column
+
+
+def _scores_in_rows(inputs: Inputs, column: str | None) -> Iterator[float | None]:
+    """Yield the scores that rows hold themselves."""
     for source in inputs.sources:
         for row, item in inputs.originals(source):
             value = (values_of(row) or {}).get(column or "")
@@ -155,72 +154,12 @@ def _scores_in_rows(selection: Selection, inputs: Inputs) -> Iterator[float | No
                 ) from None
 
 
-def _scores_beside(
-    scores: Path, record: RunRecord | None, inputs: Inputs
-) -> Iterator[float | None]:
-    """Yield the scores of rows from the output of the run that scored them."""
-    names = {}
-    if record is not None:
-        if len(record.inputs) != len(inputs.sources):
-            raise OutputError(
-                f"{scores} holds the scores of {len(record.inputs)} inputs, and "
-                f"{len(inputs.sources)} are named"
-            )
-        names = {s.name: then.name for s, then in zip(inputs.sources, record.inputs, strict=True)}
-    rejects = Path(rejects_name(str(scores)))
-    with ExitStack() as stack:
-        lines = stack.enter_context(rejects.open("rb")) if rejects.exists() else ()
-        results = Results(_lines_of(scores), lines, names)
-        for source in inputs.sources:
-            for _, item in inputs.originals(source):
-                line = results.line_of(item)
-                yield None if line is None else float(bytes(_checked(line, item, scores).score))
-        if record is not None:
-            results.check_end(record.lines, record.digest)
-        results.check_no_more()
-
-
-def _lines_of(scores: Path) -> Iterator[bytes]:
-    """Yield the lines of a file of scores, whatever its form."""
-    inputs = Inputs(find_sources([str(scores)]), Reading(), KNOWN["alpaca"])
-    for source in inputs.sources:
-        for row, _ in inputs.originals(source):
-            if isinstance(row, Line):
-                yield row.raw
-            elif isinstance(row, Fields) and {"id", "score"} <= row.values.keys():
-                known = {"id": row.values["id"], "score": float(row.values["score"])}
-                yield msgspec.json.encode(known)
-            else:
-                raise _no_scores(scores)
-
-
-def _checked(line: bytes, item: Pair | Reject, scores: Path) -> ScoreLine:
-    """Decode a line of scores, and compare its id with the row's."""
-    try:
-        scored = decode_score(line)
-    except msgspec.DecodeError:
-        raise _no_scores(scores) from None
-    if isinstance(item, Pair) and text_of_id(bytes(scored.id)) != text_of_id(
-        item.id.replace(b"\r", b" ")
-    ):
-        raise OutputError(
-            f"{scores} holds the scores of other rows: {item.source}, line {item.number}, has the "
-            f"id {item.id.decode()}, and its score that of {bytes(scored.id).decode()}"
-        )
-    return scored
-
-
-def _no_scores(path: Path) -> InputError:
-    return InputError(
-        f"{path} is not a file of ids and scores",
-        "name the output of `harmless score` for the rows",
-    )
-
-
-def _write(target: Target, inputs: Inputs, cut: Cut, spool: Spool) -> None:
+def _write(
+    target: Target, inputs: Inputs, cut: Cut, spool: Spool, score_column: str | None
+) -> None:
     """Write the rows that are kept."""
     kept = choices(cut, spool)
-    change = Change(lambda _: b"null" if next(kept) else None, None)
+    change = Change(lambda _: b"null" if next(kept) else None, None, score_column)
     write_rows(target, inputs, change)
     with target.made.open("rb") as file:
         os.fsync(file.fileno())

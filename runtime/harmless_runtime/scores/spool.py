@@ -1,22 +1,23 @@
-"""Keep the scores of any number of rows on the disk, four bytes a row, and find cuts in them."""
+"""Keep the scores of any number of rows on the disk, eight bytes a row, and find cuts in them."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK_ROWS = 2**16
-_HALF_BITS = np.uint32(16)
-_HALF = 2**16
-_SIGN = np.uint32(2**31)
+# The bits of a score are counted by 16 at a time, from the upper ones.
+_DIGIT_BITS = 16
+_DIGITS = 64 // _DIGIT_BITS
+_SIGN = np.uint64(2**63)
 
-Scores = NDArray[np.float32]
-Keys = NDArray[np.unsignedinteger[Any]]
+Scores = NDArray[np.float64]
+Keys = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Spool:
         """Add the scores of the next rows."""
         left = iter(scores)
         while block := list(islice(left, _BLOCK_ROWS)):
-            values = np.array(block, np.float32)  # None becomes NaN
+            values = np.array(block, np.float64)  # None becomes NaN
             self.rows += len(values)
             self.scored += int(np.isfinite(values).sum())
             self._file.write(values.tobytes())
@@ -52,30 +53,37 @@ class Spool:
     def blocks(self) -> Iterator[Scores]:
         """Yield all scores in order, 65,536 at a time."""
         self._file.seek(0)
-        while data := self._file.read(4 * _BLOCK_ROWS):
-            yield np.frombuffer(data, np.float32)
+        while data := self._file.read(8 * _BLOCK_ROWS):
+            yield np.frombuffer(data, np.float64)
 
     def nth(self, n: int) -> Place:
         """Return the n-th smallest score, counted from 1.
 
-        The keys of the scores are counted by their upper 16 bits, and those that share the upper
-        bits of the n-th by their lower ones. So memory does not grow with the rows (radix select).
+        The keys of the scores are counted by their upper 16 bits, then those that share the upper
+        bits of the n-th by their next 16, and so on. So memory does not grow with the rows (radix
+        select).
         """
-        upper, n, _ = self._nth_digit(lambda keys: keys >> _HALF_BITS, n)
-        lower, n, equals = self._nth_digit(
-            lambda keys: keys[keys >> _HALF_BITS == upper] & np.uint32(_HALF - 1), n
-        )
-        return Place(_score_of(upper * _HALF + lower), n, equals)
+        key = equals = 0
+        for digit in range(_DIGITS):
+            counts = self._counts(key, digit)
+            ends = np.cumsum(counts)
+            found = int(np.searchsorted(ends, n))
+            equals = int(counts[found])
+            n -= int(ends[found]) - equals
+            key = (key << _DIGIT_BITS) + found
+        return Place(_score_of(key), n, equals)
 
-    def _nth_digit(self, digits: Callable[[Keys], Keys], n: int) -> tuple[int, int, int]:
-        """Return the n-th smallest digit, its place among its equals, and how many these are."""
-        counts = np.zeros(_HALF, np.int64)
+    def _counts(self, upper: int, digit: int) -> NDArray[np.int64]:
+        """Count the values of one digit in the keys whose digits before it are `upper`."""
+        counts = np.zeros(2**_DIGIT_BITS, np.int64)
+        shift = np.uint64(_DIGIT_BITS * (_DIGITS - 1 - digit))
         for scores in self.blocks():
-            keys = _keys_of(scores[np.isfinite(scores)])
-            counts += np.bincount(digits(keys), minlength=_HALF)
-        ends = np.cumsum(counts)
-        digit = int(np.searchsorted(ends, n))
-        return digit, n - int(ends[digit] - counts[digit]), int(counts[digit])
+            keys = _keys_of(scores[np.isfinite(scores)]) >> shift
+            if digit:
+                keys = keys[keys >> np.uint64(_DIGIT_BITS) == np.uint64(upper)]
+            low = (keys & np.uint64(2**_DIGIT_BITS - 1)).astype(np.int64)
+            counts += np.bincount(low, minlength=2**_DIGIT_BITS)
+        return counts
 
 
 @contextmanager
@@ -92,11 +100,11 @@ def _keys_of(scores: Scores) -> Keys:
 
     The bits of a positive float have the order of its value, those of a negative one the reverse.
     """
-    bits = (scores + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0, which it is equal to
+    bits = (scores + 0.0).view(np.uint64)  # -0.0 becomes 0.0, which it is equal to
     keys: Keys = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return keys
 
 
 def _score_of(key: int) -> float:
-    bits = key - 2**31 if key >= 2**31 else ~key % 2**32
-    return float(np.array([bits], np.uint32).view(np.float32)[0])
+    bits = key - 2**63 if key >= 2**63 else ~key % 2**64
+    return float(np.array([bits], np.uint64).view(np.float64)[0])

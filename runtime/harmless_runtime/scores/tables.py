@@ -106,6 +106,14 @@ def with_column(schema: Any, column: str) -> Any:
     return schema.append(pa.field(column, pa.float32())).with_metadata(metadata or None)
 
 
+def with_numbers(schema: Any, column: str) -> Any:
+    """Return a schema in which a column is one of float64."""
+    import pyarrow as pa
+
+    place = schema.get_field_index(column)
+    return schema.set(place, pa.field(column, pa.float64()))
+
+
 def find_schema(read: Callable[[], Iterable[Mapping[str, Any]]], name: str) -> Any:
     """Return the schema that holds all of some rows, with their fields in the order of their first.
 

@@ -1,0 +1,162 @@
+"""Read the scores of an earlier run in step with the rows that it scored."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from harmless_runtime.choices import SCORE_COLUMN
+from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.rows.beside import record_name, rejects_name
+from harmless_runtime.rows.expand import find_sources
+from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.records import Fields, Line, Pair, Reject
+from harmless_runtime.rows.shapes import KNOWN, Reading
+from harmless_runtime.scores.columns import values_of
+from harmless_runtime.scores.log import Results, ScoreLine, decode_score, text_of_id
+from harmless_runtime.scores.record import FileFacts, RunRecord, hash_of, read_record
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """What a run has left.
+
+    Attributes:
+        name: its output, a file or a folder, as it was named.
+        record: what the run did, or None if its record is gone.
+        files: the files of scores, in the order of the inputs.
+        rejects: the file of rejects, which may not exist.
+    """
+
+    name: Path
+    record: RunRecord | None
+    files: tuple[Path, ...]
+    rejects: Path
+
+
+def find_run(output: Path) -> EarlierRun:
+    """Find what a run has left, by the name of its output.
+
+    Raises:
+        InputError: there is no such output, or it holds rows that were joined with their scores.
+        OutputError: it was changed since the run wrote it.
+    """
+    is_folder = output.is_dir()
+    record = read_record(output.parent / record_name(output.name, is_folder=False))
+    rejects = output.parent / rejects_name(output.name)
+    if is_folder:
+        record = read_record(output / record_name("", is_folder=True))
+        rejects = output / rejects_name("", is_folder=True)
+    if record is None:
+        logger.warning(
+            "%s has no record of its run beside it, so only the ids tell that its scores belong to "
+            "these rows",
+            output,
+        )
+        found = tuple(Path(source.where) for source in find_sources([str(output)]))
+        return EarlierRun(output, None, found, rejects)
+    if record.join is not None:
+        raise _joined(output)
+    # The rejects come first in a record. A single output may have another name by now.
+    written = [file for file in record.files if not (is_folder and file.name == rejects.name)]
+    if not is_folder:
+        written = record.files[-1:]
+        files: tuple[Path, ...] = (output,)
+    else:
+        files = tuple(output / file.name for file in written)
+    for path, facts in zip(files, written, strict=True):
+        _check_unchanged(path, facts)
+    if len(written) < len(record.files):
+        _check_unchanged(rejects, record.files[0])
+    return EarlierRun(output, record, files, rejects)
+
+
+def _check_unchanged(path: Path, facts: FileFacts) -> None:
+    if not path.exists():
+        raise OutputError(f"{path} is gone, which the run wrote", "score again with `overwrite`")
+    if hash_of(path) != facts.sha256:
+        raise OutputError(
+            f"{path} was changed since the run wrote it",
+            "score again with `overwrite`; or move the record of the run away, to use the scores "
+            "as they are",
+        )
+
+
+def scores_of(run: EarlierRun, inputs: Inputs) -> Iterator[float | None]:
+    """Yield the score of each row, or None if it was rejected.
+
+    Raises:
+        OutputError: the scores are of other rows.
+        InputError: the files hold no scores, or the rows cannot be read.
+    """
+    record = run.record
+    names: Mapping[str, str] = {}
+    if record is not None:
+        if len(record.inputs) != len(inputs.sources):
+            raise OutputError(
+                f"{run.name} holds the scores of {len(record.inputs)} inputs, and "
+                f"{len(inputs.sources)} are named",
+                "name the inputs that the run had, in their order",
+            )
+        names = {s.name: then.name for s, then in zip(inputs.sources, record.inputs, strict=True)}
+    with ExitStack() as stack:
+        rejects = stack.enter_context(run.rejects.open("rb")) if run.rejects.exists() else ()
+        results = Results(_lines_of(run), rejects, names)
+        for source in inputs.sources:
+            for _, item in inputs.originals(source):
+                line = results.line_of(item)
+                yield None if line is None else float(bytes(_checked(line, item, run.name).score))
+        if record is not None:
+            results.check_end(record.lines, record.digest)
+        results.check_no_more()
+
+
+def _lines_of(run: EarlierRun) -> Iterator[bytes]:
+    """Yield lines of scores, whatever the form of their files."""
+    inputs = Inputs(find_sources(map(str, run.files)), Reading(), KNOWN["alpaca"])
+    for source in inputs.sources:
+        for row, _ in inputs.originals(source):
+            if isinstance(row, Line):
+                yield row.raw
+            elif isinstance(row, Fields) and {"id", "score"} <= row.values.keys():
+                known = {"id": row.values["id"], "score": float(row.values["score"])}
+                yield msgspec.json.encode(known)
+            else:
+                raise _no_scores(run.name, row)
+
+
+def _checked(line: bytes, item: Pair | Reject, scores: Path) -> ScoreLine:
+    """Decode a line of scores, and compare its id with the row's."""
+    try:
+        scored = decode_score(line)
+    except msgspec.DecodeError:
+        raise _no_scores(scores, Line(str(scores), 1, line)) from None
+    if isinstance(item, Pair) and text_of_id(bytes(scored.id)) != text_of_id(
+        item.id.replace(b"\r", b" ")
+    ):
+        raise OutputError(
+            f"{scores} holds the scores of other rows: {item.source}, line {item.number}, has the "
+            f"id {item.id.decode()}, and its score that of {bytes(scored.id).decode()}"
+        )
+    return scored
+
+
+def _no_scores(path: Path, row: Line | Fields | Reject) -> InputError:
+    if SCORE_COLUMN in (values_of(row) or {}):
+        return _joined(path)
+    return InputError(
+        f"{path} is not a file of ids and scores",
+        "name the output of `harmless score` for the rows",
+    )
+
+
+def _joined(path: Path) -> InputError:
+    return InputError(
+        f"{path} holds rows joined with their scores",
+        f"select from it, and leave `scores` out: harmless select {path} …",
+    )
