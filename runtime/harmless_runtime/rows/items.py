@@ -1,17 +1,15 @@
 """Turn what a Python caller hands over into pairs: a list of rows, or columns."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any, Protocol
-
-import numpy as np
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows.inputs import FIRST_ROWS
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, no_shape, recognise
+from harmless_runtime.rows.values import plain_value
 
 # The columns of `Gpt2HarmlessScorer.score`. As in other shapes, a text may be a list of messages.
 TEXTS = Shape("texts", "instructions", "inputs", "outputs")
@@ -54,6 +52,8 @@ class Items:
             self._rows = list(rows)
         self._reading = reading
         self._shape = shape or self._recognised()
+        self._roots = self._shape.roots
+        self._parse = RowParser(self._shape, reading.system, reading.line_bytes)
         self.count = _length(rows) if isinstance(rows, Mapping) else len(self._rows)
 
     def _recognised(self) -> Shape:
@@ -75,20 +75,30 @@ class Items:
 
     def pairs(self) -> Iterator[Pair | Reject]:
         """Yield what is made of each row."""
-        parse = RowParser(self._shape, self._reading.system, self._reading.line_bytes)
         for index, row in enumerate(self._values()):
-            if isinstance(row, Mapping):
-                values = {name: _plain(value) for name, value in row.items()}
-                yield parse(Fields(_ITEM, index, values))
-            else:
-                yield Reject(_ITEM, index, f"it is a {type(row).__name__}, and no mapping", b"")
+            yield self._pair(index, row)
+
+    def _pair(self, index: int, row: Any) -> Pair | Reject:
+        if not isinstance(row, Mapping):
+            return Reject(_ITEM, index, f"it is a {type(row).__name__}, and no mapping", b"")
+        try:
+            values = {name: plain_value(row[name]) for name in self._roots if name in row}
+        except RecursionError:
+            return Reject(_ITEM, index, "the row is nested too deeply", b"")
+        except UnicodeDecodeError:
+            return Reject(_ITEM, index, "a text is not valid UTF-8", b"")
+        return self.parsed(Fields(_ITEM, index, values))
+
+    def parsed(self, row: Fields) -> Pair | Reject:
+        """Return what is made of a row whose values are Python's own."""
+        return self._parse(row)
 
     def _values(self) -> Iterator[Any]:
         if not isinstance(self._rows, Mapping):
             yield from self._rows
             return
-        names = [name for name in self._rows if name in self._shape.roots]
-        columns = [_iterable(self._rows[name]) for name in names]
+        names = [name for name in self._rows if name in self._roots]
+        columns = [self._rows[name] for name in names]
         for values in zip(range(self.count), *columns, strict=True):
             yield dict(zip(names, values[1:], strict=True))
 
@@ -127,17 +137,3 @@ def _length(columns: Mapping[str, Column]) -> int:
         told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
         raise InputError(f"the columns have different lengths: {told}")
     return next(iter(lengths.values()), 0)
-
-
-def _iterable(column: Any) -> Any:
-    """Return what gives a column's values one by one. Those of pyarrow are not Python's."""
-    return column.to_pylist() if hasattr(column, "to_pylist") else column
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON would have it. pandas has NaN for a text that is missing."""
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value

@@ -171,6 +171,6 @@ def _walk(values: Any, path: str) -> Any:
 
 
 def _text_of(values: Any) -> bytes:
-    """Return a row's values as JSON, for the rejects file."""
-    text = json.dumps(values, ensure_ascii=False, default=str)
+    """Return a row's values as JSON, for the rejects file, without keys that JSON cannot have."""
+    text = json.dumps(values, ensure_ascii=False, default=str, skipkeys=True)
     return text.encode("utf-8", "backslashreplace")
