@@ -191,6 +191,22 @@ def test_one_row_that_breaks_a_rule_leaves_the_others_alone(
         scorer.score(REQUESTS, outputs)
 
 
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [
+        (np.array("a"), "ndarray without dimensions"),
+        (pd.DataFrame({"a": ["b"]}), "DataFrame"),
+        (pl.DataFrame({"a": ["b"]}), "DataFrame"),
+        (pa.table({"a": ["b"]}), "Table"),
+        ((text for text in "a"), "generator"),
+    ],
+)
+def test_values_that_are_no_columns(column: Any, name: str, scorer: Gpt2HarmlessScorer) -> None:
+    told = f"outputs is a {name}, and has to be a list, an array or a column"
+    with pytest.raises(InputError, match=told):
+        scorer.score(["a"], column)
+
+
 def test_the_index_in_a_message_counts_within_the_batch(scorer: Gpt2HarmlessScorer) -> None:
     ds = Dataset.from_dict({"instruction": ["a"] * 6, "output": ["b"] * 5 + [None]})
     with pytest.raises(InputError, match="item 1: "):

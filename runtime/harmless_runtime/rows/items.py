@@ -116,7 +116,7 @@ class Items:
         return InputError(
             message,
             "a row is a mapping such as {'instruction': …, 'output': …}; columns of a data frame "
-            "go to scorer.score(df['instruction'], df['output'])",
+            "go to scorer.score(df['instruction'], df['output'], df['input'])",
         )
 
 
@@ -124,16 +124,30 @@ def _length(columns: Mapping[str, Column]) -> int:
     """Return the number of rows that columns have.
 
     Raises:
-        InputError: they are single texts, or have different lengths.
+        InputError: they are single texts or whole data frames, or have different lengths.
     """
     for name, column in columns.items():
-        if isinstance(column, str | bytes | Mapping | Set) or not hasattr(column, "__len__"):
+        if not _is_column(column):
             raise InputError(
-                f"{name} is a {type(column).__name__}, and has to be a list, an array or a column",
-                "a single row goes to scorer.score_item",
+                f"{name} is a {_kind(column)}, and has to be a list, an array or a column",
+                "a single row goes to scorer.score_item, and a column of a data frame is like "
+                "df['instruction']",
             )
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
         raise InputError(f"the columns have different lengths: {told}")
     return next(iter(lengths.values()), 0)
+
+
+def _is_column(values: Any) -> bool:
+    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
+        return False
+    # An array without dimensions is a single value. What has columns is a data frame, which gives
+    # its columns one by one, and not its rows.
+    return getattr(values, "ndim", 1) > 0 and not hasattr(type(values), "columns")
+
+
+def _kind(values: Any) -> str:
+    name = type(values).__name__
+    return name if getattr(values, "ndim", 1) else f"{name} without dimensions"
