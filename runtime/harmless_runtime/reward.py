@@ -2,14 +2,14 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from harmless_runtime.choices import DEFAULT_MODEL
 from harmless_runtime.item_scores import score_items
 from harmless_runtime.rows.conversations import is_dialogue, split_dialogue
 from harmless_runtime.rows.items import TEXTS, Column, Items
-from harmless_runtime.rows.records import NO_ID, Pair, Reject
+from harmless_runtime.rows.records import NO_ID, Fields, Pair, Reject
 from harmless_runtime.rows.shapes import Reading, reading_of
 from harmless_runtime.scorer import Gpt2HarmlessScorer
 
@@ -51,16 +51,15 @@ class Completions(Items):
 
     def __init__(self, prompts: Column, completions: Column, reading: Reading) -> None:
         super().__init__({"instructions": prompts, "outputs": completions}, reading, TEXTS)
-        self._texts = prompts, completions
 
-    def pairs(self) -> Iterator[Pair | Reject]:
-        """Yield what is made of each row."""
-        for prompt, completion, pair in zip(*self._texts, super().pairs(), strict=True):
-            if isinstance(pair, Pair) and isinstance(completion, str) and is_dialogue(prompt):
-                question, begun = split_dialogue(prompt)
-                yield Pair(pair.source, pair.number, NO_ID, question, begun + completion)
-            else:
-                yield pair
+    def parsed(self, row: Fields) -> Pair | Reject:
+        """Return what is made of a row. A completion continues its dialogue."""
+        pair = super().parsed(row)
+        prompt, completion = row.values["instructions"], row.values["outputs"]
+        if isinstance(pair, Pair) and isinstance(completion, str) and is_dialogue(prompt):
+            question, begun = split_dialogue(prompt)
+            return Pair(pair.source, pair.number, NO_ID, question, begun + completion)
+        return pair
 
 
 def _local_device() -> int:

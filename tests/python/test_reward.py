@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from harmless_export.reference import pytorch_scores
@@ -63,6 +66,27 @@ def test_strings_messages_and_dialogues(reward: Reward, checkpoint: Path) -> Non
     np.testing.assert_allclose(
         np.array(rewards, float), pytorch_scores(checkpoint, pairs, 1024), atol=2e-4
     )
+
+
+@pytest.mark.parametrize(
+    "as_column",
+    [
+        np.array,
+        pd.Series,
+        pl.Series,
+        pa.array,
+        lambda texts: pa.chunked_array([texts[:1], texts[1:]], pa.string()),
+        lambda texts: list(pa.array(texts)),
+    ],
+)
+def test_columns_of_tables_have_the_rewards_of_lists(
+    as_column: Callable[[list[Any]], Any], reward: Reward
+) -> None:
+    prompts = ["\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Bye\n\nAssistant:", "Bye", "No"]
+    completions = [" Good bye.", "Good bye.", None]
+    expected = reward(prompts, completions)
+    assert [value is None for value in expected] == [False, False, True]
+    assert reward(as_column(prompts), as_column(completions)) == expected
 
 
 def test_a_row_that_cannot_be_scored_has_no_reward(
