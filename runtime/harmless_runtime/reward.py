@@ -34,16 +34,25 @@ def reward_function(model: str = DEFAULT_MODEL, **config: Any) -> Callable[..., 
         ConfigError, ArtifactError, CheckpointError, ParityError, OutputError, SessionError: as
             `Gpt2HarmlessScorer`.
     """
-    scorer = Gpt2HarmlessScorer({"model": model, "device": _local_device(), **config})
+    return HarmlessReward(Gpt2HarmlessScorer({"model": model, "device": _local_device(), **config}))
 
-    def harmless_reward(
-        prompts: Column, completions: Column, **_columns: Any
-    ) -> list[float | None]:
-        items = Completions(prompts, completions, reading_of(scorer.config))
-        rewards = score_items(items, scorer.engine, "nan")
+
+class HarmlessReward:
+    """What `reward_function` returns. Trainers log its rewards under its `__name__`.
+
+    It can be pickled, as the scorer can. The copy loads the model when it is first called, on the
+    device of the original.
+    """
+
+    def __init__(self, scorer: Gpt2HarmlessScorer) -> None:
+        self.__name__ = "harmless_reward"
+        self._scorer = scorer
+
+    def __call__(self, prompts: Column, completions: Column, **_columns: Any) -> list[float | None]:
+        """Return a reward for each completion, or None where a row cannot be scored."""
+        items = Completions(prompts, completions, reading_of(self._scorer.config))
+        rewards = score_items(items, self._scorer.engine, "nan")
         return [None if math.isnan(reward) else reward for reward in rewards.tolist()]
-
-    return harmless_reward
 
 
 class Completions(Items):

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ def test_columns_of_tables_have_the_rewards_of_lists(
     expected = reward(prompts, completions)
     assert [value is None for value in expected] == [False, False, True]
     assert reward(as_column(prompts), as_column(completions)) == expected
+
+
+def test_a_copy_gives_the_same_rewards(reward: Reward) -> None:
+    pickled = pickle.dumps(reward)
+    assert len(pickled) < 2_000, "the configuration, and not the model"
+    copy = pickle.loads(pickled)
+    assert copy.__name__ == "harmless_reward"
+    assert called(copy, ["Hi", "Hi"], ["Hello!", None]) == called(
+        reward, ["Hi", "Hi"], ["Hello!", None]
+    )
 
 
 def test_a_row_that_cannot_be_scored_has_no_reward(
