@@ -65,13 +65,17 @@ class Gpt2HarmlessScorer:
         """The engine of this process, which is loaded first if there is none."""
         return self._own_engine.get()
 
-    def score_item(self, item: Mapping[str, Any]) -> float:
+    def score_item(self, item: Mapping[str, Any], *, on_error: OnError = "raise") -> float:
         """Return the reward of one row, in any shape that `score_batch` takes.
+
+        Args:
+            item: the row.
+            on_error: as in `score_batch`.
 
         Raises:
             InputError: a field is missing or is not a string, or the reward is not finite.
         """
-        return self.score_batch([item])[0]
+        return self.score_batch([item], on_error=on_error)[0]
 
     def score_batch(
         self,
@@ -89,7 +93,8 @@ class Gpt2HarmlessScorer:
                 warning.
 
         Raises:
-            InputError: a row cannot be scored. The message has its index.
+            InputError: a row cannot be scored. The message has its index, which counts from 0 among
+                `items`: with `datasets.map(batched=True)`, among the rows of one batch.
         """
         rows = Items(items, reading_of(self.config))
         rewards: list[float] = score_items(rows, self.engine, on_error).tolist()
@@ -109,7 +114,8 @@ class Gpt2HarmlessScorer:
         Args:
             instructions: the requests: strings, or lists of messages.
             outputs: the responses to them: strings, or lists of messages.
-            inputs: what is added to each request. None, NaN and "" add nothing.
+            inputs: what is added to each request. "" adds nothing, and neither does a value that
+                is missing: None, NaN, or the NA and NaT of pandas.
             on_error: as in `score_batch`.
             progress: show a progress bar.
 

@@ -102,6 +102,7 @@ def test_nothing_to_score(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:
 def test_items_that_cannot_be_scored(item: Any, message: str, scorer: Gpt2HarmlessScorer) -> None:
     with pytest.raises(InputError, match=message):
         scorer.score_item(item)
+    assert np.isnan(scorer.score_item(item, on_error="nan"))
 
 
 def test_lines_that_cannot_be_scored(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:
