@@ -1,7 +1,8 @@
 """Score rows, columns or whole files from Python."""
 
+import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmless_runtime.config import make_config
-from harmless_runtime.errors import ConfigError
+from harmless_runtime.errors import ConfigError, InputError
 from harmless_runtime.item_scores import OnError, score_items
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.own_engine import OwnEngine
@@ -20,7 +21,13 @@ from harmless_runtime.rows.items import TEXTS, Column, Items
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode, join_column, output_named
 from harmless_runtime.scored import raise_on_reject, refusal, rejected
+from harmless_runtime.tally import Summary
 from harmless_runtime.windows import ReadAhead
+
+logger = logging.getLogger(__name__)
+
+# One input or several: files, folders, patterns and URLs.
+Paths = str | Path | Sequence[str | Path]
 
 
 class Gpt2HarmlessScorer:
@@ -131,18 +138,19 @@ class Gpt2HarmlessScorer:
         rows = Items(columns, reading_of(self.config), TEXTS)
         return score_items(rows, self.engine, on_error, progress=progress)
 
-    def evaluate(self, path: str | Path) -> list[dict[str, Any]]:
-        """Return `{"id", "score"}` for each row of an input, in order.
+    def evaluate(self, path: Paths) -> list[dict[str, Any]]:
+        """Return `{"id", "score"}` for each row of one input or several, in order.
 
         An id that is a number out of Python's range is returned as its text.
 
         Args:
-            path: what `harmless score` takes as well: a file, a folder, a pattern or a URL. The
-                configuration's `format`, `columns` and `system` say how its rows are read.
+            path: what `harmless score` takes as well: a file, a folder, a pattern or a URL, or a
+                list of them. The configuration's `format`, `columns` and `system` say how the rows
+                are read.
 
         Raises:
-            InputError: the input cannot be read, or a row cannot be scored. `evaluate_to_file` sets
-                such rows aside instead.
+            InputError: an input cannot be read, the list is empty, or a row cannot be scored.
+                `evaluate_to_file` sets such rows aside instead.
             ShapeError: none of the first rows can be scored.
         """
         engine = self.engine
@@ -160,7 +168,7 @@ class Gpt2HarmlessScorer:
 
     def evaluate_to_file(
         self,
-        path: str | Path,
+        path: Paths,
         output_file: str | Path,
         *,
         overwrite: bool = False,
@@ -168,13 +176,13 @@ class Gpt2HarmlessScorer:
         join: bool = False,
         score_column: str | None = None,
     ) -> str:
-        """Score an input into a file, as `harmless score` does, and return the file's path.
+        """Score one input or several into a file, as `harmless score` does; return its path.
 
         The file's name says its form: .jsonl, .csv or .tsv, each also with .gz or .zst, .parquet,
         or a folder (it exists, or its name ends in /). It may be the URL of an object in a store.
 
         Rows that cannot be scored go to a second file: `x.rejects.jsonl` for `x.jsonl`, and
-        `x.parquet.rejects.jsonl` for `x.parquet`.
+        `x.parquet.rejects.jsonl` for `x.parquet`. A warning in the log says how many they are.
 
         Args:
             path: the rows, as `evaluate` takes them.
@@ -193,11 +201,26 @@ class Gpt2HarmlessScorer:
         existing = existing_mode(overwrite=overwrite, resume=resume)
         column = join_column(score_column, join=join, details=False)
         run = Run(self._open(path), named.output, existing, named.is_folder, named.url, join=column)
-        score_files(run, self.engine)
+        summary = score_files(run, self.engine)
+        if summary.tally.rejected:
+            _tell_rejects(summary)
         return str(output_file)
 
-    def _open(self, path: str | Path) -> Inputs:
-        return open_inputs([str(path)], reading_of(self.config))
+    def _open(self, path: Paths) -> Inputs:
+        names = [path] if isinstance(path, str | Path) else list(path)
+        if not names:
+            raise InputError("no input is named, because the list of them is empty")
+        return open_inputs(map(str, names), reading_of(self.config))
+
+
+def _tell_rejects(summary: Summary) -> None:
+    reasons = "; ".join(f"{count:,} × {reason}" for reason, count in summary.reasons)
+    logger.warning(
+        "rows that could not be scored: %s, see %s%s",
+        f"{summary.tally.rejected:,}",
+        summary.rejects,
+        f" ({reasons})" if reasons else "",
+    )
 
 
 def _decode_id(text: bytes) -> Any:

@@ -1,6 +1,7 @@
 """The Python interface, compared with PyTorch, and the items that it refuses."""
 
 import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,43 @@ def test_lines_that_cannot_be_scored(scorer: Gpt2HarmlessScorer, tmp_path: Path)
     assert len((tmp_path / "out.rejects.jsonl").read_text().splitlines()) == 1
     with pytest.raises(InputError, match="cannot read"):
         scorer.evaluate(tmp_path / "nowhere")
+
+
+def test_rejects_are_told_of(
+    scorer: Gpt2HarmlessScorer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [json.dumps(ITEMS[0]), "{}", "{}", '{"instruction": 3}']
+    (tmp_path / "good").write_text(rows[0])
+    (tmp_path / "rows").write_text("\n".join(rows))
+    out = tmp_path / "out.jsonl"
+    scorer.evaluate_to_file(tmp_path / "good", tmp_path / "good.jsonl")
+    assert "could not be scored" not in caplog.text
+    for resume in (False, True):
+        caplog.clear()
+        scorer.evaluate_to_file(tmp_path / "rows", out, resume=resume)
+        (warning,) = [r for r in caplog.records if "could not be scored" in r.message]
+        assert (warning.name, warning.levelno) == ("harmless_runtime.scorer", logging.WARNING)
+        told = f"rows that could not be scored: 3, see {tmp_path / 'out.rejects.jsonl'}"
+        assert warning.message.startswith(told)
+        # A call that finds everything done does not look at the rejects.
+        assert ("(2 × Object missing" in warning.message) is not resume
+
+
+@pytest.mark.parametrize("several", [list, tuple])
+def test_several_inputs(several: Any, scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    first.write_text("".join(json.dumps(item) + "\n" for item in ITEMS[:2]))
+    second.write_text("".join(json.dumps(item) + "\n" for item in ITEMS[2:]))
+    results = scorer.evaluate(several([first, str(second)]))
+    assert results == scorer.evaluate(first) + scorer.evaluate(second)
+    out = scorer.evaluate_to_file(several([str(first), second]), tmp_path / "out.jsonl")
+    written = [json.loads(line) for line in Path(out).read_text().splitlines()]
+    assert [line["id"] for line in written] == [result["id"] for result in results]
+    scores = [result["score"] for result in results]
+    np.testing.assert_allclose([line["score"] for line in written], scores, atol=1e-5)
+    for score in (scorer.evaluate, lambda paths: scorer.evaluate_to_file(paths, "none.jsonl")):
+        with pytest.raises(InputError, match="no input is named"):
+            score(several([]))
 
 
 def test_configuration() -> None:
