@@ -26,12 +26,20 @@ def test_every_command_of_the_page_about_inputs_runs(tmp_path: Path) -> None:
     assert "| Human: How do I boil an egg?" in errors
 
 
+# The tables of the page are scored with their inputs.
+SAME_SCORES = """
+expected = scorer.score(requests, responses, inputs).tolist()
+for table in (df, frame, ds):
+    assert list(table["harmless_score"]) == expected, (table["harmless_score"], expected)
+"""
+
+
 def test_every_line_of_the_page_about_python_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "python.md").read_text(), re.S | re.M)
     *blocks, export = blocks
     assert "export_checkpoint" in export, "the last block needs the real checkpoint"
     done = subprocess.run(
-        [sys.executable, "-c", "".join(blocks) + "print(df, frame, ds[0], rewards)"],
+        [sys.executable, "-c", "".join(blocks) + SAME_SCORES + "print(df, frame, ds[0], rewards)"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
