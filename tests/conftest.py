@@ -10,6 +10,7 @@ import fsspec
 import pytest
 
 from checkpoints import make_model, save_checkpoint
+from forms import jsonl, make_rows
 from harmless_export import export_checkpoint
 from harmless_export.reference import pytorch_scores
 from harmless_runtime import bundled
@@ -77,3 +78,18 @@ def store() -> Iterator[Any]:
     fs.store.clear()
     yield fs
     fs.store.clear()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what is on its way to a store in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/harmless-scorer/outputs"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a file of 30 rows and a line that is none."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(jsonl(make_rows(30)) + b"oops\n")
+    return path

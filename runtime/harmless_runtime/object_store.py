@@ -56,6 +56,23 @@ def object_size(url: str) -> int | None:
         raise OutputError(f"cannot look at {url}: {remote.reason_of(error)}") from error
 
 
+def hash_of_object(url: str) -> str:
+    """Return the SHA-256 of an object, which is read for that.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    fs, path = remote.file_system(url)
+    digest = hashlib.sha256()
+    try:
+        with fs.open(path, "rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    except Exception as error:
+        raise OutputError(f"cannot read {url}: {remote.reason_of(error)}") from error
+    return digest.hexdigest()
+
+
 def read_object(url: str) -> bytes | None:
     """Return the content of a small object, or None if there is none.
 

@@ -32,6 +32,8 @@ from harmless_runtime.windows import ReadAhead, Row, Window
 
 logger = logging.getLogger(__name__)
 
+_STRICT = "mend the row; without `strict`, such rows are set aside in a file of rejects"
+
 
 def score_files(
     run: Run, engine: Engine, on_progress: Callable[[Tally], None] = lambda _: None
@@ -83,10 +85,10 @@ def score_files(
             )
         )
         tally = resumed
-        for window in raise_on_reject(windows) if run.strict else windows:
+        for window in raise_on_reject(windows, _STRICT) if run.strict else windows:
             scored = score_window(window, engine, run.details, tally, on_progress)
             if run.strict and scored.rejects:
-                raise refusal(scored.rejects[0])
+                raise refusal(scored.rejects[0], _STRICT)
             tally += scored.tally
             writer.write(scored, window, tally)
             on_progress(tally)

@@ -112,14 +112,14 @@ def rejected(pair: Pair, reason: str) -> Reject:
     return Reject(pair.source, pair.number, reason, (pair.question + pair.answer).encode())
 
 
-def raise_on_reject(windows: Iterable[Window]) -> Iterator[Window]:
+def raise_on_reject(windows: Iterable[Window], hint: str) -> Iterator[Window]:
     """Yield windows; raise InputError at the first one with a line that cannot be scored."""
     for window in windows:
         if window.rejects:
-            raise refusal(window.rejects[0])
+            raise refusal(window.rejects[0], hint)
         yield window
 
 
-def refusal(reject: Reject) -> InputError:
-    """Return the error for a row that cannot be scored in a run that allows no rejects."""
-    return InputError(f"{reject.source}, line {reject.number}: {reject.reason}")
+def refusal(reject: Reject, hint: str) -> InputError:
+    """Return the error for a row that cannot be scored where none may be rejected."""
+    return InputError(f"{reject.source}, line {reject.number}: {reject.reason}", hint)

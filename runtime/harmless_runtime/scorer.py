@@ -26,6 +26,7 @@ from harmless_runtime.windows import ReadAhead
 
 logger = logging.getLogger(__name__)
 
+_ASIDE = "evaluate_to_file sets such rows aside in a file of rejects"
 # One input or several: files, folders, patterns and URLs.
 Paths = str | Path | Sequence[str | Path]
 
@@ -158,11 +159,11 @@ class Gpt2HarmlessScorer:
         inputs.shape()
         results = []
         with ReadAhead(inputs.rows(), engine.tokenizer, engine.limits) as windows:
-            for window in raise_on_reject(windows):
+            for window in raise_on_reject(windows, _ASIDE):
                 scores = engine.score([row.encoded for row in window.rows]).tolist()
                 for row, score in zip(window.rows, scores, strict=True):
                     if not math.isfinite(score):
-                        raise refusal(rejected(row.pair, engine.why_no_score(score)))
+                        raise refusal(rejected(row.pair, engine.why_no_score(score)), _ASIDE)
                     results.append({"id": _decode_id(row.pair.id), "score": score})
         return results
 

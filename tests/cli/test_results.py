@@ -35,14 +35,20 @@ def test_join_then_select(tmp_path: Path, rows: Path, harmless: Harmless) -> Non
     assert done.returncode == 1
     assert "kept.jsonl already exists\nhint: --overwrite replaces it" in done.stderr
     done = harmless("select", "o.jsonl", "-o", "none.jsonl", "--above", "1e9", cwd=tmp_path)
-    assert done.stderr == "kept 0 of 40 rows in none.jsonl, 1 rows have no score\n"
+    assert done.stderr.startswith("kept 0 of 40 rows in none.jsonl, all scores are from ")
     assert (tmp_path / "none.jsonl").read_bytes() == b""
     assert not [name for name in names_in(tmp_path) if name.endswith(".made")]
 
 
 @pytest.mark.parametrize(
     "options",
-    [[], ["--top", "1", "--bottom", "1"], ["--top", "1", "--above", "0"], ["--top", "many"]],
+    [
+        [],
+        ["--top", "1", "--bottom", "1"],
+        ["--top", "1", "--above", "0"],
+        ["--top", "many"],
+        ["--above", "nan"],
+    ],
 )
 def test_which_rows_to_keep_is_said_in_one_way(
     options: list[str], tmp_path: Path, rows: Path, harmless: Harmless
@@ -58,7 +64,7 @@ def test_a_finished_run_is_not_an_error(tmp_path: Path, rows: Path, harmless: Ha
     assert harmless(*command, cwd=tmp_path).returncode == 3
     done = harmless(*command, cwd=tmp_path)
     assert done.returncode == 0
-    assert "already complete: 39 rows in new/o.parquet" in done.stderr
+    assert "already complete: 39 rows scored, 1 rejected, in new/o.parquet" in done.stderr
     done = harmless(*command, "--details", cwd=tmp_path)
     assert done.returncode == 1
     assert "is complete, but not by this command: details was False and is True" in done.stderr

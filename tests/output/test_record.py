@@ -7,26 +7,16 @@ from typing import Any
 
 import pytest
 
-from forms import jsonl, make_rows
 from harmless_runtime.errors import InputError, OutputError, ShapeError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.tally import Summary
 from runs import cpu_engine, make_run
 
-ROWS = make_rows(30)
-
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     return cpu_engine()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "r.jsonl"
-    path.write_bytes(jsonl(ROWS) + b"oops\n")
-    return path
 
 
 def again(source: Path, engine: Engine, name: str = "o.jsonl", **options: Any) -> Summary:
@@ -79,8 +69,16 @@ def test_what_has_changed_is_told(source: Path, engine: Engine) -> None:
         again(source, engine, strict=True)
     with pytest.raises(OutputError, match="join was None and is 's'"):
         again(source, engine, join="s")
-    out.write_bytes(out.read_bytes()[:-9])
-    with pytest.raises(OutputError, match=r"o\.jsonl does not have the [\d,]+ bytes"):
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-9])
+    with pytest.raises(OutputError, match=r"o\.jsonl was changed since it was written"):
+        again(source, engine)
+    out.write_bytes(whole.replace(b'"score": ', b'"score":\t', 1))
+    with pytest.raises(OutputError, match=r"o\.jsonl was changed since it was written"):
+        again(source, engine)
+    (source.parent / "o.rejects.jsonl").unlink()
+    out.write_bytes(whole)
+    with pytest.raises(OutputError, match=r"o\.rejects\.jsonl is missing"):
         again(source, engine)
     again(source, engine, existing="overwrite")
     assert again(source, engine).is_old
@@ -92,6 +90,18 @@ def test_what_has_changed_is_told(source: Path, engine: Engine) -> None:
         again(source, engine)
     source.write_bytes(text)
     assert not again(source, engine, existing="refuse").is_old
+
+
+def test_all_bytes_of_the_input_matter_to_a_join(source: Path, engine: Engine) -> None:
+    again(source, engine, join="s")
+    os.utime(source, ns=(1, 1))
+    assert again(source, engine, join="s").is_old
+    text = source.read_bytes()
+    source.write_bytes(text.replace(b'"id"', b'"Id"', 1))
+    with pytest.raises(OutputError, match=r"not by this command: .*r\.jsonl has changed"):
+        again(source, engine, join="s")
+    source.write_bytes(text)
+    assert again(source, engine, join="s").is_old
 
 
 def test_a_file_that_is_no_record_is_left_alone(source: Path, engine: Engine) -> None:

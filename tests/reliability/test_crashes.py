@@ -98,6 +98,7 @@ def test_a_crash_before_any_step(tmp_path: Path, older: bool, expected: dict[str
             if older and not survived and watched.committed < len(LINES) and is_done(folder):
                 # Nothing of this run is on the disk, and everything of the older one.
                 assert watched.committed == 0
+                assert not list(folder.glob("*.partial"))
                 assert read_folder(folder)["s.jsonl"] == b"an older run's\n"
                 assert read_folder(folder)["s.rejects.jsonl"] == b"an older run's\n"
                 continue

@@ -83,3 +83,34 @@ def test_a_folder_of_outputs_in_a_folder_of_inputs_is_no_input(
     joined = make_run(rows, tmp_path / "joined", is_folder=True, join="s")
     score_files(joined, engine)
     assert score_files(make_run(tmp_path / "joined", tmp_path / "o.jsonl"), engine).tally.rows == 90
+
+
+def test_overwritten_folder_holds_the_new_run_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = tmp_path / "in"
+    rows.mkdir()
+    for name in ("a", "b", "c", "d"):
+        (rows / f"{name}.jsonl").write_bytes(jsonl(ROWS[:9]) + b"oops\n")
+    engine = cpu_engine()
+    out = tmp_path / "out"
+    score_files(make_run(rows, out, is_folder=True), engine)
+    (out / "c.jsonl").write_text("mine by now")
+    (out / "mine.jsonl").write_text("mine")
+    for name in ("b", "c", "d"):
+        (rows / f"{name}.jsonl").unlink()
+    (rows / "a.jsonl").write_bytes(jsonl(ROWS[:5]))
+    score_files(make_run(rows, out, is_folder=True, existing="overwrite"), engine)
+    assert files_in(out) == ["_run.json", "a.jsonl", "c.jsonl", "mine.jsonl"]
+    assert len(read_rows(out / "a.jsonl")) == 5
+    assert (out / "c.jsonl").read_text() == "mine by now"
+    assert "c.jsonl is of an older run, and was changed" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["_rejects.jsonl", "_scores", "_scores.partial", "a.jsonl.made"])
+def test_inputs_with_the_names_of_own_files(name: str, tmp_path: Path) -> None:
+    for each in (name, "a.jsonl"):
+        (tmp_path / each).write_bytes(jsonl(ROWS))
+    sources = [tmp_path / name, tmp_path / "a.jsonl"]
+    with pytest.raises(OutputError, match="a name that the run needs for its own files"):
+        check_output(make_run(sources, tmp_path / "out", is_folder=True))

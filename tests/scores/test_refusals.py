@@ -24,7 +24,9 @@ def refused(message: str, *arguments: Any, **options: Any) -> None:
         check_output(make_run(*arguments, **options))
 
 
-@pytest.mark.parametrize("name", ["o.jsonl.bz2", "o.xz", "o.parquet.gz", "o.arrow", "o.CSV.XZ"])
+@pytest.mark.parametrize(
+    "name", ["o.jsonl.bz2", "o.xz", "o.parquet.gz", "o.arrow", "o.CSV.XZ", "o.xlsx", "o.orc.gz"]
+)
 def test_forms_that_cannot_be_written(name: str) -> None:
     with pytest.raises(OutputError, match="has a name for a form that cannot be written"):
         form_of(name)

@@ -69,7 +69,9 @@ def run(console: Console, arguments: Arguments) -> None:
     ):
         summary = score_files(asked, engine, progress.update)
     if summary.is_old:
-        say(console, f"already complete: {summary.tally.rows:,} rows in {summary.output}")
+        tally = summary.tally
+        rejected = f" {tally.rejected:,} rejected," if tally.rejected else ""
+        say(console, f"already complete: {tally.rows:,} rows scored,{rejected} in {summary.output}")
         return
     show_summary(console, summary)
     if summary.tally.rejected:

@@ -66,6 +66,14 @@ def check_locks(paths: OutputPaths, sources: Iterable[Source]) -> None:
 def check_existing(paths: OutputPaths, run: Run) -> None:
     """Raise OutputError if something exists that the run may not replace or continue."""
     targets = targets_of(run)
+    own = {*paths.written, *paths.locks, paths.record, *(target.made for target in targets)}
+    for target in targets if run.is_folder else ():
+        if target.final in own:
+            raise OutputError(
+                f"{target.sources[0].name} would be written as {target.final}, a name that the run "
+                "needs for its own files",
+                "rename the input, or score it into an output of its own",
+            )
     made = [path for target in targets for path in (target.final, target.made)]
     for path in (*paths.written, *made):
         if not (path.exists() or path.is_symlink()):

@@ -4,6 +4,7 @@ Every step can be repeated after a crash: the state stays until all files have t
 """
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import START_AGAIN, Claim, Made, State, write_state
 from harmless_runtime.run import Run
 from harmless_runtime.scores.make import make_results
+from harmless_runtime.scores.record import change_of, read_record
 from harmless_runtime.scores.targets import is_plain, targets_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,28 @@ def check_final_names(files: list[Finished], paths: OutputPaths, replace: bool) 
                 f"{path} does not have the {file.claim.size:,} bytes that the state claims",
                 START_AGAIN,
             )
+
+
+def remove_stale(run: Run, paths: OutputPaths, files: list[Finished]) -> None:
+    """Remove what an older run has written into the folder and this one does not.
+
+    A file that was changed since, or is an input now, is left alone.
+
+    Raises:
+        OutputError: the older record cannot be read.
+        OSError: the disk failed.
+    """
+    older = read_record(paths.record)
+    written = {file.final for file in files}
+    for facts in older.files if older else []:
+        path = paths.folder / facts.name
+        if path in written or not path.is_file() or ".." in path.parts:
+            continue
+        is_input = any(source.is_same_file(path) for source in run.inputs.sources)
+        if is_input or change_of(path, facts):
+            logger.warning("%s is of an older run, and was changed: it is left there", path)
+        else:
+            disk.remove(path)
 
 
 def give_final_names(files: list[Finished], paths: OutputPaths, state: State) -> None:

@@ -3,7 +3,13 @@
 import shutil
 
 from harmless_runtime.errors import OutputError
-from harmless_runtime.object_store import object_size, put_object, read_object, remove_object
+from harmless_runtime.object_store import (
+    hash_of_object,
+    object_size,
+    put_object,
+    read_object,
+    remove_object,
+)
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.run import Run
@@ -42,7 +48,10 @@ def check_objects(run: Run) -> None:
             raise OutputError(
                 f"{source.where} is an input, and would be overwritten", "choose another output"
             )
-    if run.existing == "overwrite" or is_staged(run):
+    if run.existing == "overwrite":
+        published_record(run)  # what has the name of the record has to be one
+        return
+    if is_staged(run):
         return
     there = [url for url in urls if object_size(url) is not None]
     if there and run.existing == "resume" and results[0] not in there:
@@ -103,6 +112,8 @@ def publish(run: Run) -> None:
         names = [file.name for file in record.files if file.name != rejects]
         has_rejects = len(names) < len(record.files)
         try:
+            if record.replace:
+                _remove_stale(run, record)
             if not has_rejects:  # an older run may have left some
                 remove_object(object_url(run, rejects))
             for name in [*([rejects] if has_rejects else []), paths.record.name, *names]:
@@ -117,13 +128,26 @@ def publish(run: Run) -> None:
 def _check_free(run: Run, record: RunRecord) -> None:
     """Raise OutputError if the store has a result that this run has neither put there nor seen.
 
-    What has the right size was put there by an earlier attempt.
+    What is equal to it was put there by an earlier attempt.
     """
+    if record.replace:
+        return
     for file in record.files:
         url = object_url(run, file.name)
-        if not record.replace and object_size(url) not in (None, file.size):
+        size = object_size(url)
+        if size is not None and (size != file.size or hash_of_object(url) != file.sha256):
             raise OutputError(
                 f"{url} has appeared during the run, and is left alone; the results are in "
                 f"{OutputPaths(run.output, run.is_folder).folder}",
                 "move it away, and `resume`",
             )
+
+
+def _remove_stale(run: Run, record: RunRecord) -> None:
+    """Remove what an older run has put into the store and this one does not."""
+    older = published_record(run)
+    names = {file.name for file in record.files}
+    for file in older.files if older else []:
+        url = object_url(run, file.name)
+        if file.name not in names and object_size(url) == file.size:
+            remove_object(url)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.publish import object_url, published_record
 from harmless_runtime.output.state import Fingerprint, State
 from harmless_runtime.rows.digest import InputDigest
+from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
 from harmless_runtime.scores.record import (
     FORMAT_VERSION,
@@ -26,6 +28,8 @@ from harmless_runtime.scores.record import (
     HowRead,
     InputFacts,
     RunRecord,
+    change_of,
+    hash_of,
     read_record,
 )
 from harmless_runtime.scores.targets import targets_of
@@ -47,7 +51,7 @@ def write_record(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=state.fingerprint,
         join=run.join,
-        inputs=_facts(run),
+        inputs=_facts(run, hashed=run.join is not None),
         how_read=HowRead(
             run.inputs.shape(refuse=False),
             run.inputs.reading.system,
@@ -80,22 +84,15 @@ def finished_before(run: Run, fingerprint: Fingerprint) -> RunRecord | None:
     paths = OutputPaths(run.output, run.is_folder)
     if run.existing != "resume" or paths.state.exists():
         return None
-    record, size_of = _finished(run, paths)
+    record, change_of = _finished(run, paths)
     if record is None:
         return None
     changed = differences(
         {**record.fingerprint, "join": record.join}, {**fingerprint, "join": run.join}
     )
-    changed += [
-        f"{file.name} does not have the {file.size:,} bytes that were written"
-        for file in record.files
-        if size_of(file.name) != file.size
-    ]
-    if not changed and record.inputs != _facts(run):
-        done = InputDigest()
-        done.add(run.inputs.rows())
-        if (done.lines, done.sha256) != (record.lines, record.digest):
-            changed.append("the rows of the input are not those that were scored")
+    changed += [change for file in record.files if (change := change_of(file))]
+    if not changed:
+        changed += _changed_inputs(record, run)
     if changed:
         raise OutputError(
             f"{run.name} is complete, but not by this command: {'; '.join(changed)}",
@@ -104,20 +101,56 @@ def finished_before(run: Run, fingerprint: Fingerprint) -> RunRecord | None:
     return record
 
 
-def _finished(run: Run, paths: OutputPaths) -> tuple[RunRecord | None, Callable[[str], int | None]]:
-    """Return the record of the results that are there, and what tells the sizes of their files."""
-
-    def local_size(name: str) -> int | None:
-        path = paths.folder / name
-        return path.stat().st_size if path.exists() else None
-
+def _finished(
+    run: Run, paths: OutputPaths
+) -> tuple[RunRecord | None, Callable[[FileFacts], str | None]]:
+    """Return the record of the results that are there, and what tells how a file has changed."""
     if any(target.final.exists() for target in targets_of(run)):
-        return read_record(paths.record), local_size
-    return published_record(run), lambda name: object_size(object_url(run, name))
+        return read_record(paths.record), lambda file: change_of(paths.folder / file.name, file)
+    return published_record(run), lambda file: _change_of_object(object_url(run, file.name), file)
 
 
-def _facts(run: Run) -> list[InputFacts]:
-    return [InputFacts(s.name, s.size, s.version, s.changed) for s in run.inputs.sources]
+def _changed_inputs(record: RunRecord, run: Run) -> list[str]:
+    """Return what has changed in inputs whose names and settings are the same."""
+    now = _facts(run)
+    if [msgspec.structs.replace(then, sha256=None) for then in record.inputs] == now:
+        return []
+    if record.join is None:
+        done = InputDigest()
+        done.add(run.inputs.rows())
+        is_same = (done.lines, done.sha256) == (record.lines, record.digest)
+        return [] if is_same else ["the rows of the input are not those that were scored"]
+    return [
+        f"{source.name} has changed"
+        for then, source in zip(record.inputs, run.inputs.sources, strict=True)
+        if not _has_same_bytes(then, source)
+    ]
+
+
+def _has_same_bytes(then: InputFacts, source: Source) -> bool:
+    if source.kind == "file":
+        return hash_of(Path(source.where)) == then.sha256
+    return source.version is not None and (source.size, source.version) == (then.size, then.version)
+
+
+def _change_of_object(url: str, facts: FileFacts) -> str | None:
+    size = object_size(url)
+    if size is None:
+        return f"{url} is missing"
+    return None if size == facts.size else f"{url} was changed since it was written"
+
+
+def _facts(run: Run, *, hashed: bool = False) -> list[InputFacts]:
+    return [
+        InputFacts(
+            s.name,
+            s.size,
+            s.version,
+            s.changed,
+            hash_of(Path(s.where)) if hashed and s.kind == "file" else None,
+        )
+        for s in run.inputs.sources
+    ]
 
 
 @cache

@@ -23,12 +23,13 @@ from harmless_runtime.output.finish import (
     finished_files,
     give_final_names,
     make_files,
+    remove_stale,
 )
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.parts import Part, open_part
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.record import write_record
-from harmless_runtime.output.state import EMPTY, Fingerprint, State, read_state, write_state
+from harmless_runtime.output.state import EMPTY, Claim, Fingerprint, State, read_state, write_state
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
@@ -103,8 +104,7 @@ class Output:
         if self.is_complete:
             return
         if self.resumed is None:
-            # The state goes before anything is cut off, so that it claims no bytes that are gone.
-            disk.remove(self.paths.state)
+            self._begin()
         for results in (self.paths.scores, self.paths.rejects):
             part = open_part(results.partial)
             files.callback(_close, part)
@@ -114,15 +114,30 @@ class Output:
         claims = (state.scores, state.rejects) if state else (EMPTY, EMPTY)
         for part, claim in zip(self._parts, claims, strict=True):
             part.cut(claim)
+
+    def _begin(self) -> None:
+        """Make the state ready for a new run, before anything is cut off.
+
+        A state may not claim bytes that are gone. If there are results that this run replaces, its
+        state says so from the start: whoever resumes this run after a crash in its first moments
+        does not take the old results for complete, and may replace them.
+        """
         finals = [target.final for target in targets_of(self.run)]
-        if state is None and any(path.exists() for path in (*finals, self.paths.rejects.final)):
-            # Record `replace` now. If this run dies before its first window, resuming it must know
-            # that it may overwrite the old files.
-            self._commit(complete=False)
+        if any(path.exists() for path in (*finals, self.paths.rejects.final)):
+            write_state(self.paths.state, self._state(EMPTY, EMPTY, complete=False))
+        else:
+            disk.remove(self.paths.state)
 
     def _commit(self, *, complete: bool) -> State:
         scores, rejects = (part.sync() for part in self._parts)
-        state = State(
+        state = self._state(scores, rejects, complete=complete)
+        write_state(self.paths.state, state)
+        self._last_commit = time.monotonic()
+        self._pending = False
+        return state
+
+    def _state(self, scores: Claim, rejects: Claim, *, complete: bool) -> State:
+        return State(
             fingerprint=self._fingerprint,
             lines=self.done.lines,
             digest=self.done.sha256,
@@ -132,10 +147,6 @@ class Output:
             replace=self._replace,
             complete=complete,
         )
-        write_state(self.paths.state, state)
-        self._last_commit = time.monotonic()
-        self._pending = False
-        return state
 
     def finish(self, about: Mapping[str, Any]) -> None:
         """Commit everything, make the files that were asked for, and give them their final names.
@@ -152,6 +163,8 @@ class Output:
         state = make_files(self.run, self.paths, state)
         files = finished_files(self.run, self.paths, state)
         check_final_names(files, self.paths, state.replace)
+        if state.replace and self.run.is_folder:
+            remove_stale(self.run, self.paths, files)
         write_record(self.run, self.paths, state, files, about)
         give_final_names(files, self.paths, state)
 

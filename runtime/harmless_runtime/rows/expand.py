@@ -40,8 +40,7 @@ def _below(name: str, path: str) -> str:
         below = os.path.relpath(path, name) if Path(name).is_dir() else ".."
         # A saved dataset may name files elsewhere.
         return Path(path).name if below.startswith("..") else below
-    path, folder = remote.path_of(path), remote.path_of(name).rstrip("/") + "/"
-    return path.removeprefix(folder) if path.startswith(folder) else path.rsplit("/", 1)[-1]
+    return remote.below(name, path)
 
 
 def plain_name(name: str) -> str:

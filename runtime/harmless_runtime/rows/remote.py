@@ -83,6 +83,16 @@ def files_in(url: str) -> list[str] | None:
         return sorted(map(fs.unstrip_protocol, fs.find(path))) if fs.isdir(path) else None
 
 
+def below(folder: str, url: str) -> str:
+    """Return the path of a file below a folder, or its own name if it is not in the folder."""
+    if url.startswith("http"):
+        return path_of(url).rsplit("/", 1)[-1]
+    # The same place may have several URLs: s3a:// is s3://.
+    path = file_system(url)[1]
+    start = file_system(folder)[1].rstrip("/") + "/"
+    return path.removeprefix(start) if path.startswith(start) else path.rsplit("/", 1)[-1]
+
+
 def open_file(url: str) -> BinaryIO:
     """Open a remote file for reading. If its server sends parts, a failed read is repeated.
 

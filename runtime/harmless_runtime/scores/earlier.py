@@ -17,7 +17,7 @@ from harmless_runtime.rows.records import Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading
 from harmless_runtime.scores.columns import values_of
 from harmless_runtime.scores.log import Results, ScoreLine, decode_score, text_of_id
-from harmless_runtime.scores.record import FileFacts, RunRecord, hash_of, read_record
+from harmless_runtime.scores.record import FileFacts, RunRecord, change_of, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +77,10 @@ def find_run(output: Path) -> EarlierRun:
 
 
 def _check_unchanged(path: Path, facts: FileFacts) -> None:
-    if not path.exists():
-        raise OutputError(f"{path} is gone, which the run wrote", "score again with `overwrite`")
-    if hash_of(path) != facts.sha256:
+    change = change_of(path, facts)
+    if change:
         raise OutputError(
-            f"{path} was changed since the run wrote it",
+            change,
             "score again with `overwrite`; or move the record of the run away, to use the scores "
             "as they are",
         )

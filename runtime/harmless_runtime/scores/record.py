@@ -17,13 +17,15 @@ class InputFacts(msgspec.Struct, frozen=True):
     """An input as it was when the run began.
 
     `changed` is the time of a file's last change, in nanoseconds since 1970. `version` is the ETag
-    of a remote file, or the time of its last change.
+    of a remote file, or the time of its last change. `sha256` is that of a local file whose rows
+    were joined with their scores, because all of its bytes matter then.
     """
 
     name: str
     size: int | None
     version: str | None
     changed: int | None
+    sha256: str | None = None
 
 
 class HowRead(msgspec.Struct, frozen=True):
@@ -87,6 +89,19 @@ def hash_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def change_of(path: Path, facts: FileFacts) -> str | None:
+    """Say how a file differs from what the run wrote. None means that it is the same.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    if not path.exists():
+        return f"{path} is missing"
+    if path.stat().st_size != facts.size or hash_of(path) != facts.sha256:
+        return f"{path} was changed since it was written"
+    return None
 
 
 def read_record(path: Path) -> RunRecord | None:

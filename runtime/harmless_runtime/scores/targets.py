@@ -12,7 +12,18 @@ from harmless_runtime.run import Run
 _WRITTEN_AS = {
     ".json": ".jsonl", ".ndjson": ".jsonl", ".arrow": ".parquet", ".feather": ".parquet",
 }  # fmt: skip
-_NOT_WRITTEN = (".bz2", ".xz", ".arrow", ".feather")
+_NOT_WRITTEN = (
+    ".bz2",
+    ".xz",
+    ".arrow",
+    ".feather",
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".orc",
+    ".avro",
+    ".zip",
+)
 
 
 @dataclass(frozen=True)
