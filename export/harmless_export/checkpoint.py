@@ -29,7 +29,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Gpt2Config:
-    """The part of a GPT-2 `config.json` that decides a score. Sizes are numbers of elements."""
+    """The part of a GPT-2 `config.json` that decides a score. Sizes are numbers of elements.
+
+    `pad_token_id` is as in the file, where it need not be a number.
+    """
 
     vocab_size: int
     n_positions: int
@@ -38,7 +41,7 @@ class Gpt2Config:
     n_head: int
     n_inner: int
     layer_norm_epsilon: float
-    pad_token_id: int | None
+    pad_token_id: object
 
 
 def locate(model: str, revision: str | None = None, *, allow_pickle: bool = False) -> Checkpoint:

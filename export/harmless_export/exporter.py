@@ -17,12 +17,12 @@ from harmless_export.checkpoint import Checkpoint, Gpt2Config, locate, read_conf
 from harmless_export.graph import OPSET, build_model
 from harmless_export.parity import parity_pairs
 from harmless_export.quantize import NOT_QUANTIZED, quantize
-from harmless_export.tokenizer import load_tokenizer
+from harmless_export.tokenizer import check_tokenizer, load_tokenizer
 from harmless_export.verify import record_parity
 from harmless_export.weights import Weights
 from harmless_runtime import __version__
 from harmless_runtime.choices import Precision
-from harmless_runtime.errors import CheckpointError, ConfigError, OutputError, SessionError
+from harmless_runtime.errors import ConfigError, OutputError, SessionError
 from harmless_runtime.model.artifact import (
     FORMAT_VERSION,
     MANIFEST,
@@ -90,7 +90,7 @@ def export_checkpoint(
             f"max_length {max_length} is out of range: the model has {config.n_positions} positions"
         )
     tokenizer = load_tokenizer(checkpoint.folder)
-    _check_tokenizer(model, config, tokenizer)
+    check_tokenizer(model, config, tokenizer)
     with _folder_in_the_making(out) as folder:
         logger.info("writing %s of %s", precision, model)
         _save_tokenizer(tokenizer, folder)
@@ -112,27 +112,6 @@ def export_checkpoint(
         )
         _complete(Artifact(folder, manifest), checkpoint, verify, parity_limit)
     return open_artifact(out)
-
-
-def _check_tokenizer(model: str, config: Gpt2Config, tokenizer: Any) -> None:
-    """Raise CheckpointError if the tokenizer does not fit the model.
-
-    If its pad token is not the one of `config.json`, the tokenizer's pads, as in the scorer that
-    this one replaces.
-    """
-    if config.pad_token_id not in (None, tokenizer.pad_token_id):
-        logger.warning(
-            "config.json's pad_token_id is %s, but the tokenizer pads with %d, which is taken",
-            config.pad_token_id,
-            tokenizer.pad_token_id,
-        )
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= config.vocab_size:
-        raise CheckpointError(
-            f"{model}: the tokenizer's ids reach {highest}, but the model has embeddings for "
-            f"{config.vocab_size}",
-            "the embeddings were not resized when tokens were added: resize them",
-        )
 
 
 def _complete(

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from harmless_export.checkpoint import Gpt2Config
 from harmless_runtime.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,38 @@ def load_tokenizer(folder: Path) -> Any:
         logger.warning("leaving out the token_type_ids that the tokenizer of %s gives", folder)
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     return tokenizer
+
+
+def check_tokenizer(model: str, config: Gpt2Config, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose ids the model has no embeddings for.
+
+    If its pad token is not the one of `config.json`, the tokenizer's pads, as in the scorer that
+    this one replaces.
+
+    Raises:
+        CheckpointError: an id is too high.
+    """
+    pad = config.pad_token_id
+    if pad is not None and type(pad) is not int:
+        logger.warning(
+            "config.json's pad_token_id is %r, which is no number of a token: the tokenizer's is "
+            "taken, which is %d",
+            pad,
+            tokenizer.pad_token_id,
+        )
+    elif pad not in (None, tokenizer.pad_token_id):
+        logger.warning(
+            "config.json's pad_token_id is %d, but the tokenizer pads with %d, which is taken",
+            pad,
+            tokenizer.pad_token_id,
+        )
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= config.vocab_size:
+        raise CheckpointError(
+            f"{model}: the tokenizer's ids reach {highest}, but the model has embeddings for "
+            f"{config.vocab_size}",
+            "the embeddings were not resized when tokens were added: resize them",
+        )
 
 
 def refuse_kernels() -> None:

@@ -162,6 +162,15 @@ def test_a_pad_token_that_the_config_contradicts(
     np.testing.assert_allclose(scores, truth, atol=2e-4)
 
 
+def test_a_pad_token_that_is_no_number(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = copy_of(checkpoint, tmp_path)
+    edit_json(folder / "config.json", {"pad_token_id": "0"})
+    export_checkpoint(str(folder), tmp_path / "artifact", verify=False)
+    assert "pad_token_id is '0', which is no number of a token" in caplog.text
+
+
 @pytest.mark.parametrize(
     "changes",
     [
