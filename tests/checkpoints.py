@@ -6,11 +6,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2TokenizerFast
 
+from harmless_export import export_checkpoint
 from harmless_runtime import bundled
+from harmless_runtime.errors import CheckpointError
 
 EOS = "<|endoftext|>"
 # The column of Optimum in a parity report. Optimum does not take Transformers 5.
@@ -96,3 +99,21 @@ def copy_of(checkpoint: Path, tmp_path: Path) -> Path:
 def edit_json(path: Path, changes: dict[str, Any]) -> None:
     """Replace some keys of a JSON object in a file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def refused(folder: Path, tmp_path: Path, message: str, **options: Any) -> str:
+    """Check that a checkpoint is refused and that nothing is left; return the hint.
+
+    Args:
+        folder: the checkpoint.
+        tmp_path: where to export it.
+        message: a regular expression for the message.
+        options: of `export_checkpoint`.
+    """
+    with pytest.raises(CheckpointError, match=message) as caught:
+        export_checkpoint(
+            str(folder), tmp_path / "out" / "artifact", **({"verify": False} | options)
+        )
+    assert not list((tmp_path / "out").glob("*")), "nothing is left, hidden files included"
+    assert not list((tmp_path / "out").glob(".*"))
+    return caught.value.hint or ""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harmless_runtime.errors import CheckpointError
 from harmless_runtime.model.artifact import is_artifact
 
@@ -97,6 +99,7 @@ def read_config(folder: Path) -> Gpt2Config:
     # Whether transformers scales here depends on its attention implementation.
     need("scale_attn_weights", True, (True,), "only true can be exported")
     need("scale_attn_by_inverse_layer_idx", False, (False,), "only false can be exported")
+    _check_dtype(folder, raw)
     need("quantization_config", None, (None,), "only unquantised weights can be exported")
 
     width = _positive(folder, raw, "n_embd", 768)
@@ -119,6 +122,20 @@ def read_config(folder: Path) -> Gpt2Config:
 
 # The names that transformers has for the tanh form of GELU.
 _TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
+
+
+def _check_dtype(folder: Path, raw: dict[str, Any]) -> None:
+    """Raise CheckpointError if transformers does not load the configuration for its type.
+
+    A type that it does load changes no score, because all scores are computed in float32.
+    """
+    key = "torch_dtype" if raw.get("dtype") is None else "dtype"
+    value = raw.get(key)
+    if isinstance(value, str) and not hasattr(torch, value):
+        raise CheckpointError(
+            f"{folder}: {key} is {value!r}, but PyTorch has no type of this name",
+            f"set {key} to 'float32' in config.json, or leave it out",
+        )
 
 
 def _epsilon(folder: Path, value: object) -> float:

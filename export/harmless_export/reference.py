@@ -1,6 +1,5 @@
 """Score texts with the checkpoint in PyTorch, and with an artifact in Optimum."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ from harmless_export.checkpoint import read_config
 from harmless_export.tokenizer import load_tokenizer, refuse_kernels
 from harmless_export.weights import Weights, weight_shapes
 from harmless_runtime.choices import Provider
-from harmless_runtime.errors import SessionError
+from harmless_runtime.errors import CheckpointError, HarmlessError, SessionError, one_line
 from harmless_runtime.model.artifact import Artifact
 
 _OPTIMUM_BATCH = 4
@@ -36,23 +35,39 @@ def pytorch_scores(
 
     Returns:
         float32 [len(pairs)].
+
+    Raises:
+        CheckpointError: transformers does not load the checkpoint.
     """
     refuse_kernels()
     read_config(folder)
     tokenizer = load_tokenizer(folder)
     with _quiet_transformers(), torch.inference_mode():
-        model = _pytorch_model(folder, tokenizer.pad_token_id, allow_pickle)
-        scores = [
-            model(**_encode(tokenizer, [pair], max_length)).logits[0, 0].item() for pair in pairs
-        ]
+        model = _loaded(folder, tokenizer.pad_token_id, allow_pickle)
+        inputs = (_encode(tokenizer, [pair], max_length) for pair in pairs)
+        # With `return_dict` or `torchscript` in config.json, it would return a tuple.
+        scores = [model(**each, return_dict=True).logits[0, 0].item() for each in inputs]
     return np.array(scores, np.float32)
+
+
+def _loaded(folder: Path, pad_token_id: int, allow_pickle: bool) -> Any:
+    """Load the checkpoint, and raise CheckpointError for all that transformers raises."""
+    try:
+        return _pytorch_model(folder, pad_token_id, allow_pickle)
+    except (HarmlessError, MemoryError):
+        raise
+    except Exception as error:  # OSError, KeyError, AttributeError and more
+        raise CheckpointError(
+            f"transformers cannot load {folder}: {one_line(error) or type(error).__name__}",
+            "mend or leave out what it complains of, in config.json or in the weights",
+        ) from error
 
 
 def _pytorch_model(folder: Path, pad_token_id: int, allow_pickle: bool) -> Any:
     """Load the checkpoint in fp32 with transformers."""
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
-    config = GPT2Config(**json.loads((folder / "config.json").read_bytes()))
+    config = GPT2Config.from_pretrained(folder)
     config.num_labels = 1
     config.pad_token_id = pad_token_id
     with Weights(folder, allow_pickle=allow_pickle) as weights:
@@ -62,9 +77,9 @@ def _pytorch_model(folder: Path, pad_token_id: int, allow_pickle: bool) -> Any:
             names = weight_shapes(read_config(folder))
             model.load_state_dict({name: weights.read(name) for name in names})
             return model.eval()
-        use_safetensors = not weights.are_pickles
+    # It looks for the files in the order of `find_weights`, which has refused pickles by now.
     return GPT2ForSequenceClassification.from_pretrained(
-        folder, config=config, dtype=torch.float32, use_safetensors=use_safetensors
+        folder, config=config, dtype=torch.float32
     ).eval()
 
 

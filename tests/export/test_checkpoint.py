@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from checkpoints import copy_of, edit_json, make_model, make_tokenizer, save_checkpoint
-from harmless_export import export_checkpoint
+from checkpoints import copy_of, edit_json, make_model, make_tokenizer, refused, save_checkpoint
 from harmless_export.checkpoint import locate
 from harmless_runtime.errors import CheckpointError
 
@@ -29,6 +28,8 @@ from harmless_runtime.errors import CheckpointError
         ({"num_attention_heads": 7}, "not a multiple of n_head 7"),
         ({"layer_norm_epsilon": None}, "layer_norm_epsilon is None"),
         ({"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon is '1e-5'"),
+        ({"dtype": "nonsense"}, "dtype is 'nonsense', but PyTorch has no type of this name"),
+        ({"dtype": None, "torch_dtype": "nonsense"}, "torch_dtype is 'nonsense'"),
     ],
 )
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -40,11 +41,10 @@ def test_refused_configs(
     refused(folder, tmp_path, message, precision=precision)
 
 
-def refused(folder: Path, tmp_path: Path, message: str, **options: Any) -> None:
-    with pytest.raises(CheckpointError, match=message):
-        export_checkpoint(str(folder), tmp_path / "out" / "artifact", verify=False, **options)
-    assert not list((tmp_path / "out").glob("*")), "nothing is left, hidden files included"
-    assert not list((tmp_path / "out").glob(".*"))
+def test_what_transformers_does_not_load_is_no_traceback(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_of(checkpoint, tmp_path)
+    edit_json(folder / "config.json", {"problem_type": "nonsense"})
+    refused(folder, tmp_path, "transformers cannot load .*: .*received nonsense", verify=True)
 
 
 def test_refused_files(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

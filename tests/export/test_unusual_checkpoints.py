@@ -179,6 +179,8 @@ def test_a_pad_token_that_is_no_number(
         {"activation_function": "gelu_fast"},
         {"activation_function": "gelu_accurate"},
         {"reorder_and_upcast_attn": True},
+        {"return_dict": False},
+        {"attn_implementation": "nonsense"},
     ],
 )
 def test_settings_that_change_no_score(
