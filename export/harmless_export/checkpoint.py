@@ -11,6 +11,8 @@ import torch
 from harmless_runtime.errors import CheckpointError
 from harmless_runtime.model.artifact import is_artifact
 
+SAFETENSORS = "model.safetensors"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -171,13 +173,19 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, or is not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        value = json.loads(content)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path.parent} is not a Hugging Face checkpoint: it has no {path.name}"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = error if content else "it is empty"
+        raise CheckpointError(
+            f"cannot read {path}: {reason}", "copy or download the file again"
+        ) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is not a JSON object")
     return value

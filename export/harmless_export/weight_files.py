@@ -1,41 +1,35 @@
 """Find the files of a checkpoint that hold its weights, and open them without reading them."""
 
-import pickle
-import zipfile
-from collections.abc import Callable
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from harmless_export.checkpoint import SAFETENSORS, read_json
+from harmless_export.tensor_files import StoredTensor, open_pickle, open_safetensors
+from harmless_runtime.errors import CheckpointError
 
-from harmless_export.checkpoint import read_json
-from harmless_runtime.errors import CheckpointError, one_line
-
-SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 _INDEX = ".index.json"
 
 
 @dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a file. Only its shape and type are known, until `read` reads it."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype | str
-    read: Callable[[], torch.Tensor]
-
-
-@dataclass(frozen=True)
 class WeightFiles:
-    """The files that hold a checkpoint's weights, and whether they are pickles."""
+    """The files that hold a checkpoint's weights.
 
-    folder: Path
+    Attributes:
+        paths: the files. Their names tell which are pickles, as in transformers.
+        listed: the tensors that an index lists, which are all that transformers reads. None without
+            an index.
+    """
+
     paths: list[Path]
-    are_pickles: bool
+    listed: frozenset[str] | None = None
+
+    @property
+    def pickles(self) -> list[Path]:
+        """Those files that are pickles."""
+        return [path for path in self.paths if path.suffix != ".safetensors"]
 
 
 def find_weights(folder: Path, *, allow_pickle: bool) -> WeightFiles:
@@ -45,18 +39,16 @@ def find_weights(folder: Path, *, allow_pickle: bool) -> WeightFiles:
         CheckpointError: there are no weights, some are missing, or they are pickles and
             `allow_pickle` is False.
     """
-    if paths := _listed(folder, SAFETENSORS):
-        return WeightFiles(folder, paths, are_pickles=False)
-    paths = _listed(folder, PICKLE)
-    if not paths:
+    found = _named(folder, SAFETENSORS) or _named(folder, PICKLE)
+    if found is None:
         raise _no_weights(folder)
-    if not allow_pickle:
+    if found.pickles and not allow_pickle:
         raise CheckpointError(
-            f"{folder} has its weights only as a pickle ({paths[0].name}), and a pickle can run "
-            "code when it is loaded",
+            f"{folder} has its weights only as a pickle ({found.pickles[0].name}), and a pickle "
+            "can run code when it is loaded",
             "if you trust where it comes from, `allow_pickle` reads it",
         )
-    return WeightFiles(folder, paths, are_pickles=True)
+    return found
 
 
 def open_tensors(weights: WeightFiles, files: ExitStack) -> dict[str, StoredTensor]:
@@ -65,13 +57,22 @@ def open_tensors(weights: WeightFiles, files: ExitStack) -> dict[str, StoredTens
     Raises:
         CheckpointError: a file is damaged, or a pickle holds more than tensors.
     """
-    if not weights.are_pickles:
-        return _safetensors(weights, files)
-    return {name: stored for path in weights.paths for name, stored in _pickle(path).items()}
+    tensors: dict[str, StoredTensor] = {}
+    for path in weights.paths:
+        tensors |= open_pickle(path) if path in weights.pickles else open_safetensors(path, files)
+    if weights.listed is None:
+        return tensors
+    return {name: tensor for name, tensor in tensors.items() if name in weights.listed}
 
 
 def _no_weights(folder: Path) -> CheckpointError:
-    pickles = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")])
+    for path in (folder / SAFETENSORS, folder / PICKLE):
+        if path.is_symlink() and not path.exists():
+            return CheckpointError(
+                f"{path} is a link to {path.readlink()}, which does not exist",
+                "copy or download the checkpoint again",
+            )
+    pickles = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")] if p.is_file())
     if pickles:
         return CheckpointError(
             f"{folder} has neither {SAFETENSORS} nor {PICKLE}, only {pickles[0]}",
@@ -84,69 +85,41 @@ def _no_weights(folder: Path) -> CheckpointError:
     )
 
 
-def _listed(folder: Path, name: str) -> list[Path]:
-    """Return the file of this name, or the parts that its index lists, or nothing."""
-    if (folder / name).exists():
-        return [folder / name]
+def _named(folder: Path, name: str) -> WeightFiles | None:
+    """Return the file of this name, or the parts that its index lists, or None."""
+    if (folder / name).is_file():
+        return WeightFiles([folder / name])
     index = folder / (name + _INDEX)
-    if not index.exists():
-        return []
-    mapping = read_json(index).get("weight_map")
-    listed = list(mapping.values()) if isinstance(mapping, dict) else []
-    if not listed or any(not isinstance(n, str) or Path(n).name != n for n in listed):
-        raise CheckpointError(f"{index} does not name files of its own folder")
-    names = sorted(set(listed))
-    if missing := [n for n in names if not (folder / n).exists()]:
-        raise CheckpointError(f"{folder} is incomplete: {', '.join(missing)} is missing")
-    return [folder / name for name in names]
+    return _listed(index) if index.is_file() else None
 
 
-def _safetensors(weights: WeightFiles, files: ExitStack) -> dict[str, StoredTensor]:
-    tensors = {}
-    try:
-        for path in weights.paths:
-            handle = files.enter_context(safe_open(path, framework="pt"))
-            for name in handle.keys():  # noqa: SIM118 - it is no mapping
-                tensors[name] = _of_handle(handle, name)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read the weights in {weights.folder}: {error}") from error
-    return tensors
-
-
-_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-}  # fmt: skip
-
-
-def _of_handle(handle: Any, name: str) -> StoredTensor:
-    part = handle.get_slice(name)
-    dtype = part.get_dtype()
-    return StoredTensor(
-        tuple(part.get_shape()), _DTYPES.get(dtype, dtype), partial(handle.get_tensor, name)
-    )
-
-
-def _pickle(path: Path) -> dict[str, StoredTensor]:
-    """Load a pickle of tensors. Those in the format since PyTorch 1.6 are mapped into memory."""
-    try:
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except pickle.UnpicklingError as error:
+def _listed(index: Path) -> WeightFiles:
+    content = read_json(index)
+    mapping = content.get("weight_map")
+    if not isinstance(mapping, dict) or not mapping:
         raise CheckpointError(
-            f"{path} holds more than tensors, and that is not loaded: {one_line(error)}",
-            "load it where it was made, and save the model with safe_serialization=True",
-        ) from error
-    except Exception as error:  # a damaged file raises RuntimeError, EOFError, KeyError and more
-        raise CheckpointError(f"cannot read the weights in {path}: {one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no mapping of names to tensors")
-    return {
-        name: StoredTensor(tuple(tensor.shape), tensor.dtype, partial(_itself, tensor))
-        for name, tensor in content.items()
-        if isinstance(name, str) and isinstance(tensor, torch.Tensor)
-    }
+            f"{index} has no weight_map, which names the file of each tensor", _AGAIN
+        )
+    names = set(map(str, mapping.values()))
+    if foreign := sorted(name for name in names if Path(name).name != name or name in _NO_FILES):
+        raise CheckpointError(
+            f"{index} does not name files of its own folder: {foreign[0]!r}",
+            "put the files of the weights beside the index, and name them without a folder",
+        )
+    parts = {name: index.parent / name for name in sorted(names)}
+    # Path.is_file raises an error for names that are too long.
+    if missing := [name for name, path in parts.items() if not os.path.isfile(path)]:  # noqa: PTH113
+        raise CheckpointError(
+            f"{index.parent} is incomplete: {', '.join(missing[:3])} is missing", _AGAIN
+        )
+    if not isinstance(content.get("metadata"), dict):
+        raise CheckpointError(
+            f"{index} has no metadata, without which transformers does not load it",
+            'set "metadata" to {} in it',
+        )
+    return WeightFiles(list(parts.values()), frozenset(mapping))
 
 
-def _itself(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
+# These are names of folders, although pathlib takes them for a last part.
+_NO_FILES = ("", "..")
+_AGAIN = "copy or download the checkpoint again"

@@ -7,11 +7,20 @@ from typing import Self
 import torch
 
 from harmless_export.checkpoint import Gpt2Config
-from harmless_export.weight_files import StoredTensor, find_weights, open_tensors
+from harmless_export.tensor_files import StoredTensor
+from harmless_export.weight_files import find_weights, open_tensors
 from harmless_runtime.errors import CheckpointError
 
-_BASE = "transformer."
+BASE = "transformer."
 _HEAD = "score.weight"
+_NO_HEAD = (
+    "it is a language model without a reward head",
+    "name a checkpoint that was trained to score texts",
+)
+_INCOMPLETE = (
+    "it is not a complete GPT2ForSequenceClassification",
+    "save the whole model by its names in transformers, with save_pretrained",
+)
 _READ = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -38,13 +47,13 @@ class Weights:
         self._folder = folder
         self._files = ExitStack()
         found = find_weights(folder, allow_pickle=allow_pickle)
-        self.are_pickles = found.are_pickles
+        self.are_pickles = bool(found.pickles)
         try:
             stored = open_tensors(found, self._files)
         except BaseException:
             self._files.close()
             raise
-        self.has_full_names = any(name.startswith(_BASE) for name in stored)
+        self.has_full_names = any(name.startswith(BASE) for name in stored)
         self._tensors: dict[str, StoredTensor] = stored
         if not self.has_full_names:
             self._tensors = {_full_name(name): tensor for name, tensor in stored.items()}
@@ -63,13 +72,16 @@ class Weights:
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise CheckpointError unless a float tensor of this shape is there. No tensor is read."""
         if name not in self._tensors:
-            why = (
-                "it is a language model without a reward head"
-                if name == _HEAD
-                else "it is not a complete GPT2ForSequenceClassification"
-            )
-            raise CheckpointError(f"{self._folder} has no tensor {name}: {why}")
+            why, hint = _NO_HEAD if name == _HEAD else _INCOMPLETE
+            raise CheckpointError(f"{self._folder} has no tensor {name}: {why}", hint)
         tensor = self._tensors[name]
+        if tensor.dtype not in _READ:
+            read = ", ".join(map(str, _READ))
+            raise CheckpointError(
+                f"{self._folder}: {name} is stored as {tensor.dtype}, but only dense tensors of "
+                f"{read} are read",
+                "load the model where it was made, and save it again in one of these types",
+            )
         if name == _HEAD and tensor.shape[1:] == shape[1:] and tensor.shape != shape:
             raise CheckpointError(
                 f"{self._folder}: the model has {tensor.shape[0]} labels, but a reward model has 1"
@@ -77,11 +89,6 @@ class Weights:
         if tensor.shape != shape:
             raise CheckpointError(
                 f"{self._folder}: {name} has shape {tensor.shape}, but config.json asks for {shape}"
-            )
-        if tensor.dtype not in _READ:
-            read = ", ".join(map(str, _READ))
-            raise CheckpointError(
-                f"{self._folder}: {name} is stored as {tensor.dtype}, but only {read} are read"
             )
 
     def read(self, name: str) -> torch.Tensor:
@@ -92,12 +99,15 @@ class Weights:
         """
         tensor = self._tensors[name].read().float()
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{self._folder}: {name} holds values that are not finite")
+            raise CheckpointError(
+                f"{self._folder}: {name} holds values that are not finite",
+                "name an earlier state of the training, or copy the file again if it is damaged",
+            )
         return tensor
 
 
 def _full_name(name: str) -> str:
-    return name if name == _HEAD else _BASE + name
+    return name if name == _HEAD else BASE + name
 
 
 def weight_shapes(config: Gpt2Config) -> dict[str, tuple[int, ...]]:
