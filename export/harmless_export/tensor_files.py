@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from harmless_export.training import refuse_training_state
 from harmless_runtime.errors import CheckpointError, one_line
 
 
@@ -53,6 +54,7 @@ def open_pickle(path: Path) -> dict[str, StoredTensor]:
             f"{path} holds no mapping of names to tensors, but a {type(content).__name__}",
             "save the model's state_dict there",
         )
+    refuse_training_state(path, content)
     for key in content:
         if not isinstance(key, str):
             raise CheckpointError(

@@ -8,10 +8,10 @@ import torch
 
 from harmless_export.checkpoint import Gpt2Config
 from harmless_export.tensor_files import StoredTensor
+from harmless_export.training import BASE, refuse_wrapper
 from harmless_export.weight_files import find_weights, open_tensors
 from harmless_runtime.errors import CheckpointError
 
-BASE = "transformer."
 _HEAD = "score.weight"
 _NO_HEAD = (
     "it is a language model without a reward head",
@@ -46,13 +46,14 @@ class Weights:
     def __init__(self, folder: Path, *, allow_pickle: bool = False) -> None:
         self._folder = folder
         self._files = ExitStack()
-        found = find_weights(folder, allow_pickle=allow_pickle)
-        self.are_pickles = bool(found.pickles)
+        self._found = find_weights(folder, allow_pickle=allow_pickle)
+        self.are_pickles = bool(self._found.pickles)
         try:
-            stored = open_tensors(found, self._files)
+            stored = open_tensors(self._found, self._files)
         except BaseException:
             self._files.close()
             raise
+        self._names = list(stored)
         self.has_full_names = any(name.startswith(BASE) for name in stored)
         self._tensors: dict[str, StoredTensor] = stored
         if not self.has_full_names:
@@ -72,6 +73,7 @@ class Weights:
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise CheckpointError unless a float tensor of this shape is there. No tensor is read."""
         if name not in self._tensors:
+            refuse_wrapper(self._folder, self._found.paths, self._names)
             why, hint = _NO_HEAD if name == _HEAD else _INCOMPLETE
             raise CheckpointError(f"{self._folder} has no tensor {name}: {why}", hint)
         tensor = self._tensors[name]

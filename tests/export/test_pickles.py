@@ -1,12 +1,15 @@
 """Pickles of other things than a model's dense tensors by their names."""
 
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from checkpoints import copy_of, refused
 from harmless_export import export_checkpoint
@@ -81,3 +84,34 @@ def test_contents_that_are_no_tensors_by_their_names(
     hint = refused(folder, tmp_path, message, allow_pickle=True)
     assert "save" in hint
     assert "weights_only" not in hint
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix"),
+    [
+        ("state_dict", ""),
+        ("model", ""),
+        ("state_dict", "model."),
+        (None, "module."),
+        (None, "_orig_mod.module."),
+    ],
+)
+def test_the_hint_saves_what_a_training_loop_saved(
+    key: str | None, prefix: str, folder: Path, tensors: Tensors, tmp_path: Path
+) -> None:
+    tensors["lm_head.weight"] = tensors["transformer.wte.weight"]  # they share their memory
+    inner = {prefix + name: torch.nn.Parameter(tensor) for name, tensor in tensors.items()}
+    content = inner if key is None else {"epoch": torch.tensor(3), key: inner}
+    torch.save(content, folder / "pytorch_model.bin")
+    message = f"all tensors begin with '{prefix}'" if key is None else f"below the key '{key}'"
+    hint = refused(folder, tmp_path, message, allow_pickle=True)
+    _, command = hint.split(": python ")
+    subprocess.run([sys.executable, *shlex.split(command)], check=True)
+    export_checkpoint(str(folder), tmp_path / "artifact", verify=False)
+
+
+def test_wrapped_names_in_safetensors(folder: Path, tensors: Tensors, tmp_path: Path) -> None:
+    wrapped = {f"_orig_mod.{name}": tensor for name, tensor in tensors.items()}
+    save_file(wrapped, folder / "model.safetensors")
+    hint = refused(folder, tmp_path, "the names of all tensors begin with '_orig_mod.'")
+    assert hint == "save the model inside: model._orig_mod.save_pretrained(folder)"
