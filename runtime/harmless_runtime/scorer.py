@@ -94,9 +94,10 @@ class Gpt2HarmlessScorer:
         """Return the rewards of any number of rows, in their order.
 
         Args:
-            items: a list of rows, or a mapping of names to columns, as `datasets.map(batched=True)`
-                hands it over. The rows have a shape that `harmless score` knows, or that the
-                configuration's `columns` or `format` names.
+            items: a list of rows, or a mapping of names to columns, or a data frame of pandas,
+                polars or pyarrow, as `datasets.map(batched=True)` hands them over. The rows have a
+                shape that `harmless score` knows, or that the configuration's `columns` or `format`
+                names.
             on_error: what becomes of a row that cannot be scored: an error, or the reward NaN and a
                 warning.
 
@@ -176,6 +177,7 @@ class Gpt2HarmlessScorer:
         resume: bool = False,
         join: bool = False,
         score_column: str | None = None,
+        details: bool = False,
     ) -> str:
         """Score one input or several into a file, as `harmless score` does; return its path.
 
@@ -193,6 +195,7 @@ class Gpt2HarmlessScorer:
                 same call has made it already, do nothing.
             join: write the rows themselves, each with its score.
             score_column: the field or column for the score, by default `harmless_score`.
+            details: add `tokens`, `truncated`, `source` and `line` to each score.
 
         Raises:
             ConfigError: both `overwrite` and `resume` are set, or `score_column` without `join`.
@@ -200,8 +203,16 @@ class Gpt2HarmlessScorer:
         """
         named = output_named(str(output_file))
         existing = existing_mode(overwrite=overwrite, resume=resume)
-        column = join_column(score_column, join=join, details=False)
-        run = Run(self._open(path), named.output, existing, named.is_folder, named.url, join=column)
+        column = join_column(score_column, join=join, details=details)
+        run = Run(
+            self._open(path),
+            named.output,
+            existing,
+            named.is_folder,
+            named.url,
+            join=column,
+            details=details,
+        )
         summary = score_files(run, self.engine)
         if summary.tally.rejected:
             _tell_rejects(summary)

@@ -67,7 +67,7 @@ def test_what_has_changed_is_told(source: Path, engine: Engine) -> None:
         again(source, engine, details=True)
     with pytest.raises(InputError, match="an earlier run rejected 1 lines"):
         again(source, engine, strict=True)
-    with pytest.raises(OutputError, match="join was None and is 's'"):
+    with pytest.raises(OutputError, match="it has ids and scores without the rows"):
         again(source, engine, join="s")
     whole = out.read_bytes()
     out.write_bytes(whole[:-9])

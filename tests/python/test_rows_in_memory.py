@@ -162,13 +162,24 @@ def test_columns_that_do_not_fit(columns: Any, message: str, scorer: Gpt2Harmles
         ([{"q": "a", "a": "b"}], "name the fields"),
         ({"q": ["a"], "a": ["b"]}, "name the fields"),
         ({"instruction": "a", "output": "b"}, "a single row goes to scorer.score_item"),
-        (pd.DataFrame({"instruction": ["a"], "output": ["b"]}), r"scorer.score\(df"),
+        (pd.DataFrame({"q": ["a"], "a": ["b"]}), "name the fields"),
         ("text", "a row is a mapping"),
     ],
 )
 def test_errors_say_what_to_do(rows: Any, hint: str, scorer: Gpt2HarmlessScorer) -> None:
     with pytest.raises(InputError, match=f"hint: .*{hint}"):
         scorer.score_batch(rows)
+
+
+def test_data_frames(scorer: Gpt2HarmlessScorer) -> None:
+    columns = {"instruction": ["a", "b"], "output": ["c", "d"], "input": ["", "e"]}
+    expected = scorer.score_batch(columns)
+    frame = pd.DataFrame(columns, index=[7, 7])
+    for rows in (frame, pl.DataFrame(columns), pa.table(columns)):
+        assert scorer.score_batch(rows) == expected  # type: ignore[arg-type]
+    for kind in ("pandas", "polars", "arrow"):
+        dataset = Dataset.from_dict(columns).with_format(kind)
+        assert scorer.score_batch(dataset[:]) == expected
 
 
 def test_nothing(scorer: Gpt2HarmlessScorer) -> None:

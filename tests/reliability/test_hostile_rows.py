@@ -132,7 +132,7 @@ def test_inputs_that_are_not_rows(tmp_path: Path, harmless: Harmless) -> None:
         (tmp_path / "empty", "holds no file whose name ends in .jsonl"),
         ("/dev/zero", "is a device"),
         (tmp_path / "object.json", "hint: make a line of each object: jq -c . "),
-        (tmp_path / "utf16", "hint: score it from standard input: iconv -f UTF-16 -t UTF-8"),
+        (tmp_path / "utf16", "hint: make another file of it: iconv -f UTF-16 -t UTF-8"),
     ):
         done = harmless("score", source, *out)
         assert done.returncode == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
@@ -140,7 +141,7 @@ def test_ids_that_json_does_not_have_become_texts(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "rows.parquet")
     (pair,) = read(tmp_path / "rows.parquet")
     assert isinstance(pair, Pair)
-    assert json.loads(pair.id).startswith("2006-07-14 ")
+    assert json.loads(pair.id) == pd.Timestamp(2**60 + 1).isoformat()
 
 
 def test_a_column_may_have_dots_in_its_name(tmp_path: Path) -> None:

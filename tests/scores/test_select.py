@@ -91,7 +91,7 @@ def test_scores_of_other_rows_are_refused(folder: Path, tmp_path: Path) -> None:
     refused(rows, OutputError, "holds the scores of other rows|are not those that were scored")
     rows[5]["output"] = None
     refused(rows[:-1], OutputError, "are not those that were scored")
-    refused([*rows, rows[0]], OutputError, "are not those that were scored")
+    refused([*rows, rows[0]], OutputError, "line 101, has neither a score nor a reject")
     refused([rows[1], rows[0], *rows[2:]], OutputError, "holds the scores of other rows")
     rows[9]["instruction"] = "changed"
     refused(rows, OutputError, "an id or a text differs")
@@ -104,7 +104,7 @@ def test_scores_without_their_record(
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "rows.jsonl").write_bytes((folder / "rows.jsonl").read_bytes())
     scores = tmp_path / "rows.jsonl.scores.jsonl.gz"
-    with pytest.raises(OutputError, match="has no result"):
+    with pytest.raises(OutputError, match="has neither a score nor a reject"):
         # The rejects name the input by another path.
         select_rows(Selection((str(tmp_path / "rows.jsonl"),), tmp_path / "o.jsonl", TOP, scores))
     out = tmp_path / "o.jsonl"
@@ -156,6 +156,52 @@ def test_rows_by_a_folder_of_scores(with_record: bool, folder: Path, tmp_path: P
     selected = select_rows(Selection((str(rows),), out, TOP, tmp_path / "scores"))
     assert (selected.rows, selected.scored, selected.kept) == (100, 99, 50)
     assert ids_of(out) == wanted_ids(folder, 50)
+
+
+def test_scores_are_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("rows.jsonl.scores.jsonl.gz*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    scores = tmp_path / "rows.jsonl.scores.jsonl.gz"
+    for output in (scores, tmp_path / f"{scores.name}.rejects.jsonl"):
+        selection = Selection((str(folder / "rows.jsonl"),), output, TOP, scores, overwrite=True)
+        with pytest.raises(OutputError, match="belongs to the scores"):
+            select_rows(selection)
+
+
+def test_replacing_the_output_of_a_run_removes_its_record(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("rows.jsonl.joined.jsonl*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    joined, out = folder / "rows.jsonl.joined.jsonl", tmp_path / "rows.jsonl.joined.jsonl"
+    select_rows(Selection((str(joined),), out, TOP, overwrite=True))
+    assert not (tmp_path / "rows.jsonl.joined.jsonl.run.json").exists()
+    assert len(read_rows(out)) == 50
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_folder_of_outputs_of_several_runs(beside: bool, tmp_path: Path) -> None:
+    engine = cpu_engine()
+    rows = make_rows(40)
+    names = []
+    for place in (0, 1):
+        source = tmp_path / f"in/{place}.jsonl"
+        source.parent.mkdir(exist_ok=True)
+        source.write_bytes(jsonl(rows[20 * place :][:20]))
+        out = tmp_path / f"parts/{place}.jsonl"
+        score_files(make_run(source, out, join=None if beside else "harmless_score"), engine)
+        names.append(str(source))
+    parts = tmp_path / "parts"
+    selection = Selection((str(parts),), tmp_path / "o.jsonl", TOP)
+    if beside:
+        selection = Selection(tuple(names), tmp_path / "o.jsonl", TOP, parts)
+    assert select_rows(selection).kept == 20
+    with pytest.raises(InputError, match="parts holds only what finished runs have written"):
+        make_run(parts, tmp_path / "again.jsonl")
+
+
+def test_scores_from_csv_are_numbers_in_json(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    select_rows(Selection((str(folder / "rows.parquet.joined.csv"),), out, TOP))
+    assert {type(row["harmless_score"]) for row in read_rows(out)} == {float}
 
 
 def test_no_row_is_kept(folder: Path, tmp_path: Path) -> None:

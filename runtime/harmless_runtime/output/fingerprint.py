@@ -12,6 +12,8 @@ from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
 
+_OF_AN_INPUT = ("the size of ", "the version of ")
+
 
 def run_fingerprint(run: Run, engine: Mapping[str, Any]) -> dict[str, Any]:
     """Return what has to be equal for a run to be resumed. The content of the input is not in it.
@@ -54,11 +56,10 @@ def check_fingerprint(path: Path, then: Fingerprint, now: Fingerprint) -> None:
 
 def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
     """Return what differs between the fingerprints of two runs, a phrase for each difference."""
-    return [
-        f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
-        for name in {**then, **now}
-        if then.get(name) != now.get(name)
-    ]
+    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if "the input" in changed:  # another input has another size, which says nothing more
+        changed = [name for name in changed if not name.startswith(_OF_AN_INPUT)]
+    return [f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in changed]
 
 
 def skip_finished(done: InputDigest, rows: Iterator[Pair | Reject], state: State) -> None:

@@ -87,9 +87,13 @@ def finished_before(run: Run, fingerprint: Fingerprint) -> RunRecord | None:
     record, change_of = _finished(run, paths)
     if record is None:
         return None
-    changed = differences(
-        {**record.fingerprint, "join": record.join}, {**fingerprint, "join": run.join}
-    )
+    changed = differences(record.fingerprint, fingerprint)
+    if record.join != run.join:
+        changed.append(
+            "it has ids and scores without the rows"
+            if record.join is None
+            else f"it has the rows joined with their scores as {record.join!r}"
+        )
     changed += [change for file in record.files if (change := change_of(file))]
     if not changed:
         changed += _changed_inputs(record, run)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harmless_runtime.errors import ConfigError, InputError, one_line
+from harmless_runtime.rows.arrow_times import text_of_time, without_nanoseconds
 from harmless_runtime.rows.records import Fields
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.rows.streams import Meter, Stream
@@ -157,7 +158,7 @@ def read_batches(name: str, batches: Iterable[Any], number: int = 0) -> Iterator
     """
     for batch in batches:
         for offset in range(0, batch.num_rows, _ROWS):
-            some = batch.slice(offset, _ROWS)
+            some = without_nanoseconds(batch.slice(offset, _ROWS))
             try:
                 values = some.to_pylist()
             except (ValueError, OverflowError):
@@ -191,11 +192,7 @@ def _value(array: Any) -> Any:
             return [_value(values.slice(i, 1)) for i in range(len(values))]
         if isinstance(error, UnicodeDecodeError):
             return error.object.decode("utf-8", "surrogateescape")
-    # A time out of Python's range, or in a zone that is not known.
-    try:
-        return array.cast(pa.int64())[0].as_py()
-    except pa.ArrowNotImplementedError:
-        return array.cast(pa.string())[0].as_py()
+    return text_of_time(array)
 
 
 def _check_positions(source: Source, seekable: bool) -> None:

@@ -27,7 +27,7 @@ def rejects_name(output: str, *, is_folder: bool = False) -> str:
     return output + (".rejects.jsonl" if output.endswith(_FORMS) else ".rejects")
 
 
-def without_results(files: Collection[str]) -> list[str]:
+def without_results(files: Collection[str], *, with_outputs: bool = False) -> list[str]:
     """Leave out what finished runs have written below a folder that is an input.
 
     These are records, and their outputs and rejects; and whole folders below it that have a record.
@@ -35,9 +35,14 @@ def without_results(files: Collection[str]) -> list[str]:
 
     Args:
         files: the paths of all files below the folder, as seen from there.
+        with_outputs: leave out only the records and the rejects.
     """
     outputs = {f.removesuffix(RECORD_SUFFIX) for f in files if f.endswith(RECORD_SUFFIX)}
     own = {name for f in outputs for name in (f, rejects_name(f), f + RECORD_SUFFIX)}
+    if with_outputs:
+        own -= outputs
+        own |= {f for f in files if f.rpartition("/")[2] in (_FOLDER_RECORD, _FOLDER_REJECTS)}
+        return [file for file in files if file not in own]
     folders = tuple(
         f.removesuffix(_FOLDER_RECORD) for f in files if f.endswith(f"/{_FOLDER_RECORD}")
     )

@@ -61,7 +61,8 @@ def read_csv(
             yield Reject(name, number, reason + where, lines.raw)
             continue
         if len(cells) == len(header):
-            yield Fields(name, number, dict(zip(header, cells, strict=True)))
+            values = dict(zip(header, cells, strict=True))
+            yield Fields(name, number, values, is_blank=not any(cells))
         elif cells:
             reason = f"the row has {len(cells)} cells, and the header has {len(header)}"
             yield Reject(name, number, reason, lines.raw)
@@ -84,13 +85,20 @@ def _begun(
     lines = _Lines(file, line_bytes)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        header = next((cells for cells in reader if cells), [])
+        header = _named(next((cells for cells in reader if cells), []))
     except (csv.Error, _LongLineError) as error:
         raise InputError(f"{name}: the header of the CSV file is damaged: {error}") from None
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise InputError(f"{name}: the header names a column twice: {', '.join(twice)}")
     return lines, reader, header
+
+
+def _named(header: list[str]) -> list[str]:
+    """Number the columns without a name, as pandas does, if there are several."""
+    if header.count("") < 2:
+        return header
+    return [name or f"Unnamed: {place}" for place, name in enumerate(header)]
 
 
 class _LongLineError(Exception):

@@ -20,18 +20,26 @@ COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 _ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
 
 
-def find_sources(names: Iterable[str]) -> tuple[Source, ...]:
+def find_sources(names: Iterable[str], *, with_outputs: bool = False) -> tuple[Source, ...]:
     """Check the inputs that names stand for, in the order of the names.
 
     A folder stands for the files in it and in its folders that have the suffix of a known form, and
     a pattern for the files that match it, in each case sorted by path. A folder that
     `datasets.save_to_disk` wrote stands for its data files.
 
+    Args:
+        names: of files, folders, patterns and URLs.
+        with_outputs: whether folders stand for the outputs of finished runs in them, too.
+
     Raises:
         InputError: an input cannot be read, or a folder or a pattern holds no input.
         ConfigError: an input is remote, and packages for that are missing.
     """
-    return tuple(find_source(path, _below(name, path)) for name in names for path in _expand(name))
+    return tuple(
+        find_source(path, _below(name, path))
+        for name in names
+        for path in _expand(name, with_outputs)
+    )
 
 
 def _below(name: str, path: str) -> str:
@@ -51,7 +59,7 @@ def plain_name(name: str) -> str:
     return name
 
 
-def _expand(name: str) -> list[str]:
+def _expand(name: str, with_outputs: bool) -> list[str]:
     if name == STDIN:
         return [name]
     if remote.is_remote(name):
@@ -59,13 +67,13 @@ def _expand(name: str) -> list[str]:
         if matching is not None:
             return _not_empty(name, matching)
         inside = remote.files_in(name)
-        return [name] if inside is None else _chosen(name, inside)
+        return [name] if inside is None else _chosen(name, inside, with_outputs)
     path = Path(name)
     if path.is_dir():
         saved = _saved_to_disk(path)
         if saved is not None:
             return saved
-        return _chosen(name, _files_in(path))
+        return _chosen(name, _files_in(path), with_outputs)
     if not path.exists() and glob.has_magic(name):
         # Path.glob gives other names: it drops a leading ./ and does not take absolute patterns.
         found = glob.glob(name, recursive=True)  # noqa: PTH207
@@ -107,12 +115,18 @@ def _files_in(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _chosen(folder: str, files: list[str]) -> list[str]:
+def _chosen(folder: str, files: list[str], with_outputs: bool) -> list[str]:
     """Return the files of a folder that hold rows, by their suffixes."""
     below = {file: _below(folder, file) for file in files}
-    rows = set(without_results(below.values()))
-    shown = [file for file, path in below.items() if not _is_hidden(path)]
-    chosen = [f for f in shown if below[f] in rows and plain_name(f).endswith(_ROW_SUFFIXES)]
+    rows = set(without_results(below.values(), with_outputs=with_outputs))
+    shown = [f for f, path in below.items() if not _is_hidden(path)]
+    named = [file for file in shown if plain_name(file).endswith(_ROW_SUFFIXES)]
+    chosen = [file for file in named if below[file] in rows]
+    if named and not chosen:
+        raise InputError(
+            f"{folder} holds only what finished runs have written, which is passed over",
+            f"name the files themselves, such as {named[0]}",
+        )
     if not chosen:
         raise InputError(
             f"{folder} holds no file whose name ends in {', '.join(_ROW_SUFFIXES)}",

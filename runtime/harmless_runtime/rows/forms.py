@@ -110,7 +110,7 @@ def form_of(stream: Stream, columns: Collection[str]) -> Form:
     if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise InputError(
             f"{name} is in UTF-16",
-            f"score it from standard input: iconv -f UTF-16 -t UTF-8 {name} | harmless score - …",
+            f"make another file of it: iconv -f UTF-16 -t UTF-8 {name} > NEW_FILE",
         )
     if head.startswith(b"PK\x03\x04") and stream.source.where.lower().endswith((".xlsx", ".ods")):
         raise InputError(f"{name} is a workbook", "save its sheet as CSV (UTF-8)")

@@ -31,7 +31,7 @@ class Items:
 
     Args:
         rows: each a mapping of names to values; or a mapping of names to columns, which are
-            sequences of equal lengths.
+            sequences of equal lengths; or a data frame of pandas, polars or pyarrow.
         reading: how rows are read.
         shape: their shape, if it is known and need not be recognised.
 
@@ -47,6 +47,7 @@ class Items:
         shape: Shape | None = None,
     ) -> None:
         check_columns(reading.columns)
+        rows = _columns_of(rows)
         self._rows: Any = rows
         if not isinstance(rows, Mapping) and not isinstance(rows, Sequence):
             self._rows = list(rows)
@@ -118,6 +119,15 @@ class Items:
             "a row is a mapping such as {'instruction': …, 'output': …}; columns of a data frame "
             "go to scorer.score(df['instruction'], df['output'], df['input'])",
         )
+
+
+def _columns_of(rows: Any) -> Any:
+    """Return the columns of a data frame by their names, and anything else as it is."""
+    if isinstance(rows, Mapping) or not hasattr(type(rows), "columns"):
+        return rows
+    # pyarrow calls the names so, and has arrays for `columns`.
+    names = getattr(rows, "column_names", None) or list(rows.columns)
+    return {name: rows[name] for name in names}
 
 
 def _length(columns: Mapping[str, Column]) -> int:

@@ -1,6 +1,7 @@
 """Turn a row as the input gives it into a pair of texts, or into a reject that says why not."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ from harmless_runtime.rows.conversations import (
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Shape
+
+# What bytes that are not UTF-8 are read as.
+_ESCAPED = re.compile("[\udc80-\udcff]")
+# What Python's json module writes for numbers that JSON does not have.
+_CONSTANT = re.compile(rb"[:\[,]\s*(NaN|-?Infinity)\b")
 
 
 class RowParser:
@@ -66,9 +72,13 @@ class RowParser:
         except (BadRowError, msgspec.ValidationError) as error:
             return self._reject(line, str(error))
         except msgspec.DecodeError as error:
-            return self._reject(line, f"not valid JSON: {error}")
+            constant = _CONSTANT.search(line.raw)
+            why = f" ({constant[1].decode()} is not JSON; null is)" if constant else ""
+            return self._reject(line, f"not valid JSON: {error}{why}")
 
     def _parse_fields(self, row: Fields) -> Pair | Reject:
+        if row.is_blank:
+            return self._reject(row, "all cells of the row are empty")
         try:
             pair = self._parse_values(row, row.values)
             if pair.size > self._line_bytes:
@@ -173,4 +183,6 @@ def _walk(values: Any, path: str) -> Any:
 def _text_of(values: Any) -> bytes:
     """Return a row's values as JSON, for the rejects file, without keys that JSON cannot have."""
     text = json.dumps(values, ensure_ascii=False, default=str, skipkeys=True)
+    # Bytes that are not UTF-8 were read as surrogates.
+    text = _ESCAPED.sub(lambda byte: rf"\x{ord(byte[0]) - 0xDC00:02x}", text)
     return text.encode("utf-8", "backslashreplace")

@@ -29,12 +29,14 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 class Fields(msgspec.Struct, frozen=True):
     """A row that a library has parsed already. `values` should be a mapping of names to values.
 
-    `number` counts from 1: the lines of a CSV file, or the rows of any other one.
+    `number` counts from 1: the lines of a CSV file, or the rows of any other one. `is_blank` says
+    that a row of CSV has nothing in any cell, as spreadsheets leave them at their end.
     """
 
     source: str
     number: int
     values: Any
+    is_blank: bool = False
 
 
 class Pair(msgspec.Struct, frozen=True, gc=False):

@@ -43,7 +43,7 @@ def kind_of(sources: Sequence[Source], inputs: Inputs, name: str) -> Kind:
             raise OutputError(
                 f"{first.name} and {other.name} are of different forms, and do not fit into the "
                 f"columns of {name}",
-                "write them as .jsonl, or into a folder (a name that ends in /)",
+                _APART,
             )
     return kind
 
@@ -58,8 +58,8 @@ def names_of(kind: Kind, sources: Sequence[Source], inputs: Inputs) -> list[str]
         rows = (row for source in sources for row in objects_of(source, inputs))
         return list(dict.fromkeys(name for row in rows for name in row))
     if kind == "table":
-        return list(_same(sources, _schema_of_file).names)
-    return list(_same(sources, _header_of_file))
+        return list(_schema_of_files(sources).names)
+    return _header_of_files(sources)
 
 
 def schema_of(kind: Kind, sources: Sequence[Source], inputs: Inputs, name: str) -> Any:
@@ -72,8 +72,8 @@ def schema_of(kind: Kind, sources: Sequence[Source], inputs: Inputs, name: str) 
     if kind == "objects":
         return find_schema(lambda: (r for s in sources for r in objects_of(s, inputs)), name)
     if kind == "table":
-        return _same(sources, _schema_of_file)
-    return text_schema(_same(sources, _header_of_file), name)
+        return _schema_of_files(sources)
+    return text_schema(_header_of_files(sources), name)
 
 
 def objects_of(source: Source, inputs: Inputs) -> Generator[Mapping[str, Any], None, None]:
@@ -133,14 +133,59 @@ def _header_of_file(source: Source) -> list[str]:
         return read_header(source.name, stream.data, delimiter, LINE_BYTES)
 
 
-def _same(sources: Sequence[Source], columns_of: Any) -> Any:
-    """Return the columns of several inputs, which have to be the same."""
+def _schema_of_files(sources: Sequence[Source]) -> Any:
+    """Return the schema for the rows of several tables, with the columns in the first one's order.
+
+    A column that is all null in one of them, which has no type then, takes the type of the others.
+
+    Raises:
+        OutputError: they have other columns, or a column of several types.
+    """
+    import pyarrow as pa
+
     first, *others = sources
-    columns = columns_of(first)
+    schema = _schema_of_file(first)
     for other in others:
-        if columns_of(other) != columns:
-            raise OutputError(
-                f"{first.name} and {other.name} have different columns",
-                "write them as .jsonl, or into a folder (a name that ends in /)",
-            )
-    return columns
+        found = _schema_of_file(other)
+        _check_names(first, schema.names, other, found.names)
+        for name in schema.names:
+            one, two = schema.field(name).type, found.field(name).type
+            if one != two and pa.null() not in (one, two):
+                raise OutputError(
+                    f"{first.name} and {other.name} have the column {name} in two types, {one} "
+                    f"and {two}",
+                    _APART,
+                )
+            if one == pa.null():
+                place = schema.get_field_index(name)
+                schema = schema.set(place, schema.field(name).with_type(two))
+    return schema
+
+
+def _header_of_files(sources: Sequence[Source]) -> list[str]:
+    """Return the header of several CSV files, whose columns have to be the same.
+
+    Raises:
+        OutputError: they are not.
+    """
+    first, *others = sources
+    header = _header_of_file(first)
+    for other in others:
+        _check_names(first, header, other, _header_of_file(other))
+    return header
+
+
+def _check_names(first: Source, names: Sequence[str], other: Source, others: Sequence[str]) -> None:
+    """Raise OutputError if two inputs have different columns. Their order does not matter."""
+    alone = sorted(set(names) ^ set(others))
+    if alone:
+        raise OutputError(
+            f"{first.name} and {other.name} have different columns: only one has {alone[0]!r}",
+            _APART,
+        )
+
+
+_APART = (
+    "write them as .jsonl; `harmless score` also writes each into a file of its own, with a folder "
+    "as the output (a name that ends in /)"
+)

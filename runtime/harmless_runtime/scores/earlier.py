@@ -58,7 +58,8 @@ def find_run(output: Path) -> EarlierRun:
             "these rows",
             output,
         )
-        found = tuple(Path(source.where) for source in find_sources([str(output)]))
+        sources = find_sources([str(output)], with_outputs=True)
+        found = tuple(Path(source.where) for source in sources)
         return EarlierRun(output, None, found, rejects)
     if record.join is not None:
         raise _joined(output)

@@ -71,7 +71,11 @@ class Results:
             return None
         line = next(self._scores, None)
         if line is None or isinstance(item, Reject):
-            raise _changed(f"{item.source}, line {item.number}, has no result")
+            raise OutputError(
+                f"{item.source}, line {item.number}, has neither a score nor a reject",
+                "if its run had rejects, their file has to be beside the scores; otherwise these "
+                "are not the rows that were scored: score them again with `overwrite`",
+            )
         return line
 
     def score_of(self, item: Pair | Reject) -> bytes:

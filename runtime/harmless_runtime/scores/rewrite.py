@@ -33,7 +33,7 @@ class Change:
         score_of: called for each row in order. Returns the JSON text of its score, which may be
             `null`, or None to leave the row out.
         column: the field or column that the score is added as. None adds nothing.
-        numbers: a column of CSV that holds numbers, which a table gets as float64.
+        numbers: a column of CSV that holds numbers. JSON and tables get them as numbers.
     """
 
     score_of: Callable[[Pair | Reject], bytes | None]
@@ -79,6 +79,8 @@ def _lines(inputs: Inputs, source: Source, change: Change, utf8: Utf8) -> Iterat
         else:
             values = values_of(row)
             where = f"{source.name}, row {item.number},"
+            if values is not None:
+                values = _with_number(values, change)
             line = None if values is None else as_line(values, change.column, score, where, utf8)
         if line is not None:
             yield line
@@ -124,10 +126,16 @@ def _for_table(
         # The texts of JSON are valid UTF-8 already.
         if kind == "cells" and not is_valid(values):
             values = utf8.row(values, source.name)
-        if kind == "cells" and change.numbers is not None:
-            text = values[change.numbers]
-            values = {**values, change.numbers: float(text) if text else None}
+        values = _with_number(values, change)
         yield values if change.column is None else {**values, change.column: _number(score)}
+
+
+def _with_number(values: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
+    """Return the fields of a row with a number where CSV has the text of one."""
+    text = values.get(change.numbers or "")
+    if change.numbers is None or not isinstance(text, str):
+        return values
+    return {**values, change.numbers: float(text) if text else None}
 
 
 def _values(
@@ -152,8 +160,19 @@ def _write_batches(inputs: Inputs, source: Source, change: Change, table: Parque
         if change.column is not None:
             numbers = [None if score is None else _number(score) for score in scores]
             columns = [*columns, pa.array(numbers, pa.float32())]
-        whole = pa.RecordBatch.from_arrays(columns, schema=table.schema)
+        whole = pa.RecordBatch.from_arrays(_in_order(columns, batch, table), schema=table.schema)
         table.write_batch(whole if all(kept) else whole.filter(pa.array(kept)))
+
+
+def _in_order(columns: list[Any], batch: Any, table: ParquetWriter) -> list[Any]:
+    """Return the columns of a batch as the table has them, which several inputs may share."""
+    names = batch.schema.names
+    if names != table.schema.names[: len(names)]:
+        places = [names.index(name) for name in table.schema.names[: len(names)]]
+        columns = [*(columns[place] for place in places), *columns[len(names) :]]
+    # A column that is all null in this input may have a type in another one.
+    pairs = zip(columns, table.schema.types, strict=True)
+    return [column if column.type == kind else column.cast(kind) for column, kind in pairs]
 
 
 def _number(score: bytes) -> float | None:

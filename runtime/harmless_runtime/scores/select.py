@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime.choices import SCORE_COLUMN
-from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.errors import InputError, OutputError, ShapeError
+from harmless_runtime.rows.beside import record_name
 from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.shapes import KNOWN, Reading
 from harmless_runtime.scores.columns import objects_of, values_of
 from harmless_runtime.scores.cut import Cut, Wanted, choices, count_kept, find_cut
 from harmless_runtime.scores.earlier import EarlierRun, find_run, scores_of
+from harmless_runtime.scores.record import read_record
 from harmless_runtime.scores.rewrite import Change, write_rows
 from harmless_runtime.scores.spool import Spool, spooled
 from harmless_runtime.scores.targets import Target, form_of
@@ -74,8 +76,8 @@ def select_rows(selection: Selection) -> Selected:
         OutputError: the output exists, or cannot be written, or the scores are of other rows.
         ConfigError: pyarrow is missing.
     """
-    target = _check(selection)
     run = None if selection.scores is None else find_run(selection.scores)
+    target = _check(selection, run)
     inputs = _open(run, target)
     column = _score_column(selection, inputs) if run is None else None
     scores = _scores_in_rows(inputs, column) if run is None else scores_of(run, inputs)
@@ -84,18 +86,27 @@ def select_rows(selection: Selection) -> Selected:
         cut = find_cut(selection.wanted, spool)
         stack.callback(target.made.unlink, missing_ok=True)
         _write(target, inputs, cut, spool, column)
+        # The output of a run may be replaced. Its record would then tell of another file.
+        _record_of(target.final).unlink(missing_ok=True)
         target.made.replace(target.final)
         _, least, most = count_kept(Cut(), spool)
         span = None if least is None or most is None else (least, most)
         return Selected(spool.rows, spool.scored, *count_kept(cut, spool), span)
 
 
-def _check(selection: Selection) -> Target:
-    """Return the file to write, if it may be written."""
+def _check(selection: Selection, run: EarlierRun | None) -> Target:
+    """Return the file to write, if it may be written.
+
+    Raises:
+        InputError: the rows cannot be read twice.
+        OutputError: it exists, or what is read would be overwritten.
+    """
     output = selection.output
     if not output.name or output.is_dir():
         raise OutputError(f"{output} is a folder", "name a file")
-    target = Target(output, form_of(output.name), find_sources(selection.rows))
+    # Rows that hold their scores are mostly the outputs of runs.
+    sources = find_sources(selection.rows, with_outputs=run is None)
+    target = Target(output, form_of(output.name), sources)
     for source in target.sources:
         if not source.can_be_opened_again:
             raise InputError(
@@ -104,12 +115,20 @@ def _check(selection: Selection) -> Target:
             )
         if output.exists() and source.is_same_file(output):
             raise OutputError(f"{output} is an input", "choose another output")
+    for path in (*run.files, run.rejects) if run else ():
+        if output.exists() and path.exists() and path.samefile(output):
+            raise OutputError(f"{output} belongs to the scores", "choose another output")
     if output.exists() and not selection.overwrite:
         raise OutputError(
             f"{output} already exists", "`overwrite` replaces it; or choose another output"
         )
+    read_record(_record_of(output))  # what has the name of a record has to be one
     output.parent.mkdir(parents=True, exist_ok=True)
     return target
+
+
+def _record_of(output: Path) -> Path:
+    return output.with_name(record_name(output.name, is_folder=False))
 
 
 def _open(run: EarlierRun | None, target: Target) -> Inputs:
@@ -118,7 +137,16 @@ def _open(run: EarlierRun | None, target: Target) -> Inputs:
         # Rows that hold their scores are not read as pairs of texts, so any shape will do.
         return Inputs(target.sources, Reading(), KNOWN["alpaca"])
     if run.record is None:
-        return Inputs(target.sources, Reading())
+        inputs = Inputs(target.sources, Reading())
+        try:
+            inputs.shape()
+        except ShapeError as error:
+            raise InputError(
+                f"{run.name} has no record beside it, which would say how the rows were read, and "
+                f"{error}",
+                f"put the record there: {record_name(run.name.name, is_folder=False)}",
+            ) from None
+        return inputs
     how = run.record.how_read
     return Inputs(target.sources, Reading(system=how.system, line_bytes=how.line_bytes), how.shape)
 

@@ -13,17 +13,8 @@ _WRITTEN_AS = {
     ".json": ".jsonl", ".ndjson": ".jsonl", ".arrow": ".parquet", ".feather": ".parquet",
 }  # fmt: skip
 _NOT_WRITTEN = (
-    ".bz2",
-    ".xz",
-    ".arrow",
-    ".feather",
-    ".xlsx",
-    ".xls",
-    ".ods",
-    ".orc",
-    ".avro",
-    ".zip",
-)
+    ".arrow", ".avro", ".bz2", ".feather", ".json", ".ods", ".orc", ".xls", ".xlsx", ".xz", ".zip",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,7 +91,8 @@ def targets_of(run: Run) -> tuple[Target, ...]:
         if final in targets:
             raise OutputError(
                 f"{targets[final].sources[0].name} and {source.name} would both give {final}",
-                "score them in two runs, or into one file",
+                "name the folder that they are in, which keeps its folders; or score them in two "
+                "runs, or into one file",
             )
         targets[final] = Target(final, form_of(final.name), (source,))
     return tuple(targets.values())
