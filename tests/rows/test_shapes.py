@@ -108,6 +108,14 @@ def test_a_path_that_leads_nowhere_is_a_reason(read: Any) -> None:
         ({"output": ""}, "empty name"),
         ({"output": "a..b"}, "empty name"),
         ({"messages": "a", "output": "b"}, "one or the other"),
+        (
+            {"instruction": "a", "output": "a"},
+            "the field a is named for instruction and for output",
+        ),
+        (
+            {"instruction": "a", "output": "b", "id": "b"},
+            "the field b is named for output and for id",
+        ),
     ],
 )
 def test_columns_that_contradict(columns: dict[str, str], message: str, read: Any) -> None:

@@ -148,7 +148,7 @@ SelectOut = Annotated[
     str, typer.Option("--out", "-o", help="File to write, in the form that its name says.")
 ]
 Scores = Annotated[
-    Path | None, typer.Option(help="What `harmless score ROWS... -o SCORES` has written.")
+    str | None, typer.Option(help="What `harmless score ROWS... -o SCORES` has written.")
 ]
 SelectColumn = Annotated[
     str | None,

@@ -1,15 +1,19 @@
 """Run `harmless select`."""
 
 import math
-import shutil
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from harmless_runtime.cache import cache_folder
 from harmless_runtime.cli.console import say
-from harmless_runtime.errors import ConfigError, OutputError
+from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.object_store import object_size, put_object
+from harmless_runtime.output.checks import check_name
+from harmless_runtime.rows.remote import is_remote
+from harmless_runtime.rows.sources import STDIN
 from harmless_runtime.run import output_named
 from harmless_runtime.scores.cut import Wanted, parse_amount
 from harmless_runtime.scores.select import Selected, Selection, select_rows
@@ -21,7 +25,7 @@ class Arguments:
 
     rows: list[str]
     out: str
-    scores: Path | None
+    scores: str | None
     score_column: str | None
     above: float | None
     below: float | None
@@ -36,26 +40,43 @@ def run(console: Console, arguments: Arguments) -> None:
     Raises:
         OutputError: the output is a folder, or exists.
     """
+    if arguments.out == STDIN:
+        raise OutputError("the output cannot be standard output", "name a file")
+    if arguments.scores is not None and is_remote(arguments.scores):
+        raise InputError(f"{arguments.scores} is not on this machine", "copy the scores to a file")
     named = output_named(arguments.out)
     if named.is_folder:
         raise OutputError(f"{arguments.out} is a folder", "name a file")
-    if named.url and not arguments.overwrite and object_size(named.url) is not None:
-        raise OutputError(
-            f"{named.url} already exists", "`overwrite` replaces it; or choose another output"
-        )
+    check_name(named.output, is_folder=False)
     selection = Selection(
         tuple(arguments.rows),
         named.output,
         _wanted(arguments),
-        arguments.scores,
+        None if arguments.scores is None else Path(arguments.scores),
         arguments.score_column,
-        arguments.overwrite or named.url is not None,
+        arguments.overwrite,
     )
-    selected = select_rows(selection)
-    if named.url:
-        put_object(named.output, named.url)
-        shutil.rmtree(named.output.parent)
+    if named.url is None:
+        selected = select_rows(selection)
+    else:
+        selected = _select_into_store(selection, named.url)
     show(console, selected, arguments.out)
+
+
+def _select_into_store(selection: Selection, url: str) -> Selected:
+    """Make the output on this machine, and put it into the store.
+
+    Raises:
+        OutputError: the object exists, and may not be replaced.
+    """
+    if not selection.overwrite and object_size(url) is not None:
+        raise OutputError(f"{url} already exists", "`overwrite` replaces it; or choose another one")
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+        output = Path(folder) / selection.output.name
+        selected = select_rows(replace(selection, output=output))
+        put_object(output, url)
+    return selected
 
 
 def _wanted(given: Arguments) -> Wanted:

@@ -187,7 +187,7 @@ def _value(array: Any) -> Any:
         if pa.types.is_struct(array.type):
             parts = zip(array.type, array.flatten(), strict=True)
             return {field.name: _value(part) for field, part in parts}
-        if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        if hasattr(array[0], "values"):  # a list of any kind, or a map as a list of pairs
             values = array[0].values
             return [_value(values.slice(i, 1)) for i in range(len(values))]
         if isinstance(error, UnicodeDecodeError):

@@ -44,6 +44,7 @@ def read_csv(
     while True:
         number = lines.number + 1
         lines.begin_row()
+        csv.field_size_limit(line_bytes)  # it is that of the process, and other readers set it
         try:
             cells = next(reader)
         except StopIteration:
@@ -81,7 +82,7 @@ def _begun(
     name: str, file: BufferedReader, delimiter: str, line_bytes: int
 ) -> tuple["_Lines", Any, list[str]]:
     """Read the header. Return the lines of the file, what makes rows of them, and the names."""
-    csv.field_size_limit(max(csv.field_size_limit(), line_bytes))
+    csv.field_size_limit(line_bytes)
     lines = _Lines(file, line_bytes)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:

@@ -20,6 +20,7 @@ from harmless_runtime.rows.shapes import (
     Reading,
     Shape,
     check_columns,
+    check_distinct,
     check_fields,
     no_shape,
     recognise,
@@ -89,10 +90,13 @@ class Inputs:
 
         Raises:
             ShapeError: none of the first rows can be scored.
+            ConfigError: two texts are in the same field.
             InputError: an input cannot be read.
         """
         if self._shape is None:
-            self._shape = self._decided(refuse)
+            shape = self._decided(refuse)
+            check_distinct(shape)
+            self._shape = shape
         return self._shape
 
     def _decided(self, refuse: bool) -> Shape:

@@ -10,6 +10,8 @@ import numpy as np
 
 from harmless_runtime.rows.records import Pair, Reject
 
+_MOST_REASONS = 1000
+
 
 def score_line(row_id: bytes, score: np.float32, details: bytes = b"") -> bytes:
     """Return one line of the scores file.
@@ -55,12 +57,15 @@ def reject_line(reject: Reject) -> bytes:
 def common_reasons(rejects: Iterable[bytes], most: int = 3) -> list[tuple[str, int]]:
     """Return the commonest reasons in the lines of a rejects file, with their counts.
 
-    Numbers are left out of the reasons, because they differ from row to row.
+    Numbers are left out of the reasons, because they differ from row to row. Of reasons that hold
+    texts of the rows, only the first thousand are counted, so that memory does not grow with them.
     """
     counts: Counter[str] = Counter()
     for line in rejects:
         reason = msgspec.json.decode(line, type=_Reason).reason
-        counts[re.sub(r"(?<![\w-])\d[\d,]*", "…", reason)] += 1
+        kind = re.sub(r"(?<![\w-])\d[\d,]*", "…", reason)
+        if kind in counts or len(counts) < _MOST_REASONS:
+            counts[kind] += 1
     return counts.most_common(most)
 
 

@@ -17,11 +17,12 @@ from harmless_runtime.rows.conversations import (
 )
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Shape
+from harmless_runtime.rows.shapes import KNOWN, Shape, check_distinct
 
 # What bytes that are not UTF-8 are read as.
 _ESCAPED = re.compile("[\udc80-\udcff]")
 # What Python's json module writes for numbers that JSON does not have.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONSTANT = re.compile(rb"[:\[,]\s*(NaN|-?Infinity)\b")
 
 
@@ -32,9 +33,13 @@ class RowParser:
         shape: where the texts are.
         system: what becomes of the system texts of conversations.
         line_bytes: most bytes of both texts of a row.
+
+    Raises:
+        ConfigError: two texts are in the same field.
     """
 
     def __init__(self, shape: Shape, system: SystemChoice, line_bytes: int) -> None:
+        check_distinct(shape)
         self._paths = shape.paths
         self._system = system
         self._line_bytes = line_bytes
@@ -72,9 +77,7 @@ class RowParser:
         except (BadRowError, msgspec.ValidationError) as error:
             return self._reject(line, str(error))
         except msgspec.DecodeError as error:
-            constant = _CONSTANT.search(line.raw)
-            why = f" ({constant[1].decode()} is not JSON; null is)" if constant else ""
-            return self._reject(line, f"not valid JSON: {error}{why}")
+            return self._reject(line, f"not valid JSON: {error}{_why(line.raw)}")
 
     def _parse_fields(self, row: Fields) -> Pair | Reject:
         if row.is_blank:
@@ -120,6 +123,16 @@ class RowParser:
 
 # Stands for a field that a row does not have, where null is a value.
 _MISSING = msgspec.UNSET
+
+
+def _why(text: bytes) -> str:
+    """Say what is not JSON in a text, if it is something that programs often write."""
+    constant = _CONSTANT.search(text)
+    if constant is not None:
+        return f" ({constant[1].decode()} is not JSON; null is)"
+    if _SURROGATE.search(text):
+        return " (half of a pair of \\u escapes is no character)"
+    return ""
 
 
 def _row_type(shape: Shape, id_type: Any) -> Any:

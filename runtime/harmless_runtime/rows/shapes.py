@@ -124,6 +124,18 @@ def check_columns(columns: Mapping[str, str]) -> None:
         )
 
 
+def check_distinct(shape: Shape) -> None:
+    """Raise ConfigError if a shape has two texts in the same field."""
+    targets: dict[str, str] = {}
+    for target, path in shape.paths.items():
+        if path in targets:
+            raise ConfigError(
+                f"the field {path} is named for {targets[path]} and for {target}",
+                "`columns` names another field for one of them",
+            )
+        targets[path] = target
+
+
 def check_fields(rows: Sequence[Any], where: str, named: Shape, columns: Mapping[str, str]) -> None:
     """Check that rows have the fields that the options name, which may be misspelled.
 

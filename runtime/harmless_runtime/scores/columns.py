@@ -1,6 +1,6 @@
 """Find the columns of the table that rows of some inputs are written to."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +13,10 @@ from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.records import Fields, Line, Reject
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.rows.streams import Meter, open_stream
-from harmless_runtime.scores.tables import find_schema, text_schema
+from harmless_runtime.scores.schemas import Block, find_schema, is_stored, text_schema
+
+_BLOCK_ROWS = 1024
+_BLOCK_BYTES = 16 * 2**20
 
 # Objects have any fields, each row its own. Cells are texts. A table has typed columns.
 Kind = Literal["objects", "cells", "table"]
@@ -70,18 +73,61 @@ def schema_of(kind: Kind, sources: Sequence[Source], inputs: Inputs, name: str) 
         ConfigError: pyarrow is missing.
     """
     if kind == "objects":
-        return find_schema(lambda: (r for s in sources for r in objects_of(s, inputs)), name)
+        return find_schema(lambda: blocks(r for s in sources for r in sized_of(s, inputs)), name)
     if kind == "table":
-        return _schema_of_files(sources)
+        schema = _schema_of_files(sources)
+        unknown = next((field for field in schema if not is_stored(field.type)), None)
+        if unknown is not None:
+            raise OutputError(
+                f"{sources[0].name} has the column {unknown.name} of type {unknown.type}, which "
+                "Parquet does not have",
+                "write the rows as .jsonl",
+            )
+        return schema
     return text_schema(_header_of_files(sources), name)
 
 
 def objects_of(source: Source, inputs: Inputs) -> Generator[Mapping[str, Any], None, None]:
     """Yield the rows of an input that are JSON objects, or have columns."""
+    for values, _ in sized_of(source, inputs):
+        yield values
+
+
+def sized_of(
+    source: Source, inputs: Inputs
+) -> Generator[tuple[Mapping[str, Any], int], None, None]:
+    """Yield the rows of an input as `objects_of` does, each with its bytes."""
     for row, _ in inputs.originals(source):
         values = values_of(row)
         if values is not None:
-            yield values
+            yield values, size_of(row)
+
+
+def size_of(row: Line | Fields | Reject) -> int:
+    """Return about how many bytes the texts of a row have."""
+    if not isinstance(row, Fields):
+        return len(row.raw)
+    if not isinstance(row.values, Mapping):
+        return 0
+    return sum(len(value) for value in row.values.values() if isinstance(value, str))
+
+
+def blocks(rows: Iterable[tuple[Mapping[str, Any], int]]) -> Iterator[Block]:
+    """Gather rows into blocks: 1,024 of them, or fewer if these have 16 MB.
+
+    Args:
+        rows: each with its bytes.
+    """
+    block: Block = []
+    size = 0
+    for values, length in rows:
+        block.append(values)
+        size += length
+        if len(block) == _BLOCK_ROWS or size >= _BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def values_of(row: Line | Fields | Reject) -> Mapping[str, Any] | None:
@@ -100,6 +146,17 @@ def values_of(row: Line | Fields | Reject) -> Mapping[str, Any] | None:
     except UnicodeDecodeError:
         return None
     return values if isinstance(values, Mapping) else None
+
+
+def cells_of(row: Line) -> Mapping[str, Any]:
+    """Return the fields of a row of JSON for CSV: numbers, lists and objects in their own bytes.
+
+    A number may have more digits than a float holds.
+    """
+    # Line ends between the tokens of a value would make several lines of its cell.
+    text = row.raw.replace(b"\n", b" ").replace(b"\r", b" ")
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    return {name: None if bytes(value) == b"null" else value for name, value in members.items()}
 
 
 def _members_of(text: bytes) -> Mapping[str, Any] | None:

@@ -58,12 +58,15 @@ def find_cut(wanted: Wanted, spool: Spool) -> Cut:
     0.1 in JSON, is 0.10000000149 as a number of Python, and is meant by both.
     """
     if wanted.end is None:
-        least = -math.inf if wanted.above is None else _single(wanted.above)
-        if wanted.below is None:
-            return Cut(least, rounded=True)
-        # The largest score that is less.
-        most = float(np.nextafter(np.float32(_single(wanted.below)), np.float32(-np.inf)))
-        return Cut(least, most, rounded=True)
+        least = -math.inf if wanted.above is None else wanted.above
+        below = math.inf if wanted.below is None else wanted.below
+        # The upper end is the largest score that is less than `below`.
+        if any(map(_beyond_float32, (least, below))):
+            return Cut(least, math.nextafter(below, -math.inf))
+        with np.errstate(over="ignore"):
+            most = np.nextafter(np.float32(below), np.float32(-np.inf))
+        upper = math.inf if wanted.below is None else float(most)
+        return Cut(float(np.float32(least)), upper, rounded=True)
     count = wanted.count if wanted.share is None else round(wanted.share * spool.scored)
     count = min(count or 0, spool.scored)
     if count == 0:
@@ -75,10 +78,9 @@ def find_cut(wanted: Wanted, spool: Spool) -> Cut:
     return Cut(first.score, edge=first.score, ties=first.equals - first.place + 1)
 
 
-def _single(limit: float) -> float:
-    """Round a limit to float32."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(limit))
+def _beyond_float32(limit: float) -> bool:
+    """Return whether a finite limit is out of the range of float32."""
+    return math.isfinite(limit) and abs(limit) > float(np.finfo(np.float32).max)
 
 
 def choices(cut: Cut, spool: Spool) -> Iterator[bool]:

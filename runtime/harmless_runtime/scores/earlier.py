@@ -16,7 +16,7 @@ from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.records import Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading
 from harmless_runtime.scores.columns import values_of
-from harmless_runtime.scores.log import Results, ScoreLine, decode_score, text_of_id
+from harmless_runtime.scores.log import Results, decode_score, text_of_id
 from harmless_runtime.scores.record import FileFacts, RunRecord, change_of, read_record
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,16 @@ class EarlierRun:
     record: RunRecord | None
     files: tuple[Path, ...]
     rejects: Path
+
+    @property
+    def all_files(self) -> tuple[Path, ...]:
+        """All files that the scores are told by."""
+        name = self.name
+        if name.is_dir():
+            record = name / record_name("", is_folder=True)
+        else:
+            record = name.with_name(record_name(name.name, is_folder=False))
+        return (*self.files, self.rejects, record)
 
 
 def find_run(output: Path) -> EarlierRun:
@@ -110,7 +120,7 @@ def scores_of(run: EarlierRun, inputs: Inputs) -> Iterator[float | None]:
         for source in inputs.sources:
             for _, item in inputs.originals(source):
                 line = results.line_of(item)
-                yield None if line is None else float(bytes(_checked(line, item, run.name).score))
+                yield None if line is None else _checked(line, item, run.name)
         if record is not None:
             results.check_end(record.lines, record.digest)
         results.check_no_more()
@@ -124,17 +134,26 @@ def _lines_of(run: EarlierRun) -> Iterator[bytes]:
             if isinstance(row, Line):
                 yield row.raw
             elif isinstance(row, Fields) and {"id", "score"} <= row.values.keys():
-                known = {"id": row.values["id"], "score": float(row.values["score"])}
-                yield msgspec.json.encode(known)
+                yield _as_line(row, run.name)
             else:
                 raise _no_scores(run.name, row)
 
 
-def _checked(line: bytes, item: Pair | Reject, scores: Path) -> ScoreLine:
-    """Decode a line of scores, and compare its id with the row's."""
+def _as_line(row: Fields, scores: Path) -> bytes:
+    """Return the line of scores that a row of CSV or Parquet is."""
+    try:
+        known = {"id": row.values["id"], "score": float(row.values["score"])}
+        return msgspec.json.encode(known, enc_hook=str)
+    except (TypeError, ValueError, OverflowError):  # UnicodeEncodeError is a ValueError
+        raise _no_scores(scores, row) from None
+
+
+def _checked(line: bytes, item: Pair | Reject, scores: Path) -> float:
+    """Decode a line of scores, compare its id with the row's, and return its score."""
     try:
         scored = decode_score(line)
-    except msgspec.DecodeError:
+        score = msgspec.json.decode(scored.score, type=float)
+    except msgspec.DecodeError:  # a score that is no number, too
         raise _no_scores(scores, Line(str(scores), 1, line)) from None
     if isinstance(item, Pair) and text_of_id(bytes(scored.id)) != text_of_id(
         item.id.replace(b"\r", b" ")
@@ -143,7 +162,7 @@ def _checked(line: bytes, item: Pair | Reject, scores: Path) -> ScoreLine:
             f"{scores} holds the scores of other rows: {item.source}, line {item.number}, has the "
             f"id {item.id.decode()}, and its score that of {bytes(scored.id).decode()}"
         )
-    return scored
+    return score
 
 
 def _no_scores(path: Path, row: Line | Fields | Reject) -> InputError:

@@ -3,7 +3,7 @@
 from contextlib import closing
 
 from harmless_runtime.run import Run
-from harmless_runtime.scores.columns import kind_of, names_of, objects_of
+from harmless_runtime.scores.columns import kind_of, names_of, objects_of, schema_of
 from harmless_runtime.scores.lines import check_column
 from harmless_runtime.scores.targets import targets_of
 
@@ -20,7 +20,11 @@ def check_join(run: Run) -> None:
         if target.form.kind != "JSON lines":
             kind = kind_of(target.sources, run.inputs, target.final.name)
             if kind != "objects":
-                names = names_of(kind, target.sources, run.inputs)
+                if target.form.kind == "Parquet":
+                    schema = schema_of(kind, target.sources, run.inputs, target.final.name)
+                    names = schema.names
+                else:
+                    names = names_of(kind, target.sources, run.inputs)
                 check_column(run.join, names, target.sources[0].name)
                 continue
         for source in target.sources:

@@ -2,26 +2,29 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import msgspec
 
-from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.inputs import Inputs, Row
 from harmless_runtime.rows.records import Line, Pair, Reject
 from harmless_runtime.rows.sources import Source
-from harmless_runtime.scores.columns import Kind, kind_of, names_of, schema_of, values_of
-from harmless_runtime.scores.lines import CsvWriter, as_line, check_column, line_of, open_bytes
-from harmless_runtime.scores.tables import (
-    ParquetWriter,
-    open_parquet_writer,
-    with_column,
-    with_numbers,
+from harmless_runtime.scores.columns import (
+    Kind,
+    blocks,
+    cells_of,
+    kind_of,
+    names_of,
+    schema_of,
+    size_of,
+    values_of,
 )
+from harmless_runtime.scores.lines import CsvWriter, as_line, check_column, line_of, open_bytes
+from harmless_runtime.scores.schemas import with_column, with_numbers
+from harmless_runtime.scores.tables import ParquetWriter, open_parquet_writer
 from harmless_runtime.scores.targets import Target
 from harmless_runtime.scores.texts import Utf8, is_valid
 
-_BLOCK_ROWS = 256
 _NULL = b"null"
 
 
@@ -93,7 +96,9 @@ def _write_csv(target: Target, kind: Kind, inputs: Inputs, change: Change) -> No
     with open_bytes(target.made, target.form) as file:
         writer = CsvWriter(file, target.form.delimiter, header)
         for source in target.sources:
-            for values, score in _values(inputs, source, change):
+            for row, values, score in _values(inputs, source, change):
+                if isinstance(row, Line):
+                    values = cells_of(row)
                 if change.column is not None and score != _NULL:
                     values = {**values, change.column: msgspec.Raw(score)}
                 writer.write(values)
@@ -113,21 +118,22 @@ def _write_parquet(target: Target, kind: Kind, inputs: Inputs, change: Change) -
             if kind == "table":
                 _write_batches(inputs, source, change, table)
                 continue
-            rows = _for_table(kind, inputs, source, change, utf8)
-            while block := list(islice(rows, _BLOCK_ROWS)):
+            for block in blocks(_for_table(kind, inputs, source, change, utf8)):
                 table.write_rows(block)
 
 
 def _for_table(
     kind: Kind, inputs: Inputs, source: Source, change: Change, utf8: Utf8
-) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a JSON or CSV input as a table can hold them."""
-    for values, score in _values(inputs, source, change):
+) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Yield the rows of a JSON or CSV input as a table can hold them, each with its bytes."""
+    for row, values, score in _values(inputs, source, change):
         # The texts of JSON are valid UTF-8 already.
         if kind == "cells" and not is_valid(values):
             values = utf8.row(values, source.name)
         values = _with_number(values, change)
-        yield values if change.column is None else {**values, change.column: _number(score)}
+        if change.column is not None:
+            values = {**values, change.column: _number(score)}
+        yield values, size_of(row)
 
 
 def _with_number(values: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
@@ -140,13 +146,13 @@ def _with_number(values: Mapping[str, Any], change: Change) -> Mapping[str, Any]
 
 def _values(
     inputs: Inputs, source: Source, change: Change
-) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-    """Yield the fields of each row that has any and is not left out, and its score."""
+) -> Iterator[tuple[Row, Mapping[str, Any], bytes]]:
+    """Yield each row that has fields and is not left out, with its fields and its score."""
     for row, item in inputs.originals(source):
         score = change.score_of(item)
         values = None if score is None else values_of(row)
         if score is not None and values is not None:
-            yield values, score
+            yield row, values, score
 
 
 def _write_batches(inputs: Inputs, source: Source, change: Change, table: ParquetWriter) -> None:

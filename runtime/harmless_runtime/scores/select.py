@@ -1,17 +1,20 @@
 """Keep the rows whose scores are above or below a cut. Never are all rows in memory."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.errors import InputError, OutputError, ShapeError
 from harmless_runtime.rows.beside import record_name
 from harmless_runtime.rows.expand import find_sources
-from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.inputs import FIRST_ROWS, Inputs
 from harmless_runtime.rows.shapes import KNOWN, Reading
+from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import objects_of, values_of
 from harmless_runtime.scores.cut import Cut, Wanted, choices, count_kept, find_cut
 from harmless_runtime.scores.earlier import EarlierRun, find_run, scores_of
@@ -22,6 +25,8 @@ from harmless_runtime.scores.targets import Target, form_of
 
 # The names of the scores in joined rows, and in lines of scores.
 _SCORE_COLUMNS = (SCORE_COLUMN, "score")
+# A row that was scored may have become longer by its score.
+_ANY_LENGTH = 2**30
 
 
 @dataclass(frozen=True)
@@ -77,37 +82,40 @@ def select_rows(selection: Selection) -> Selected:
         ConfigError: pyarrow is missing.
     """
     run = None if selection.scores is None else find_run(selection.scores)
-    target = _check(selection, run)
-    inputs = _open(run, target)
+    # Rows that hold their scores are mostly the outputs of runs.
+    sources = find_sources(selection.rows, with_outputs=run is None)
+    _check(selection, run, sources)
+    inputs = _open(run, sources)
     column = _score_column(selection, inputs) if run is None else None
     scores = _scores_in_rows(inputs, column) if run is None else scores_of(run, inputs)
+    output = selection.output
     with ExitStack() as stack:
         spool = stack.enter_context(spooled(scores))
         cut = find_cut(selection.wanted, spool)
-        stack.callback(target.made.unlink, missing_ok=True)
+        # No other file has a name in a folder of its own.
+        folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.")
+        place = Path(stack.enter_context(folder))
+        target = Target(output, form_of(output.name), sources, place)
         _write(target, inputs, cut, spool, column)
+        _check_output(selection)  # it may have appeared by now
         # The output of a run may be replaced. Its record would then tell of another file.
-        _record_of(target.final).unlink(missing_ok=True)
-        target.made.replace(target.final)
+        _record_of(output).unlink(missing_ok=True)
+        target.made.replace(output)
         _, least, most = count_kept(Cut(), spool)
         span = None if least is None or most is None else (least, most)
         return Selected(spool.rows, spool.scored, *count_kept(cut, spool), span)
 
 
-def _check(selection: Selection, run: EarlierRun | None) -> Target:
-    """Return the file to write, if it may be written.
+def _check(selection: Selection, run: EarlierRun | None, sources: tuple[Source, ...]) -> None:
+    """Check that the rows can be read, and the output be written.
 
     Raises:
         InputError: the rows cannot be read twice.
-        OutputError: it exists, or what is read would be overwritten.
+        OutputError: the output exists, or what is read would be overwritten.
     """
     output = selection.output
-    if not output.name or output.is_dir():
-        raise OutputError(f"{output} is a folder", "name a file")
-    # Rows that hold their scores are mostly the outputs of runs.
-    sources = find_sources(selection.rows, with_outputs=run is None)
-    target = Target(output, form_of(output.name), sources)
-    for source in target.sources:
+    form_of(output.name)
+    for source in sources:
         if not source.can_be_opened_again:
             raise InputError(
                 f"{source.name} can be read only once, and rows are read twice to be selected",
@@ -115,29 +123,37 @@ def _check(selection: Selection, run: EarlierRun | None) -> Target:
             )
         if output.exists() and source.is_same_file(output):
             raise OutputError(f"{output} is an input", "choose another output")
-    for path in (*run.files, run.rejects) if run else ():
+    for path in run.all_files if run else ():
         if output.exists() and path.exists() and path.samefile(output):
             raise OutputError(f"{output} belongs to the scores", "choose another output")
+    _check_output(selection)
+    read_record(_record_of(output))  # what has the name of a record has to be one
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _check_output(selection: Selection) -> None:
+    """Raise OutputError if the output exists and may not be replaced."""
+    output = selection.output
+    if output.is_symlink() or (output.exists() and not output.is_file()):
+        what = "a folder" if output.is_dir() else "not a regular file"
+        raise OutputError(f"{output} is {what}", "choose another output")
     if output.exists() and not selection.overwrite:
         raise OutputError(
             f"{output} already exists", "`overwrite` replaces it; or choose another output"
         )
-    read_record(_record_of(output))  # what has the name of a record has to be one
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return target
 
 
 def _record_of(output: Path) -> Path:
     return output.with_name(record_name(output.name, is_folder=False))
 
 
-def _open(run: EarlierRun | None, target: Target) -> Inputs:
+def _open(run: EarlierRun | None, sources: tuple[Source, ...]) -> Inputs:
     """Open the rows, to be read as they were when they were scored."""
     if run is None:
         # Rows that hold their scores are not read as pairs of texts, so any shape will do.
-        return Inputs(target.sources, Reading(), KNOWN["alpaca"])
+        return Inputs(sources, Reading(line_bytes=_ANY_LENGTH), KNOWN["alpaca"])
     if run.record is None:
-        inputs = Inputs(target.sources, Reading())
+        inputs = Inputs(sources, Reading())
         try:
             inputs.shape()
         except ShapeError as error:
@@ -148,7 +164,7 @@ def _open(run: EarlierRun | None, target: Target) -> Inputs:
             ) from None
         return inputs
     how = run.record.how_read
-    return Inputs(target.sources, Reading(system=how.system, line_bytes=how.line_bytes), how.shape)
+    return Inputs(sources, Reading(system=how.system, line_bytes=how.line_bytes), how.shape)
 
 
 def _score_column(selection: Selection, inputs: Inputs) -> str | None:
@@ -157,7 +173,8 @@ def _score_column(selection: Selection, inputs: Inputs) -> str | None:
     Raises:
         InputError: the rows have no such field.
     """
-    first = next((row for source in inputs.sources for row in objects_of(source, inputs)), {})
+    rows = (row for source in inputs.sources for row in objects_of(source, inputs))
+    first = {name for row in islice(rows, FIRST_ROWS) for name in row}
     usual = [selection.score_column] if selection.score_column else _SCORE_COLUMNS
     column = next((name for name in usual if name in first), None)
     if column is None and first:
@@ -176,7 +193,7 @@ def _scores_in_rows(inputs: Inputs, column: str | None) -> Iterator[float | None
             value = (values_of(row) or {}).get(column or "")
             try:
                 yield None if value in (None, "") else float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise InputError(
                     f"{source.name}, line {item.number}: {column} is {value!r:.80}, and not a score"
                 ) from None

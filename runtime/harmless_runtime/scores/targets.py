@@ -34,16 +34,18 @@ class Target:
         final: its name when it is whole.
         form: how it is written.
         sources: the inputs whose rows it holds.
+        folder: where it is made. None means beside its final name.
     """
 
     final: Path
     form: ResultForm
     sources: tuple[Source, ...]
+    folder: Path | None = None
 
     @property
     def made(self) -> Path:
         """The name of the file until it is whole."""
-        return self.final.with_name(self.final.name + ".made")
+        return (self.folder or self.final.parent) / f"{self.final.name}.made"
 
 
 def form_of(name: str) -> ResultForm:
