@@ -6,9 +6,11 @@ from typing import get_args
 
 import pytest
 
-from harmless_runtime.errors import OutputError
+from forms import jsonl, make_rows
+from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.paths import rejects_path
+from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.run import Existing
 from reading import names_in
 from runs import make_run
@@ -33,6 +35,8 @@ def test_what_exists_is_left_alone(name: str, tmp_path: Path) -> None:
     for existing in ("overwrite", "resume"):
         with pytest.raises(OutputError, match="is an input, and would be overwritten"):
             check_output(make_run(["-", tmp_path / name], out, existing=existing))
+        with pytest.raises(OutputError, match="is an input, and would be overwritten"):
+            check_output(make_run([f"file://{tmp_path}/{name}"], out, existing=existing))
     assert names_in(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "precious"
 
@@ -61,3 +65,23 @@ def test_names_that_no_output_may_have(existing: Existing, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file is not a folder"):
         check_output(make_run([], tmp_path / "file/where", existing=existing))
+
+
+@pytest.mark.parametrize("url", ["file://{}/in", "file://localhost{}/in/", "file://{}/in/*.jsonl"])
+def test_a_url_of_a_local_file_is_its_path(url: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a b.jsonl").write_bytes(jsonl(make_rows(3)))
+    run = make_run([url.format(tmp_path)], tmp_path / "in", is_folder=True, existing="overwrite")
+    assert [source.name for source in run.inputs.sources] == [f"{tmp_path}/in/a b.jsonl"]
+    with pytest.raises(OutputError, match=r"a b\.jsonl is an input, and would be overwritten"):
+        check_output(run)
+
+
+def test_a_url_of_a_local_file_may_be_encoded(tmp_path: Path) -> None:
+    (tmp_path / "a b.jsonl").write_bytes(jsonl(make_rows(3)))
+    encoded = (tmp_path / "a b.jsonl").as_uri()
+    assert open_inputs([encoded]).sources == open_inputs([str(tmp_path / "a b.jsonl")]).sources
+    (tmp_path / "a%20b.jsonl").write_bytes(jsonl(make_rows(2)))
+    assert open_inputs([encoded]).sources[0].name == f"{tmp_path}/a%20b.jsonl"
+    with pytest.raises(InputError, match="file:// names no file"):
+        open_inputs(["file://"])

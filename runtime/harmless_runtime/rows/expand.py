@@ -37,7 +37,7 @@ def find_sources(names: Iterable[str], *, with_outputs: bool = False) -> tuple[S
     """
     return tuple(
         find_source(path, _below(name, path))
-        for name in names
+        for name in map(remote.local_path, names)
         for path in _expand(name, with_outputs)
     )
 

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from harmless_runtime.errors import ConfigError, InputError, one_line
 
@@ -17,6 +18,7 @@ _VERSIONS = (
     "LastModified", "last_modified", "updated", "mtime", "created",
 )  # fmt: skip
 _ATTEMPTS = 5
+_LOCAL = re.compile(r"(file|local)://(localhost(?=/))?", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -32,6 +34,23 @@ class Facts:
 def is_remote(where: str) -> bool:
     """Return whether an input's name is a URL."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", where) is not None
+
+
+def local_path(name: str) -> str:
+    """Return the path that a file:// URL stands for. Any other name is returned as it is.
+
+    A path that exists is taken as it is written. In any other one, %20 and the like are decoded.
+
+    Raises:
+        InputError: the URL names no path.
+    """
+    match = _LOCAL.match(name)
+    if match is None:
+        return name
+    path = name[match.end() :]
+    if not path:
+        raise InputError(f"{name} names no file")
+    return path if Path(path).exists() else unquote(path, errors="surrogateescape")
 
 
 def path_of(url: str) -> str:
