@@ -102,7 +102,12 @@ def join_column(score_column: str | None, *, join: bool, details: bool) -> str |
         )
     if score_column == "":
         raise ConfigError("score_column is empty", "leave it out, or give a name")
-    return score_column or SCORE_COLUMN
+    name = score_column or SCORE_COLUMN
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"score_column is not valid UTF-8: {name!a}") from None
+    return name
 
 
 def existing_mode(*, overwrite: bool, resume: bool) -> Existing:

@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 
 from forms import jsonl, make_rows
-from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.paths import rejects_path
 from harmless_runtime.rows.inputs import open_inputs
-from harmless_runtime.run import Existing
+from harmless_runtime.run import Existing, join_column
 from reading import names_in
 from runs import make_run
 
@@ -85,3 +85,8 @@ def test_a_url_of_a_local_file_may_be_encoded(tmp_path: Path) -> None:
     assert open_inputs([encoded]).sources[0].name == f"{tmp_path}/a%20b.jsonl"
     with pytest.raises(InputError, match="file:// names no file"):
         open_inputs(["file://"])
+
+
+def test_a_score_column_has_to_be_text() -> None:
+    with pytest.raises(ConfigError, match=r"score_column is not valid UTF-8: '\\udcff'"):
+        join_column(os.fsdecode(b"\xff"), join=True, details=False)
