@@ -19,6 +19,7 @@ from harmless_runtime.output.record import finished_before
 from harmless_runtime.output.writer import Output, open_output
 from harmless_runtime.rows.output_lines import common_reasons, reject_line
 from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.rows.sources import valid_text
 from harmless_runtime.run import Run
 from harmless_runtime.scored import (
     TRUNCATION_WARNINGS,
@@ -143,7 +144,7 @@ def _about(engine: Engine) -> dict[str, Any]:
     manifest = engine.artifact.manifest
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        "artifact": str(engine.artifact.folder.absolute()),
+        "artifact": valid_text(str(engine.artifact.folder.absolute())),
         "checkpoint": manifest.source,
         "revision": manifest.revision,
         "parity": manifest.parity,

@@ -10,6 +10,8 @@ import pytest
 from harmless_runtime.errors import InputError, OutputError, ShapeError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.pipeline import score_files
+from harmless_runtime.scores.cut import Wanted
+from harmless_runtime.scores.select import Selection, select_rows
 from harmless_runtime.tally import Summary
 from runs import cpu_engine, make_run
 
@@ -109,3 +111,63 @@ def test_a_file_that_is_no_record_is_left_alone(source: Path, engine: Engine) ->
     with pytest.raises(OutputError, match="is not the record of a run"):
         again(source, engine, existing="overwrite")
     assert (source.parent / "o.jsonl.run.json").read_text() == "{}"
+
+
+EDITS = [
+    {"counts": {"foo": 1}},
+    {"counts": {"rows": -1}},
+    {"files": []},
+    {"line_bytes": 10**30},
+    {"line_bytes": 0},
+    *({"name": name} for name in ("x" * 5000, "", ".", "..", "a/../b", "/etc/passwd", "a\0b")),
+    *({"output": field} for field in (None, "", "\0", 'a"b')),
+    {"id": ""},
+    {"id": "\0"},
+]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=str)
+def test_an_edited_record_is_told_in_a_sentence(
+    edit: dict[str, Any], source: Path, engine: Engine
+) -> None:
+    again(source, engine)
+    path = source.parent / "o.jsonl.run.json"
+    record = json.loads(path.read_bytes())
+    ((key, value),) = edit.items()
+    how = record["how_read"]
+    where = {"line_bytes": how, "name": record["files"][0]}
+    where |= {"output": how["shape"], "id": how["shape"]}
+    where.get(key, record)[key] = value
+    path.write_text(json.dumps(record))
+    for existing in ("resume", "overwrite"):
+        with pytest.raises(OutputError, match="is not the record of a run"):
+            again(source, engine, existing=existing)
+    selection = Selection((str(source),), source.parent / "k", Wanted(0), source.parent / "o.jsonl")
+    with pytest.raises(OutputError, match="is not the record of a run"):
+        select_rows(selection)
+
+
+def test_a_record_of_fewer_inputs(source: Path, engine: Engine) -> None:
+    again(source, engine, join="s")
+    path = source.parent / "o.jsonl.run.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"inputs": []}))
+    with pytest.raises(OutputError, match="the record tells of other inputs"):
+        again(source, engine, join="s")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.jsonl", b"\\xff.jsonl", b"\\\xff\\.jsonl", b"/"])
+def test_names_that_are_not_valid_text(name: bytes, source: Path, engine: Engine) -> None:
+    is_folder = name == b"/"
+    if is_folder:
+        source = source.rename(source.with_name(os.fsdecode(b"bad\xff.jsonl")))
+    out = source.parent / "out" / os.fsdecode(name).strip("/")
+    for existing, is_old in (("refuse", False), ("resume", True), ("overwrite", False)):
+        run = make_run(source, out, existing=existing, is_folder=is_folder)
+        assert score_files(run, engine).is_old == is_old
+    selection = Selection((str(source),), source.parent / "kept", Wanted(-99), out)
+    assert select_rows(selection).kept == 30
+    source.write_bytes(source.read_bytes().removesuffix(b"oops\n"))
+    before = len(list(out.parent.rglob("*")))
+    run = make_run(source, out, existing="overwrite", is_folder=is_folder)
+    score_files(run, engine)
+    assert len(list(out.parent.rglob("*"))) == before - 1, "the rejects are gone"

@@ -29,6 +29,7 @@ from harmless_runtime.scores.record import (
     InputFacts,
     RunRecord,
     change_of,
+    encode_record,
     hash_of,
     read_record,
 )
@@ -67,7 +68,7 @@ def write_record(
         ],
         about={**about, "versions": _versions()},
     )
-    disk.replace(paths.record, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+    disk.replace(paths.record, encode_record(record))
 
 
 def finished_before(run: Run, fingerprint: Fingerprint) -> RunRecord | None:
@@ -119,6 +120,8 @@ def _changed_inputs(record: RunRecord, run: Run) -> list[str]:
     now = _facts(run)
     if [msgspec.structs.replace(then, sha256=None) for then in record.inputs] == now:
         return []
+    if [then.name for then in record.inputs] != [facts.name for facts in now]:
+        return ["the record tells of other inputs"]
     if record.join is None:
         done = InputDigest()
         done.add(run.inputs.rows())

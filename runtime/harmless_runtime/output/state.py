@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
+from harmless_runtime.scores.record import Count
 
 FORMAT_VERSION = 3
 START_AGAIN = "`overwrite` starts again"
@@ -16,8 +17,6 @@ START_AGAIN = "`overwrite` starts again"
 # The settings, the model and the inputs' names and sizes, by names that a person understands. A run
 # is resumed only if they are equal. `InputDigest` compares the content of the inputs.
 Fingerprint = Mapping[str, Any]
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class Claim(msgspec.Struct, frozen=True):

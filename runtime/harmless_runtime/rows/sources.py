@@ -33,12 +33,11 @@ class Source:
     version: str | None = None
     below: str = ""
     changed: int | None = field(default=None, compare=False)
-    # The name as valid UTF-8. A file name may hold bytes that are not valid UTF-8.
+    # What `valid_text` makes of `where`.
     name: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        name = os.fsencode(self.where).decode("utf-8", "backslashreplace")
-        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "name", valid_text(self.where))
 
     @property
     def can_be_opened_again(self) -> bool:
@@ -70,6 +69,11 @@ class Source:
         except OSError:
             return False
         return os.path.samestat(status, path.stat())
+
+
+def valid_text(name: str) -> str:
+    """Return a file's name as valid UTF-8, with `\\xff` for each byte that is not."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def find_source(where: str, below: str = "") -> Source:

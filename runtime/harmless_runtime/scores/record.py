@@ -1,16 +1,26 @@
 """Say what the record of a finished run holds, which stays beside its output as `OUT.run.json`."""
 
 import hashlib
-from pathlib import Path
-from typing import Any
+import os
+import re
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import msgspec
 
 from harmless_runtime.choices import SystemChoice
-from harmless_runtime.errors import OutputError
+from harmless_runtime.errors import ConfigError, OutputError, one_line
+from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.shapes import Shape
+from harmless_runtime.rows.sources import valid_text
+from harmless_runtime.tally import Tally
 
 FORMAT_VERSION = 1
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+# File systems have no longer name between two slashes.
+_NAME_BYTES = 255
 
 
 class InputFacts(msgspec.Struct, frozen=True):
@@ -29,18 +39,22 @@ class InputFacts(msgspec.Struct, frozen=True):
 
 
 class HowRead(msgspec.Struct, frozen=True):
-    """How rows were read. `line_bytes` is the most bytes of a row."""
+    """How rows were read. `line_bytes` is the most bytes of a row, as the setting bounds it."""
 
     shape: Shape
     system: SystemChoice
-    line_bytes: int
+    line_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**30)]
 
 
 class FileFacts(msgspec.Struct, frozen=True):
-    """A file that the run wrote. `name` is its path below the folder of the record."""
+    """A file that the run wrote. `name` is its path below the folder of the record.
+
+    In the record itself, `\\xff` in a name stands for a byte that is not UTF-8, and a backslash is
+    doubled.
+    """
 
     name: str
-    size: int
+    size: Count
     sha256: str
 
 
@@ -72,9 +86,9 @@ class RunRecord(msgspec.Struct, frozen=True):
     how_read: HowRead
     lines: int
     digest: str
-    counts: dict[str, int]
+    counts: dict[str, Count]
     replace: bool
-    files: list[FileFacts]
+    files: Annotated[list[FileFacts], msgspec.Meta(min_length=1)]
     about: dict[str, Any]
 
 
@@ -97,9 +111,13 @@ def change_of(path: Path, facts: FileFacts) -> str | None:
     Raises:
         OutputError: it cannot be read.
     """
-    if not path.exists():
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
         return f"{path} is missing"
-    if path.stat().st_size != facts.size or hash_of(path) != facts.sha256:
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+    if size != facts.size or hash_of(path) != facts.sha256:
         return f"{path} was changed since it was written"
     return None
 
@@ -116,6 +134,13 @@ def read_record(path: Path) -> RunRecord | None:
         return None
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def encode_record(record: RunRecord) -> bytes:
+    """Return the content of the file that holds a record."""
+    files = [msgspec.structs.replace(file, name=_escaped(file.name)) for file in record.files]
+    content = msgspec.json.encode(msgspec.structs.replace(record, files=files))
+    return msgspec.json.format(content) + b"\n"
 
 
 def decode_record(name: str, content: bytes) -> RunRecord:
@@ -138,4 +163,50 @@ def decode_record(name: str, content: bytes) -> RunRecord:
             f"harmless-scorer reads format {FORMAT_VERSION}",
             "`overwrite` scores again",
         )
+    files = [msgspec.structs.replace(file, name=_unescaped(file.name)) for file in record.files]
+    record = msgspec.structs.replace(record, files=files)
+    fault = _fault(record)
+    if fault is not None:
+        raise OutputError(f"{name} is not the record of a run: {fault}", "move it away")
     return record
+
+
+def _fault(record: RunRecord) -> str | None:
+    """Return what no run has written into a record, or None. Somebody may have edited it."""
+    known = {field.name for field in fields(Tally)}
+    if unknown := record.counts.keys() - known:
+        return f"its counts have the name {min(unknown)!r:.80}"
+    for file in record.files:
+        if not _is_name_below(file.name):
+            return f"{file.name!r:.80} is not the name of a file below its folder"
+    how = record.how_read
+    if not how.shape.id or not (how.shape.messages or how.shape.output):
+        return "the shape of the rows lacks a field"
+    try:
+        RowParser(how.shape, how.system, how.line_bytes)
+    except (ConfigError, ValueError) as error:
+        return f"no rows have its shape: {one_line(error)}"
+    return None
+
+
+def _is_name_below(name: str) -> bool:
+    """Return whether a name is that of a file below a folder, whichever folder that is."""
+    path = PurePosixPath(name)
+    if not path.name or path.is_absolute() or ".." in path.parts or "\0" in name:
+        return False
+    return all(len(os.fsencode(part)) <= _NAME_BYTES for part in path.parts)
+
+
+def _escaped(name: str) -> str:
+    """Return a file's name as valid UTF-8, from which `_unescaped` makes the same name."""
+    return valid_text(name.replace("\\", "\\\\"))
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\(\\|x[89a-f][0-9a-f])", _character, name)
+
+
+def _character(escape: re.Match[str]) -> str:
+    """Return what an escape stands for: a backslash, or a byte that is not UTF-8."""
+    text = escape[1]
+    return text if text == "\\" else os.fsdecode(bytes.fromhex(text[1:]))
