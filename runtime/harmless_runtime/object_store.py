@@ -7,6 +7,7 @@ from pathlib import Path
 from harmless_runtime.cache import cache_folder
 from harmless_runtime.errors import OutputError
 from harmless_runtime.rows import remote
+from harmless_runtime.rows.sources import valid_text
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def check_store(url: str) -> None:
         OutputError: it is no object store, or the URL names no object in it.
         ConfigError: a package for this kind of URL is missing.
     """
+    check_object_name(url)
     kind = url.partition("://")[0].lower()
     if kind not in _STORES:
         raise OutputError(
@@ -38,8 +40,18 @@ def check_store(url: str) -> None:
             "write a local file, and copy it; or name an object of s3://, gs:// or hf://",
         )
     _, path = remote.file_system(url)
-    if "/" not in path.strip("/") and kind != "memory":
+    names = path.strip("/")
+    if not names or ("/" not in names and kind != "memory"):
         raise OutputError(f"{url} names no object", "add a name: BUCKET/FOLDER/NAME")
+
+
+def check_object_name(url: str) -> None:
+    """Raise OutputError if a URL is not valid UTF-8, because no store has such names."""
+    if valid_text(url) != url:
+        raise OutputError(
+            f"{valid_text(url)} is not valid UTF-8, as the names of objects are",
+            "choose another name",
+        )
 
 
 def object_size(url: str) -> int | None:

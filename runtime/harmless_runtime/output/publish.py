@@ -4,6 +4,7 @@ import shutil
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.object_store import (
+    check_object_name,
     hash_of_object,
     object_size,
     put_object,
@@ -12,8 +13,15 @@ from harmless_runtime.object_store import (
 )
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.rows.remote import place_of
 from harmless_runtime.run import Run
-from harmless_runtime.scores.record import RunRecord, decode_record, read_record
+from harmless_runtime.scores.record import (
+    FileFacts,
+    RunRecord,
+    decode_record,
+    hash_of,
+    read_record,
+)
 from harmless_runtime.scores.targets import targets_of
 
 
@@ -25,8 +33,8 @@ def object_url(run: Run, name: str) -> str:
         name: the file's path below the folder that all of them are in.
     """
     assert run.url is not None
-    folder = run.url if run.is_folder else run.url.rpartition("/")[0]
-    return f"{folder.rstrip('/')}/{name}"
+    folder = run.url.rstrip("/") if run.is_folder else run.url.rpartition("/")[0]
+    return f"{folder}/{name}"
 
 
 def names_of(run: Run) -> list[str]:
@@ -43,13 +51,22 @@ def check_objects(run: Run) -> None:
     paths = OutputPaths(run.output, run.is_folder)
     beside = [object_url(run, p.name) for p in (paths.rejects.final, paths.record)]
     urls = [*results, *beside]
+    for url in urls:
+        check_object_name(url)
+    places = {place_of(url) for url in urls}
     for source in run.inputs.sources:
-        if source.where in urls:
+        if source.kind == "remote" and place_of(source.where) in places:
             raise OutputError(
                 f"{source.where} is an input, and would be overwritten", "choose another output"
             )
     if run.existing == "overwrite":
         published_record(run)  # what has the name of the record has to be one
+        theirs = object_url(run, OutputPaths(paths.rejects.final).record.name)
+        if object_size(theirs) is not None and object_size(beside[0]) is not None:
+            raise OutputError(
+                f"{beside[0]} is the output of another run, which has left {theirs}",
+                "choose another output",
+            )
         return
     if is_staged(run):
         return
@@ -114,8 +131,6 @@ def publish(run: Run) -> None:
         try:
             if record.replace:
                 _remove_stale(run, record)
-            if not has_rejects:  # an older run may have left some
-                remove_object(object_url(run, rejects))
             for name in [*([rejects] if has_rejects else []), paths.record.name, *names]:
                 put_object(paths.folder / name, object_url(run, name))
         except OutputError as error:
@@ -126,28 +141,36 @@ def publish(run: Run) -> None:
 
 
 def _check_free(run: Run, record: RunRecord) -> None:
-    """Raise OutputError if the store has a result that this run has neither put there nor seen.
+    """Raise OutputError if the store has an object that this run has neither put there nor seen.
 
     What is equal to it was put there by an earlier attempt.
     """
     if record.replace:
         return
-    for file in record.files:
+    paths = OutputPaths(run.output, run.is_folder)
+    beside = FileFacts(paths.record.name, paths.record.stat().st_size, hash_of(paths.record))
+    for file in (*record.files, beside):
         url = object_url(run, file.name)
-        size = object_size(url)
-        if size is not None and (size != file.size or hash_of_object(url) != file.sha256):
+        if object_size(url) is not None and not _is_unchanged(url, file):
             raise OutputError(
                 f"{url} has appeared during the run, and is left alone; the results are in "
-                f"{OutputPaths(run.output, run.is_folder).folder}",
+                f"{paths.folder}",
                 "move it away, and `resume`",
             )
 
 
+def _is_unchanged(url: str, facts: FileFacts) -> bool:
+    """Return whether an object is there, and is what a run has written."""
+    return object_size(url) == facts.size and hash_of_object(url) == facts.sha256
+
+
 def _remove_stale(run: Run, record: RunRecord) -> None:
-    """Remove what an older run has put into the store and this one does not."""
+    """Remove what an older run has put into the store and this run does not, as `remove_stale`."""
     older = published_record(run)
+    rejects = OutputPaths(run.output, run.is_folder).rejects.final.name
     names = {file.name for file in record.files}
     for file in older.files if older else []:
+        is_own = run.is_folder or file.name == rejects
         url = object_url(run, file.name)
-        if file.name not in names and object_size(url) == file.size:
+        if is_own and file.name not in names and _is_unchanged(url, file):
             remove_object(url)

@@ -53,6 +53,16 @@ def local_path(name: str) -> str:
     return path if Path(path).exists() else unquote(path, errors="surrogateescape")
 
 
+def place_of(url: str) -> tuple[type, str]:
+    """Return what is equal for all URLs of the same place: s3a:// is s3://, for example.
+
+    Raises:
+        ConfigError: as `file_system`.
+    """
+    fs, path = file_system(url)
+    return type(fs), path
+
+
 def path_of(url: str) -> str:
     """Return a URL's path, whose suffix says what the file is."""
     return urlsplit(url).path if url.startswith("http") else url
