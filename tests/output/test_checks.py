@@ -23,7 +23,10 @@ def test_rejects_of_two_outputs_never_share_a_name() -> None:
     assert rejects_path(Path("folder/a.jsonl")) == Path("folder/a.rejects.jsonl")
 
 
-TAKEN = ["s.jsonl", "s.rejects.jsonl", "s.jsonl.partial", "s.jsonl.state"]
+TAKEN = [
+    "s.jsonl", "s.rejects.jsonl", "s.jsonl.partial", "s.jsonl.state", "s.jsonl.state.tmp",
+    "s.jsonl.run.json.tmp", "s.jsonl.made",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -48,7 +51,9 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "partial.jsonl.partial").symlink_to(tmp_path / "target")
     os.mkfifo(tmp_path / "fifo.jsonl")
     (tmp_path / "folder.jsonl").mkdir()
-    for name in ("link", "dangling", "partial", "fifo", "folder"):
+    (tmp_path / "record.jsonl.run.json").symlink_to(tmp_path / "target")
+    (tmp_path / "temporary.jsonl.run.json.tmp").symlink_to(tmp_path / "target")
+    for name in ("link", "dangling", "partial", "fifo", "folder", "record", "temporary"):
         with pytest.raises(OutputError, match="is not a regular file"):
             check_output(make_run([], tmp_path / f"{name}.jsonl", existing="overwrite"))
     assert (tmp_path / "target").read_text() == "precious"
@@ -85,6 +90,29 @@ def test_a_url_of_a_local_file_may_be_encoded(tmp_path: Path) -> None:
     assert open_inputs([encoded]).sources[0].name == f"{tmp_path}/a%20b.jsonl"
     with pytest.raises(InputError, match="file:// names no file"):
         open_inputs(["file://"])
+
+
+def test_a_file_in_the_place_of_a_folder_is_noticed(tmp_path: Path) -> None:
+    for name in ("in/sub/s.jsonl", "other/sub"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(jsonl(make_rows(3)))
+    out = tmp_path / "out"
+    out.mkdir()
+    refused = pytest.raises(OutputError, match=r"out/sub/s\.jsonl, but .*out/sub is a file")
+    with refused:
+        check_output(make_run([tmp_path / "in", tmp_path / "other/sub"], out, is_folder=True))
+    for existing in get_args(Existing):
+        (out / "sub").write_text("mine")
+        with refused:
+            check_output(make_run(tmp_path / "in", out, is_folder=True, existing=existing))
+        (out / "sub").unlink()
+
+
+@pytest.mark.parametrize("name", ["s.rejects.jsonl", "s.jsonl.run.json.tmp", "s.jsonl.made"])
+def test_what_no_run_has_left_is_not_resumed(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"{name} exists, but there is no state file"):
+        check_output(make_run([], tmp_path / "s.jsonl", existing="resume"))
 
 
 def test_a_score_column_has_to_be_text() -> None:

@@ -1,16 +1,17 @@
 """Check that a run may write its output. An input is never written over, whatever was asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harmless_runtime.errors import OutputError
+from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OWN_SUFFIXES, OutputPaths
 from harmless_runtime.output.publish import check_objects, published_record
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
 from harmless_runtime.scores.join import check_join
 from harmless_runtime.scores.record import read_record
-from harmless_runtime.scores.targets import targets_of
+from harmless_runtime.scores.targets import Target, targets_of
 
 
 def check_output(run: Run) -> None:
@@ -66,44 +67,81 @@ def check_locks(paths: OutputPaths, sources: Iterable[Source]) -> None:
 def check_existing(paths: OutputPaths, run: Run) -> None:
     """Raise OutputError if something exists that the run may not replace or continue."""
     targets = targets_of(run)
+    made = tuple(target.made for target in targets)
+    finals = tuple(target.final for target in targets)
+    check_places(paths, targets)
+    is_recorded = check_record(paths, run)
+    for path in (*paths.written, *finals, *made):
+        check_replaceable(path, run, may_exist=run.existing != "refuse")
+    if run.existing == "resume" and not paths.state.exists():
+        complete = next((final for final in finals if final.exists()), None)
+        if complete and is_recorded:
+            return
+        if complete:
+            raise OutputError(
+                f"{complete} is complete, so there is nothing to resume",
+                "`overwrite` scores again; or choose another output",
+            )
+        # A run has a state before it gives files these names.
+        for path in (paths.rejects.final, disk.temporary(paths.record), *made):
+            if path.exists():
+                raise OutputError(
+                    f"{path} exists, but there is no state file to resume from",
+                    "move it away; `overwrite` replaces it",
+                )
+    theirs = OutputPaths(paths.rejects.final).record
+    if paths.rejects.final.exists() and theirs.exists():
+        raise OutputError(
+            f"{paths.rejects.final} is the output of another run, which has left {theirs}",
+            "choose another output",
+        )
+
+
+def check_places(paths: OutputPaths, targets: Sequence[Target]) -> None:
+    """Raise OutputError if the files of a folder cannot all be in it, whatever they replace."""
     own = {*paths.written, *paths.locks, paths.record, *(target.made for target in targets)}
-    for target in targets if run.is_folder else ():
+    files = own | {target.final for target in targets}
+    for target in targets if paths.is_folder else ():
+        name = target.sources[0].name
         if target.final in own:
             raise OutputError(
-                f"{target.sources[0].name} would be written as {target.final}, a name that the run "
-                "needs for its own files",
+                f"{name} would be written as {target.final}, a name that the run needs for its own "
+                "files",
                 "rename the input, or score it into an output of its own",
             )
-    made = [path for target in targets for path in (target.final, target.made)]
-    for path in (*paths.written, *made):
-        if not (path.exists() or path.is_symlink()):
-            continue
-        if path.is_symlink() or not path.is_file():
-            raise OutputError(f"{path} is not a regular file", "choose another output")
-        if any(source.is_same_file(path) for source in run.inputs.sources):
-            raise OutputError(
-                f"{path} is an input, and would be overwritten", "choose another output"
-            )
-        if run.existing == "refuse":
-            raise OutputError(
-                f"{path} already exists",
-                "`resume` continues an interrupted run, `overwrite` starts again; or choose "
-                "another output",
-            )
-    # A record that no output is left of is replaced, but nothing else that has its name.
-    is_recorded = read_record(paths.record) is not None
-    if run.existing != "resume" or paths.state.exists():
+        for folder in target.final.relative_to(paths.folder).parents:
+            above = paths.folder / folder
+            if above in files or (disk.is_taken(above) and not above.is_dir()):
+                raise OutputError(
+                    f"{name} would be written as {target.final}, but {above} is a file",
+                    "rename one of them, or choose another output",
+                )
+
+
+def check_record(paths: OutputPaths, run: Run) -> bool:
+    """Return whether there is a record, which may be replaced if no output is left of it.
+
+    Raises:
+        OutputError: something else has its name, or the one that it has until it is whole.
+    """
+    for path in (paths.record, disk.temporary(paths.record)):
+        check_replaceable(path, run, may_exist=True)
+    return read_record(paths.record) is not None
+
+
+def check_replaceable(path: Path, run: Run, *, may_exist: bool) -> None:
+    """Raise OutputError if something has a name that a run needs, and may not be replaced."""
+    if not disk.is_taken(path):
         return
-    complete = [target.final for target in targets if target.final.exists()]
-    if complete and not is_recorded:
+    if path.is_symlink() or not path.is_file():
+        raise OutputError(f"{path} is not a regular file", "choose another output")
+    if any(source.is_same_file(path) for source in run.inputs.sources):
+        raise OutputError(f"{path} is an input, and would be overwritten", "choose another output")
+    if not may_exist:
         raise OutputError(
-            f"{complete[0]} is complete, so there is nothing to resume",
-            "`overwrite` scores again; or choose another output",
-        )
-    if paths.rejects.final.exists() and not complete:
-        raise OutputError(
-            f"{paths.rejects.final} exists, but there is no state file to resume from",
-            "move it away; `overwrite` replaces it",
+            f"{path} already exists",
+            "`resume` continues an interrupted run, `overwrite` starts again; or choose another "
+            "output",
         )
 
 

@@ -6,8 +6,12 @@ survives once its folder was synchronised.
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from harmless_runtime.errors import OutputError
 
 
 def append(file: BinaryIO, content: bytes) -> None:
@@ -49,6 +53,11 @@ def truncate(file: BinaryIO, size: int) -> None:
     file.seek(size)
 
 
+def is_taken(path: Path) -> bool:
+    """Return whether something has this name, be it a link that leads nowhere."""
+    return path.exists() or path.is_symlink()
+
+
 def temporary(path: Path) -> Path:
     """Return the name that `replace` gives a file until it is whole."""
     return path.with_name(path.name + ".tmp")
@@ -57,8 +66,19 @@ def temporary(path: Path) -> Path:
 def replace(path: Path, content: bytes) -> None:
     """Write a small file. After a crash it has either its old content or the new one, whole."""
     beside = temporary(path)
-    with beside.open("wb") as file:
+    # A link that has come under this name is not followed.
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(descriptor, "wb") as file:
         append(file, content)
         sync(file)
     rename(beside, path)
     sync_folder(path.parent)
+
+
+@contextmanager
+def os_errors_named(output: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one sentence that names the output."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror}") from error

@@ -84,6 +84,7 @@ class OutputPaths:
             self.rejects.partial,
             self.state,
             disk.temporary(self.state),
+            disk.temporary(self.record),
         )
 
     @property

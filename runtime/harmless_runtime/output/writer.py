@@ -11,12 +11,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
-from harmless_runtime.output.checks import check_output
+from harmless_runtime.output.checks import check_output, check_record
 from harmless_runtime.output.fingerprint import check_fingerprint
 from harmless_runtime.output.finish import (
     check_final_names,
@@ -88,7 +87,7 @@ class Output:
         Raises:
             OutputError: the disk is full, or failed.
         """
-        with os_errors_named(self.paths.output), self._writing:
+        with disk.os_errors_named(self.paths.output), self._writing:
             self._failed = True
             for part, content in zip(self._parts, (scores, rejects), strict=True):
                 part.append(content)
@@ -163,6 +162,7 @@ class Output:
         state = make_files(self.run, self.paths, state)
         files = finished_files(self.run, self.paths, state)
         check_final_names(files, self.paths, state.replace)
+        check_record(self.paths, self.run)  # something may have appeared there during the run
         if state.replace and self.run.is_folder:
             remove_stale(self.run, self.paths, files)
         write_record(self.run, self.paths, state, files, about)
@@ -199,7 +199,7 @@ def open_output(
     """
     check_output(run)
     with ExitStack() as stack:
-        with os_errors_named(run.output):
+        with disk.os_errors_named(run.output):
             paths = OutputPaths(run.output, run.is_folder)
             paths.folder.mkdir(parents=True, exist_ok=True)
             for path in paths.locks:
@@ -217,7 +217,7 @@ def open_output(
             with suppress(OSError):
                 output.keep()
             raise
-        with os_errors_named(run.output):
+        with disk.os_errors_named(run.output):
             output.finish(about or {})
 
 
@@ -238,12 +238,3 @@ def _read_resumed(run: Run, fingerprint: Fingerprint) -> State | None:
 def _close(part: Part) -> None:
     with suppress(OSError):
         part.file.close()
-
-
-@contextmanager
-def os_errors_named(output: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one sentence that names the output."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror}") from error
