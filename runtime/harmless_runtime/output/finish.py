@@ -5,6 +5,7 @@ Every step can be repeated after a crash: the state stays until all files have t
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import START_AGAIN, Claim, Made, State, write_state
 from harmless_runtime.run import Run
 from harmless_runtime.scores.make import make_results
-from harmless_runtime.scores.record import change_of, read_record
+from harmless_runtime.scores.record import FileFacts, change_of, read_record
 from harmless_runtime.scores.targets import is_plain, targets_of
 
 logger = logging.getLogger(__name__)
@@ -31,13 +32,14 @@ class Finished:
     claim: Claim
 
 
-def make_files(run: Run, paths: OutputPaths, state: State) -> State:
+def make_files(run: Run, paths: OutputPaths, state: State, *, is_resumed: bool) -> State:
     """Make the files that were asked for, unless the lines of scores are what was asked for.
 
     Args:
         run: what was asked for.
         paths: where the scores and rejects are.
         state: says that they are complete.
+        is_resumed: whether an earlier run made it so, which may have been asked for other files.
 
     Returns:
         The state that is on the disk now.
@@ -46,7 +48,16 @@ def make_files(run: Run, paths: OutputPaths, state: State) -> State:
         OutputError: the scores were changed, or as `make_results`.
         OSError: the disk is full, or failed.
     """
-    if is_plain(run) or (state.made is not None and state.made.join == run.join):
+    made = [target.made for target in targets_of(run)]
+    if state.made is not None:
+        if state.made.join == run.join:
+            return state
+        # Other files are made under the same names.
+        state = msgspec.structs.replace(state, made=None)
+        write_state(paths.state, state)
+    if is_plain(run):
+        for path in made if is_resumed else ():
+            disk.remove(path)
         return state
     for path, claim in (
         (paths.scores.partial, state.scores),
@@ -54,7 +65,6 @@ def make_files(run: Run, paths: OutputPaths, state: State) -> State:
     ):
         if claim.size and _claim_of(path) != claim:
             raise OutputError(f"{path} has lost or changed some of its bytes", START_AGAIN)
-    made = [target.made for target in targets_of(run)]
     try:
         make_results(run, paths.scores.partial, paths.rejects.partial, state.lines, state.digest)
         claims = [_claim_of(path) for path in made]
@@ -100,7 +110,7 @@ def check_final_names(files: list[Finished], paths: OutputPaths, replace: bool) 
     """Raise OutputError if results are missing, or if a final name was taken by another file."""
     for file in files:
         is_waiting = file.temporary.exists()
-        if is_waiting and file.final.exists() and not replace:
+        if is_waiting and disk.is_taken(file.final) and not replace:
             raise OutputError(
                 f"{file.final} has appeared during the run, and is left alone; the scores "
                 f"are in {paths.scores.partial}",
@@ -115,25 +125,39 @@ def check_final_names(files: list[Finished], paths: OutputPaths, replace: bool) 
 
 
 def remove_stale(run: Run, paths: OutputPaths, files: list[Finished]) -> None:
-    """Remove what an older run has written into the folder and this one does not.
+    """Remove what an older run has written for this output and this run does not.
 
-    A file that was changed since, or is an input now, is left alone.
+    A file is left alone if the older record does not tell of it, if it was changed since, or if it
+    is an input now.
 
     Raises:
         OutputError: the older record cannot be read.
         OSError: the disk failed.
     """
     older = read_record(paths.record)
-    written = {file.final for file in files}
-    for facts in older.files if older else []:
-        path = paths.folder / facts.name
-        if path in written or not path.is_file() or ".." in path.parts:
+    told = {paths.folder / facts.name: facts for facts in older.files} if older else {}
+    # The record of a single output may have been copied, and tell of the output that it was beside.
+    names = {paths.rejects.final, *(told if run.is_folder else ())}
+    for path in sorted(names - {file.final for file in files}):
+        if not os.path.lexists(path):  # false for names that are too long as well
             continue
-        is_input = any(source.is_same_file(path) for source in run.inputs.sources)
-        if is_input or change_of(path, facts):
-            logger.warning("%s is of an older run, and was changed: it is left there", path)
-        else:
+        is_unchanged = path in told and _is_unchanged(path, told[path], paths.folder)
+        if is_unchanged and not any(source.is_same_file(path) for source in run.inputs.sources):
             disk.remove(path)
+            disk.sync_folder(path.parent)
+        else:
+            logger.warning(
+                "%s is of an older run, and was changed, or is of none: it is left there", path
+            )
+
+
+def _is_unchanged(path: Path, facts: FileFacts, folder: Path) -> bool:
+    """Return whether a file below a folder, and not behind a link, is what a run has written."""
+    is_below = path.parent.resolve().is_relative_to(folder.resolve())
+    try:
+        return is_below and not path.is_symlink() and change_of(path, facts) is None
+    except OutputError:
+        return False
 
 
 def give_final_names(files: list[Finished], paths: OutputPaths, state: State) -> None:
@@ -143,8 +167,6 @@ def give_final_names(files: list[Finished], paths: OutputPaths, state: State) ->
     """
     if not state.rejects.size:
         disk.remove(paths.rejects.partial)
-        if state.replace:
-            disk.remove(paths.rejects.final)
     for file in files:
         if file.temporary.exists():
             disk.rename(file.temporary, file.final)

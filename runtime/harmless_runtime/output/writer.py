@@ -117,15 +117,19 @@ class Output:
     def _begin(self) -> None:
         """Make the state ready for a new run, before anything is cut off.
 
-        A state may not claim bytes that are gone. If there are results that this run replaces, its
-        state says so from the start: whoever resumes this run after a crash in its first moments
-        does not take the old results for complete, and may replace them.
+        A state may not claim bytes that are gone. If there is anything of an older run that this
+        run replaces, its state says so from the start: whoever resumes this run after a crash in
+        its first moments does not take the old results for complete, and may replace them.
         """
-        finals = [target.final for target in targets_of(self.run)]
-        if any(path.exists() for path in (*finals, self.paths.rejects.final)):
+        targets = targets_of(self.run)
+        older = (*(target.final for target in targets), self.paths.rejects.final, self.paths.record)
+        is_there = self.run.url is not None or any(path.exists() for path in older)
+        if self._replace and is_there:
             write_state(self.paths.state, self._state(EMPTY, EMPTY, complete=False))
         else:
             disk.remove(self.paths.state)
+        for target in targets if self._replace else ():
+            disk.remove(target.made)
 
     def _commit(self, *, complete: bool) -> State:
         scores, rejects = (part.sync() for part in self._parts)
@@ -159,11 +163,11 @@ class Output:
             for part in self._parts:
                 part.check_name()
             state = self._commit(complete=True)
-        state = make_files(self.run, self.paths, state)
+        state = make_files(self.run, self.paths, state, is_resumed=self.is_complete)
         files = finished_files(self.run, self.paths, state)
         check_final_names(files, self.paths, state.replace)
         check_record(self.paths, self.run)  # something may have appeared there during the run
-        if state.replace and self.run.is_folder:
+        if state.replace:
             remove_stale(self.run, self.paths, files)
         write_record(self.run, self.paths, state, files, about)
         give_final_names(files, self.paths, state)
