@@ -106,6 +106,8 @@ def test_a_path_that_leads_nowhere_is_a_reason(read: Any) -> None:
     [
         ({"instructon": "a"}, "did you mean instruction"),
         ({"output": ""}, "empty name"),
+        ({"output": 'a"b'}, "no path may have quotes"),
+        ({"id": "\udcff"}, "bytes that are not UTF-8"),
         ({"output": "a..b"}, "empty name"),
         ({"messages": "a", "output": "b"}, "one or the other"),
         (

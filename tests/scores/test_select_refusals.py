@@ -151,3 +151,14 @@ def test_the_rejects_belong_to_the_scores(tmp_path: Path) -> None:
     )
     with pytest.raises(OutputError, match="belongs to the scores"):
         select_rows(selection)
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_object_that_is_an_input_is_not_replaced(store: Any) -> None:
+    store.pipe_file("/b/y.jsonl", SCORED)
+    arguments = Arguments(
+        ["memory:///b/y.jsonl"], "memory://b/y.jsonl", None, None, None, None, "1", None, True
+    )
+    with pytest.raises(OutputError, match=r"y\.jsonl is an input"):
+        run(Console(), arguments)
+    assert store.cat_file("/b/y.jsonl") == SCORED

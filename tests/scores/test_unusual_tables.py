@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
 
-from harmless_runtime.errors import OutputError
+from harmless_runtime.errors import ConfigError, OutputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.pipeline import score_files
@@ -157,3 +157,20 @@ def test_types_that_parquet_does_not_have_are_refused_before_scoring(tmp_path: P
         writer.write_table(table)
     with pytest.raises(OutputError, match=r"has the column u of type .*, which Parquet does not"):
         check_output(make_run(tmp_path / "r.arrow", tmp_path / "o.parquet", join="s"))
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path, engine: Engine) -> None:
+    parquet.write_table(TIMES, tmp_path / "r.parquet")
+    out = tmp_path / "caf\udce9.parquet"
+    score_files(make_run(tmp_path / "r.parquet", out, join="s"), engine)
+    with out.open("rb") as file:
+        assert parquet.read_table(file).num_rows == 3
+
+
+def test_a_missing_package_is_told_before_scoring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"o\.parquet needs a package that is missing: pyarrow"):
+        check_output(make_run(tmp_path / "r.jsonl", tmp_path / "o.parquet"))

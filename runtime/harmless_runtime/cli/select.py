@@ -12,7 +12,8 @@ from harmless_runtime.cli.console import say
 from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.object_store import object_size, put_object
 from harmless_runtime.output.checks import check_name
-from harmless_runtime.rows.remote import is_remote
+from harmless_runtime.rows.expand import find_sources
+from harmless_runtime.rows.remote import is_remote, place_of
 from harmless_runtime.rows.sources import STDIN
 from harmless_runtime.run import output_named
 from harmless_runtime.scores.cut import Wanted, parse_amount
@@ -71,6 +72,9 @@ def _select_into_store(selection: Selection, url: str) -> Selected:
     """
     if not selection.overwrite and object_size(url) is not None:
         raise OutputError(f"{url} already exists", "`overwrite` replaces it; or choose another one")
+    sources = find_sources(selection.rows, with_outputs=selection.scores is None)
+    if any(s.kind == "remote" and place_of(s.where) == place_of(url) for s in sources):
+        raise OutputError(f"{url} is an input", "choose another output")
     cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         output = Path(folder) / selection.output.name

@@ -7,6 +7,7 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OWN_SUFFIXES, OutputPaths
 from harmless_runtime.output.publish import check_objects, published_record
+from harmless_runtime.rows.arrow_rows import need_pyarrow
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
 from harmless_runtime.scores.join import check_join
@@ -150,6 +151,9 @@ def check_inputs(run: Run) -> None:
 
     Only the first rows are looked at.
     """
+    for target in targets_of(run):
+        if target.form.kind == "Parquet":
+            need_pyarrow(target.final.name)
     if run.join is None and not run.is_folder:
         return
     once = next((s for s in run.inputs.sources if not s.can_be_opened_again), None)

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -12,6 +13,8 @@ from harmless_runtime.errors import ConfigError, ShapeError
 
 logger = logging.getLogger(__name__)
 
+# What msgspec does not take in the name of a field.
+_NOT_IN_PATHS = re.compile('["\\\\\x00-\x1f\ud800-\udfff]')
 # What `columns` may name.
 TARGETS = ("instruction", "input", "output", "messages", "id")
 
@@ -118,6 +121,12 @@ def check_columns(columns: Mapping[str, str]) -> None:
             )
         if not path or not all(path.split(".")):
             raise ConfigError(f"columns gives {target} the path {path!r}, which has an empty name")
+        if _NOT_IN_PATHS.search(path):
+            raise ConfigError(
+                f"columns gives {target} the path {path!r}, and no path may have quotes, "
+                "backslashes, control characters or bytes that are not UTF-8",
+                "give the field another name in the rows",
+            )
     if "messages" in columns and set(columns) & {"instruction", "input", "output"}:
         raise ConfigError(
             "columns names messages and single texts, and a row is read as one or the other"

@@ -74,7 +74,8 @@ def open_parquet_writer(path: Path, schema: Any) -> Iterator[ParquetWriter]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetWriter(path, schema) as file:
+        # By an open file, because pyarrow takes no name that is not UTF-8.
+        with path.open("wb") as raw, parquet.ParquetWriter(raw, schema) as file:
             writer = ParquetWriter(file, schema)
             yield writer
             writer.flush()
