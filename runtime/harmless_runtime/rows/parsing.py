@@ -40,10 +40,10 @@ class RowParser:
 
     def __init__(self, shape: Shape, system: SystemChoice, line_bytes: int) -> None:
         check_distinct(shape)
-        self._paths = shape.paths
+        self._needed = tuple(shape.paths.values())
         self._system = system
         self._line_bytes = line_bytes
-        self._flat = not any("." in path for path in self._paths.values())
+        self._flat = not any("." in path for path in self._needed)
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
         self._is_plain = shape == KNOWN["alpaca"]
@@ -97,9 +97,11 @@ class RowParser:
             return self._reject(row, str(error))
 
     def _parse_values(self, row: Line | Fields, values: Any) -> Pair:
-        if isinstance(values, Mapping):
-            # Fields that are not needed may have names and values that cannot be converted.
-            walked = {path: _walk(values, path) for path in self._paths.values()}
+        # Fields that are not needed may have names and values that cannot be converted.
+        if self._flat and type(values) is dict:
+            values = {path: values[path] for path in self._needed if path in values}
+        elif isinstance(values, Mapping):
+            walked = {path: _walk(values, path) for path in self._needed}
             values = {path: value for path, value in walked.items() if value is not _MISSING}
         record = msgspec.convert(values, self._type)
         row_id = record.id
