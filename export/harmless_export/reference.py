@@ -45,7 +45,7 @@ def pytorch_scores(
     with _quiet_transformers(), torch.inference_mode():
         model = _loaded(folder, tokenizer.pad_token_id, allow_pickle)
         inputs = (_encode(tokenizer, [pair], max_length) for pair in pairs)
-        # With `return_dict` or `torchscript` in config.json, it would return a tuple.
+        # With `torchscript` in config.json, it would return a tuple.
         scores = [model(**each, return_dict=True).logits[0, 0].item() for each in inputs]
     return np.array(scores, np.float32)
 
@@ -69,6 +69,7 @@ def _pytorch_model(folder: Path, pad_token_id: int, allow_pickle: bool) -> Any:
 
     config = GPT2Config.from_pretrained(folder)
     config.num_labels = 1
+    config.return_dict = True
     config.pad_token_id = pad_token_id
     with Weights(folder, allow_pickle=allow_pickle) as weights:
         if not weights.has_full_names:
