@@ -85,15 +85,15 @@ def make_config(settings: dict[str, Any], origin: str = "configuration") -> Scor
             _describe(".".join(map(str, e["loc"])), e["type"], e["input"], e["msg"])
             for e in error.errors()
         ]
-        raise ConfigError(f"{origin}: {'; '.join(faults)}") from None
+        unknown = any(each["type"] == "extra_forbidden" for each in error.errors())
+        hint = f"the keys are {', '.join(ScorerConfig.model_fields)}" if unknown else None
+        raise ConfigError(f"{origin}: {'; '.join(faults)}", hint) from None
 
 
 def _describe(key: str, kind: str, value: object, message: str) -> str:
     if kind == "extra_forbidden":
-        known = list(ScorerConfig.model_fields)
-        near = difflib.get_close_matches(key, known, 1)
-        meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        return f"unknown key {key!r} ({meant})"
+        near = difflib.get_close_matches(key, ScorerConfig.model_fields, 1)
+        return f"unknown key {key!r}" + (f" (did you mean {near[0]}?)" if near else "")
     return f"{key} is {_SHORT.repr(value)}: {message[:1].lower()}{message[1:]}"
 
 
