@@ -9,6 +9,7 @@ import argparse
 import atexit
 import copy
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -58,9 +59,10 @@ def demo() -> Engine:
     return cpu_engine(window_rows=7)
 
 
-# The first bytes of compressed files, of UTF-16, and of a JSON array. An input that begins with
-# them, but is none, is refused as a whole.
-NOT_LINES = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xff\xfe", b"\xfe\xff", b"[")
+# The first bytes of compressed files, zip archives, UTF-16, tables, and a JSON array. An input that
+# begins with them, but is none, is refused as a whole.
+_PACKED = rb"\x1f\x8b|\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18|BZh|\xfd7zXZ|PK"
+NOT_LINES = re.compile(_PACKED + rb"|\xff\xfe|\xfe\xff|PAR1|ARROW1|\[|\xff{4}")
 # An explicit format: any line may be wrong, the first ones too.
 READING = Reading("alpaca", line_bytes=2000)
 
@@ -81,7 +83,7 @@ def check_rows(lines: list[bytes]) -> None:
             summary = score_files(make_run(rows, out, READING), demo())
         except InputError:
             start = rows.read_bytes().removeprefix(b"\xef\xbb\xbf").lstrip()
-            assert start.startswith(NOT_LINES)
+            assert NOT_LINES.match(start)
             return
         rejects = read_outputs(out)[1].splitlines()
         scores = [json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]]
