@@ -159,6 +159,18 @@ def test_types_that_parquet_does_not_have_are_refused_before_scoring(tmp_path: P
         check_output(make_run(tmp_path / "r.arrow", tmp_path / "o.parquet", join="s"))
 
 
+@pytest.mark.parametrize("zone", ["Nowhere/City", "+25:00"])
+@pytest.mark.parametrize("count", [10**9, 1714564800123456789])
+def test_a_time_in_a_zone_that_is_not_known_stays_a_number(
+    zone: str, count: int, tmp_path: Path, engine: Engine
+) -> None:
+    at = pa.array([count], pa.timestamp("ns", zone))
+    table = pa.table({"instruction": ["a"], "output": ["b"], "at": at})
+    parquet.write_table(table, tmp_path / "r.parquet")
+    score_files(make_run(tmp_path / "r.parquet", tmp_path / "o.jsonl", join="s"), engine)
+    assert json.loads((tmp_path / "o.jsonl").read_text())["at"] == count
+
+
 def test_a_name_that_is_not_utf8(tmp_path: Path, engine: Engine) -> None:
     parquet.write_table(TIMES, tmp_path / "r.parquet")
     out = tmp_path / "caf\udce9.parquet"

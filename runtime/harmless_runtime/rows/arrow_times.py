@@ -33,6 +33,10 @@ def _without_nanoseconds(array: Any) -> Any:
     else:
         kind = pa.time64("us")
     try:
+        pa.scalar(0, kind).as_py()
+    except ValueError:  # the zone is not known: `text_of_time` gives the number
+        return array
+    try:
         return array.cast(kind)
     except pa.ArrowInvalid:
         counts = array.cast(pa.int64()).to_pylist()
