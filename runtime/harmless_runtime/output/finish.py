@@ -147,7 +147,8 @@ def remove_stale(run: Run, paths: OutputPaths, files: list[Finished]) -> None:
             disk.sync_folder(path.parent)
         else:
             logger.warning(
-                "%s is of an older run, and was changed, or is of none: it is left there", path
+                "%s is of an older run, and was changed, or no record tells of it. It stays there.",
+                path,
             )
 
 

@@ -13,6 +13,7 @@ from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.records import Fields, Line, Reject
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.rows.streams import Meter, open_stream
+from harmless_runtime.scores.lines import decode_members
 from harmless_runtime.scores.schemas import Block, find_schema, is_stored, text_schema
 
 _BLOCK_ROWS = 1024
@@ -155,7 +156,7 @@ def cells_of(row: Line) -> Mapping[str, Any]:
     """
     # Line ends between the tokens of a value would make several lines of its cell.
     text = row.raw.replace(b"\n", b" ").replace(b"\r", b" ")
-    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    members = decode_members(text)
     return {name: None if bytes(value) == b"null" else value for name, value in members.items()}
 
 
@@ -166,7 +167,7 @@ def _members_of(text: bytes) -> Mapping[str, Any] | None:
     have been scored, because such a value was not needed for that.
     """
     try:
-        members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        members = decode_members(text)
     except (msgspec.DecodeError, RecursionError):
         return None
     return {name: _decoded(bytes(value)) for name, value in members.items()}

@@ -30,23 +30,18 @@ class EarlierRun:
         name: its output, a file or a folder, as it was named.
         record: what the run did, or None if its record is gone.
         files: the files of scores, in the order of the inputs.
-        rejects: the file of rejects, which may not exist.
+        beside: the file of rejects and that of the record, which may not exist.
     """
 
     name: Path
     record: RunRecord | None
     files: tuple[Path, ...]
-    rejects: Path
+    beside: tuple[Path, Path]
 
     @property
-    def all_files(self) -> tuple[Path, ...]:
-        """All files that the scores are told by."""
-        name = self.name
-        if name.is_dir():
-            record = name / record_name("", is_folder=True)
-        else:
-            record = name.with_name(record_name(name.name, is_folder=False))
-        return (*self.files, self.rejects, record)
+    def rejects(self) -> Path:
+        """The file of rejects."""
+        return self.beside[0]
 
 
 def find_run(output: Path) -> EarlierRun:
@@ -57,11 +52,10 @@ def find_run(output: Path) -> EarlierRun:
         OutputError: it was changed since the run wrote it.
     """
     is_folder = output.is_dir()
-    record = read_record(output.parent / record_name(output.name, is_folder=False))
-    rejects = output.parent / rejects_name(output.name)
-    if is_folder:
-        record = read_record(output / record_name("", is_folder=True))
-        rejects = output / rejects_name("", is_folder=True)
+    folder = output if is_folder else output.parent
+    rejects = folder / rejects_name(output.name, is_folder=is_folder)
+    beside = rejects, folder / record_name(output.name, is_folder=is_folder)
+    record = read_record(beside[1])
     if record is None:
         logger.warning(
             "%s has no record of its run beside it, so only the ids tell that its scores belong to "
@@ -70,7 +64,7 @@ def find_run(output: Path) -> EarlierRun:
         )
         sources = find_sources([str(output)], with_outputs=True)
         found = tuple(Path(source.where) for source in sources)
-        return EarlierRun(output, None, found, rejects)
+        return EarlierRun(output, None, found, beside)
     if record.join is not None:
         raise _joined(output)
     # The rejects come first in a record. A single output may have another name by now.
@@ -84,7 +78,7 @@ def find_run(output: Path) -> EarlierRun:
         _check_unchanged(path, facts)
     if len(written) < len(record.files):
         _check_unchanged(rejects, record.files[0])
-    return EarlierRun(output, record, files, rejects)
+    return EarlierRun(output, record, files, beside)
 
 
 def _check_unchanged(path: Path, facts: FileFacts) -> None:

@@ -17,7 +17,8 @@ from harmless_runtime.scores.targets import ResultForm
 from harmless_runtime.scores.texts import Utf8, as_text
 
 _Members = dict[str, msgspec.Raw]
-_decode_members = msgspec.json.Decoder(_Members).decode
+# Decodes an object into the JSON texts of its members.
+decode_members = msgspec.json.Decoder(_Members).decode
 
 
 @contextmanager
@@ -53,7 +54,7 @@ def line_of(row: Line, column: str | None, score: bytes) -> bytes | None:
         return None
     try:
         row.raw.decode()
-        members = _decode_members(row.raw)
+        members = decode_members(row.raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     # A line feed in a string is written as an escape, so these stand between tokens.

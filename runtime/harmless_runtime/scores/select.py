@@ -123,7 +123,7 @@ def _check(selection: Selection, run: EarlierRun | None, sources: tuple[Source, 
             )
         if output.exists() and source.is_same_file(output):
             raise OutputError(f"{output} is an input", "choose another output")
-    for path in run.all_files if run else ():
+    for path in (*run.files, *run.beside) if run else ():
         if output.exists() and path.exists() and path.samefile(output):
             raise OutputError(f"{output} belongs to the scores", "choose another output")
     _check_output(selection)
