@@ -80,8 +80,31 @@ def test_reading_ahead_passes_on_windows_and_errors(artifact: Artifact) -> None:
         assert [len(next(taken).rejects) for _ in range(2)] == [512, 512]
         with pytest.raises(OSError, match="on fire"):
             next(taken)
+        assert windows.take(wait=False) is None, "only who waits gets the error"
+        with pytest.raises(OSError, match="on fire"):
+            windows.take()
     with ReadAhead([], tokenizer, limits) as windows:
         assert list(windows) == []
+
+
+def test_who_does_not_wait_gets_a_window_only_if_it_is_there(artifact: Artifact) -> None:
+    may_go_on = threading.Event()
+
+    def slow() -> Iterator[Reject]:
+        yield from [Reject("f", 0, "no", b"oops")] * 512
+        may_go_on.wait()
+        yield from [Reject("f", 1, "no", b"oops")] * 512
+
+    limits = Limits(100, 100, window_rows=512)
+    with ReadAhead(slow(), PairTokenizer(artifact.tokenizer, 1024), limits) as windows:
+        assert windows.take(wait=False) is None
+        may_go_on.set()
+        for _ in range(2):
+            window = windows.take()
+            assert window is not None
+            assert len(window.rejects) == 512
+        assert windows.take() is None
+        assert windows.take(wait=False) is None
 
 
 def test_an_abandoned_reader_ends(artifact: Artifact) -> None:

@@ -20,8 +20,8 @@ from harmless_export.quantize import NOT_QUANTIZED, Quantized
 from harmless_export.weights import Weights, check_weights
 from harmless_runtime.choices import Precision
 
-OPSET = 18
-IR_VERSION = 9  # every onnxruntime from 1.16 on reads it
+OPSET = 20  # the first that has Gelu
+IR_VERSION = 9  # the one that came with opset 20
 
 
 def build_model(
@@ -178,10 +178,20 @@ class GraphBuilder:
     def feed_forward(self, x: ir.Value, name: str) -> ir.Value:
         """Compute both products of the MLP. The second one's bias is left to `add_and_norm`."""
         (x,) = self.product(x, f"{name}.c_fc")
-        # FastGelu is the tanh form, which GPT-2 calls gelu_new. BiasGelu would be the erf form.
-        x = self.nodes.op("FastGelu", [x, self.nodes.weight(f"{name}.c_fc.bias")], domain=CONTRIB)
+        x = self.gelu(x, self.nodes.weight(f"{name}.c_fc.bias"))
         (x,) = self.product(x, f"{name}.c_proj")
         return x
+
+    def gelu(self, x: ir.Value, bias: ir.Value) -> ir.Value:
+        """Compute the tanh form of GELU, which GPT-2 calls gelu_new, of x + bias.
+
+        CUDA has one kernel for both steps: FastGelu. In float32, which is mostly for CPUs, ONNX's
+        own operators are used, because other execution providers know no FastGelu.
+        """
+        if self.nodes.is_float32:
+            total = self.nodes.op("Add", [x, bias])
+            return self.nodes.op("Gelu", [total], approximate="tanh")
+        return self.nodes.op("FastGelu", [x, bias], domain=CONTRIB)
 
     def product(self, x: ir.Value, name: str, parts: int = 1) -> list[ir.Value]:
         """Multiply x by a weight [k, n], and return the columns of the result in equal parts."""

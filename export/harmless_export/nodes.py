@@ -48,7 +48,11 @@ class Nodes:
         self.is_float32 = self._dtypes == _DTYPES["fp32"]
 
     def op(
-        self, kind: str, inputs: Sequence[ir.Value], domain: str = "", **attributes: int | float
+        self,
+        kind: str,
+        inputs: Sequence[ir.Value],
+        domain: str = "",
+        **attributes: int | float | str,
     ) -> ir.Value:
         """Add a node with one output."""
         return self.tape.op(kind, inputs, attributes, domain=domain)

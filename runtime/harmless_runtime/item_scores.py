@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.rows.items import Items
-from harmless_runtime.scored import rejected
+from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.scored import in_turn, raise_on_reject, rejected
 from harmless_runtime.windows import ReadAhead, Window, read_windows
 
 logger = logging.getLogger(__name__)
@@ -49,13 +50,9 @@ def score_items(
     failed = 0
     with ExitStack() as stack:
         advance = stack.enter_context(_bar(items.count)) if progress else lambda _: None
-        for window in _windows(items, engine, stack):
-            if window.rejects and on_error == "raise":
-                raise items.refusal(window.rejects[0])
+        take = _windows(items, engine, stack, on_error)
+        for window, scores in in_turn(take, engine, lambda _, batch: advance(len(batch.rows))):
             rows = window.rows
-            scores = engine.score(
-                [row.encoded for row in rows], lambda batch: advance(len(batch.rows))
-            )
             rejects = window.rejects + [
                 rejected(row.pair, engine.why_no_score(float(score)))
                 for row, score in zip(rows, scores, strict=True)
@@ -75,11 +72,17 @@ def score_items(
     return rewards
 
 
-def _windows(items: Items, engine: Engine, stack: ExitStack) -> Iterable[Window]:
-    arguments = items.pairs(), engine.tokenizer, engine.limits
-    if items.count <= _FEW:
-        return read_windows(*arguments)
-    return stack.enter_context(ReadAhead(*arguments))
+def _windows(
+    items: Items, engine: Engine, stack: ExitStack, on_error: OnError
+) -> Callable[[bool], Window | None]:
+    """Return what takes the next window of the items."""
+    pairs: Iterable[Pair | Reject] = items.pairs()
+    if on_error == "raise":
+        pairs = raise_on_reject(pairs, items.refusal)
+    if items.count > _FEW:
+        return stack.enter_context(ReadAhead(pairs, engine.tokenizer, engine.limits)).take
+    windows = read_windows(pairs, engine.tokenizer, engine.limits)
+    return lambda _: next(windows, None)
 
 
 @contextmanager

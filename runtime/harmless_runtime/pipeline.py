@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from harmless_runtime.errors import InputError
@@ -26,7 +27,7 @@ from harmless_runtime.scored import (
     Scored,
     raise_on_reject,
     refusal,
-    score_window,
+    score_windows,
 )
 from harmless_runtime.tally import Summary, Tally
 from harmless_runtime.windows import ReadAhead, Row, Window
@@ -74,7 +75,9 @@ def score_files(
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
         on_progress(resumed)
         _check_strict(run, resumed)
-        rows = _rows_left(output, run)
+        rows: Iterable[Pair | Reject] = _rows_left(output, run)
+        if run.strict:
+            rows = raise_on_reject(rows, partial(refusal, hint=_STRICT))
         writer = stack.enter_context(WriteBehind(output))
         windows = stack.enter_context(
             ReadAhead(
@@ -86,8 +89,8 @@ def score_files(
             )
         )
         tally = resumed
-        for window in raise_on_reject(windows, _STRICT) if run.strict else windows:
-            scored = score_window(window, engine, run.details, tally, on_progress)
+        results = score_windows(windows, engine, run.details, resumed, on_progress)
+        for window, scored in stack.enter_context(closing(results)):
             if run.strict and scored.rejects:
                 raise refusal(scored.rejects[0], _STRICT)
             tally += scored.tally

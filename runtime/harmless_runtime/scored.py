@@ -1,17 +1,21 @@
-"""Score a window: its rows become lines of scores, or rejects."""
+"""Score windows: their rows become lines of scores, or rejects."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harmless_runtime.errors import InputError
-from harmless_runtime.model.engine import Engine, ScoredBatch
+from harmless_runtime.model.engine import Engine
+from harmless_runtime.model.tokenizer import Encoded
+from harmless_runtime.model.work import ScoredBatch
 from harmless_runtime.rows.output_lines import row_details, score_line
 from harmless_runtime.rows.records import NO_ID, Pair, Reject
 from harmless_runtime.tally import Tally
-from harmless_runtime.windows import Row, Window
+from harmless_runtime.windows import ReadAhead, Row, Window
 
 logger = logging.getLogger(__name__)
 
@@ -28,42 +32,93 @@ class Scored:
     tally: Tally
 
 
-def score_window(
-    window: Window,
+def score_windows(
+    windows: ReadAhead,
     engine: Engine,
     details: bool,
     before: Tally,
     on_progress: Callable[[Tally], None],
-) -> Scored:
-    """Score the rows of a window. A row whose score is not finite becomes a reject.
+) -> Generator[tuple[Window, Scored], None, None]:
+    """Score windows in their order. A row whose score is not finite becomes a reject.
+
+    The first batches of a window run together with the last ones of the window before.
 
     Args:
-        window: the rows and rejects.
+        windows: the rows and rejects.
         engine: what scores.
         details: whether the lines also tell tokens and truncation.
-        before: what was done before this window, for progress and for the number of warnings.
-        on_progress: called after each batch.
+        before: what was done before these windows.
+        on_progress: called after each batch, with all that was done so far.
     """
-    rows = window.rows
-    _tell(rows, before)
-    computed = Tally()
+    done = told = before
+    computed = Tally()  # of the window that is yielded next
 
-    def count(batch: ScoredBatch) -> None:
+    def take(wait: bool) -> Window | None:
+        nonlocal told
+        window = windows.take(wait)
+        if window is not None:
+            _tell(window.rows, told)
+            told += _count(window.rows)
+        return window
+
+    def count(window: Window, batch: ScoredBatch) -> None:
         nonlocal computed
-        computed += Tally(computed_tokens=batch.tokens, padding=batch.padding)
+        rows = window.rows
         computed += Tally(
             rows=len(batch.rows),
             tokens=sum(len(rows[i].encoded.ids) for i in batch.rows),
+            computed_tokens=batch.tokens,
+            padding=batch.padding,
             input_bytes=window.input_bytes * len(batch.rows) // len(rows),
         )
-        on_progress(before + computed)
+        on_progress(done + computed)
 
-    scores = iter(engine.score([row.encoded for row in rows], count))
+    for window, scores in in_turn(take, engine, count):
+        lines, rejects = _results(window, scores, engine, details)
+        counted = replace(
+            computed, rows=len(lines), rejected=len(rejects), input_bytes=window.input_bytes
+        )
+        scored = Scored(lines, rejects, counted + _count(window.rows))
+        done += scored.tally
+        computed = Tally()
+        yield window, scored
+
+
+def in_turn(
+    take: Callable[[bool], Window | None],
+    engine: Engine,
+    on_batch: Callable[[Window, ScoredBatch], None] = lambda *_: None,
+) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+    """Yield windows with the scores of their rows.
+
+    Args:
+        take: returns the next window, as `Engine.score_in_turn` takes the next set of rows.
+        engine: what scores.
+        on_batch: called after each batch, with the window that is yielded next.
+    """
+    under_way: deque[Window] = deque()
+
+    def more(wait: bool) -> list[Encoded] | None:
+        window = take(wait)
+        if window is None:
+            return None
+        under_way.append(window)
+        return [row.encoded for row in window.rows]
+
+    for scores in engine.score_in_turn(more, lambda batch: on_batch(under_way[0], batch)):
+        yield under_way.popleft(), scores
+
+
+def _results(
+    window: Window, scores: NDArray[np.float32], engine: Engine, details: bool
+) -> tuple[list[bytes], list[Reject]]:
+    """Return the lines and the rejects of a window."""
     lines, rejects = [], []
+    own = iter(scores)
     for item in window.items:
         if isinstance(item, Reject):
             rejects.append(item)
-        elif np.isfinite(score := next(scores)):
+        elif np.isfinite(score := next(own)):
             pair, encoded = item.pair, item.encoded
             more = b""
             if details:
@@ -71,18 +126,16 @@ def score_window(
             lines.append(score_line(pair.id, score, more))
         else:
             rejects.append(rejected(item.pair, engine.why_no_score(float(score))))
-    tally = Tally(
-        rows=len(lines),
-        rejected=len(rejects),
+    return lines, rejects
+
+
+def _count(rows: list[Row]) -> Tally:
+    """Count what was done to rows before they were scored."""
+    return Tally(
         truncated=sum(row.encoded.truncated for row in rows),
-        tokens=computed.tokens,
-        computed_tokens=computed.computed_tokens,
-        padding=computed.padding,
-        input_bytes=window.input_bytes,
         without_id=sum(row.pair.id == NO_ID for row in rows),
         without_system=sum(row.pair.dropped_system for row in rows),
     )
-    return Scored(lines, rejects, tally)
 
 
 def _tell(rows: list[Row], before: Tally) -> None:
@@ -112,12 +165,14 @@ def rejected(pair: Pair, reason: str) -> Reject:
     return Reject(pair.source, pair.number, reason, (pair.question + pair.answer).encode())
 
 
-def raise_on_reject(windows: Iterable[Window], hint: str) -> Iterator[Window]:
-    """Yield windows; raise InputError at the first one with a line that cannot be scored."""
-    for window in windows:
-        if window.rejects:
-            raise refusal(window.rejects[0], hint)
-        yield window
+def raise_on_reject(
+    rows: Iterable[Pair | Reject], refuse: Callable[[Reject], InputError]
+) -> Iterator[Pair]:
+    """Yield rows; raise the error that `refuse` returns at the first that cannot be scored."""
+    for row in rows:
+        if isinstance(row, Reject):
+            raise refuse(row)
+        yield row
 
 
 def refusal(reject: Reject, hint: str) -> InputError:

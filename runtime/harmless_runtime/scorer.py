@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from harmless_runtime.rows.inputs import Inputs, open_inputs
 from harmless_runtime.rows.items import TEXTS, Column, Items
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode, join_column, output_named
-from harmless_runtime.scored import raise_on_reject, refusal, rejected
+from harmless_runtime.scored import in_turn, raise_on_reject, refusal, rejected
 from harmless_runtime.tally import Summary
 from harmless_runtime.windows import ReadAhead
 
@@ -159,10 +160,10 @@ class Gpt2HarmlessScorer:
         inputs = self._open(path)
         inputs.shape()
         results = []
-        with ReadAhead(inputs.rows(), engine.tokenizer, engine.limits) as windows:
-            for window in raise_on_reject(windows, _ASIDE):
-                scores = engine.score([row.encoded for row in window.rows]).tolist()
-                for row, score in zip(window.rows, scores, strict=True):
+        rows = raise_on_reject(inputs.rows(), partial(refusal, hint=_ASIDE))
+        with ReadAhead(rows, engine.tokenizer, engine.limits) as windows:
+            for window, scores in in_turn(windows.take, engine):
+                for row, score in zip(window.rows, scores.tolist(), strict=True):
                     if not math.isfinite(score):
                         raise refusal(rejected(row.pair, engine.why_no_score(score)), _ASIDE)
                     results.append({"id": _decode_id(row.pair.id), "score": score})

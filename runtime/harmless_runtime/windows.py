@@ -120,8 +120,8 @@ class _Abandoned(BaseException):
 class ReadAhead:
     """Yield the windows of `read_windows`, and make the next window in a thread meanwhile.
 
-    The arguments are those of `read_windows`. An error in the thread is raised when the next window
-    is taken.
+    The arguments are those of `read_windows`. An error in the thread is raised by the next `take`
+    that waits, so that the windows before it can be written first.
 
     The end of the `with` block waits for the thread, because the interpreter aborts if it exits
     while a thread is in the tokenizer. It does not wait for a thread that is reading a row: a read
@@ -143,18 +143,40 @@ class ReadAhead:
         self._ahead: queue.Queue[Window | BaseException | None] = queue.Queue(1)
         self._abandoned = threading.Event()
         self._waiting_for_row = threading.Event()
+        # The last item that was taken, if no window comes after it.
+        self._end: tuple[BaseException | None] | None = None
         self._thread = threading.Thread(target=self._produce, name="reader", daemon=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __iter__(self) -> Iterator[Window]:
+        return iter(self.take, None)
+
+    def take(self, wait: bool = True) -> Window | None:
+        """Return the next window, or None after the last one.
+
+        Args:
+            wait: if False, return None also if the next window is not there yet.
+
+        Raises:
+            Any error of reading or tokenising, but only if `wait` is set.
+        """
         # Not in `__enter__`: an interrupt there would leave a thread that no `__exit__` ends.
-        self._thread.start()
-        while (item := self._ahead.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        if not self._thread.ident:
+            self._thread.start()
+        if self._end is None:
+            try:
+                item = self._ahead.get(block=wait)
+            except queue.Empty:
+                return None
+            if isinstance(item, Window):
+                return item
+            self._end = (item,)
+        (error,) = self._end
+        if error is not None and wait:
+            raise error
+        return None
 
     def __exit__(self, *_: object) -> None:
         self._abandoned.set()

@@ -12,10 +12,11 @@ from harmless_runtime.config import make_config
 from harmless_runtime.errors import ConfigError, SessionError
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import Limits
-from harmless_runtime.model.engine import Engine, ScoredBatch
+from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import Fp32Fallback, build_engine
 from harmless_runtime.model.session import Session, Target, cuda_options, is_out_of_memory
 from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
+from harmless_runtime.model.work import ScoredBatch
 from runners import ChangedRunner, CrampedRunner, Ids, Rewards
 from runs import cpu_engine
 
@@ -73,6 +74,52 @@ def test_duplicates_are_computed_once(artifact: Artifact) -> None:
     alone = [engine.score([row])[0] for row in rows]
     np.testing.assert_allclose(scores, alone, atol=2e-4)
     assert scores[0] == scores[2] == scores[4] != scores[1]
+
+
+def test_a_set_of_rows_begins_while_the_one_before_is_run(artifact: Artifact) -> None:
+    free = make_engine(artifact, Limits(256, 10**6))
+    assert isinstance(free.runner, Session)
+    events: list[str] = []
+
+    def note(_ids: Ids, rewards: Rewards) -> Rewards:
+        events.append("run")
+        return rewards
+
+    engine = replace(free, runner=ChangedRunner(free.runner, note))
+    rows = random_rows(40)
+    sets = [rows[:1], [], rows[1:20], rows[20:]]
+    waited: list[bool] = []
+    left = iter(sets)
+
+    def more(wait: bool) -> list[Encoded] | None:
+        waited.append(wait)
+        events.append("more")
+        return next(left, None)
+
+    scores = list(engine.score_in_turn(more))
+    assert [len(each) for each in scores] == [len(each) for each in sets]
+    np.testing.assert_allclose(np.concatenate(scores), free.score(rows), atol=2e-4)
+    assert waited[:3] == [True, False, False]
+    assert events[:4] == ["more", "run", "more", "more"], "the first set is not waited for"
+
+
+def test_no_set_is_waited_for_while_another_can_be_finished(artifact: Artifact) -> None:
+    engine = make_engine(artifact, Limits(256, 10**6))
+    rows = random_rows(9)
+    left = iter([rows[:3], None, rows[3:], None, None])
+    waited: list[bool] = []
+
+    def more(wait: bool) -> list[Encoded] | None:
+        waited.append(wait)
+        return next(left)
+
+    scores = engine.score_in_turn(more)
+    assert len(next(scores)) == 3
+    assert waited == [True, False], "the first set is given without the second"
+    assert len(next(scores)) == 6
+    assert waited == [True, False, True, False]
+    assert list(scores) == []
+    assert waited[-1], "the end is known only after waiting"
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
