@@ -21,11 +21,11 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.choices import Provider
 from harmless_runtime.model.artifact import open_artifact
 from harmless_runtime.model.batches import plan_limits
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.runner import ShapeTimes
+from harmless_runtime.model.target import Target
 from harmless_runtime.model.tokenizer import PairTokenizer
 from harmless_runtime.output.parts import Part
 from harmless_runtime.output.state import write_state
@@ -46,7 +46,7 @@ PARAMETERS = 774_000_000
 class PacedRunner:
     """Takes as long for a batch as a device of the given pace, in tokens per second."""
 
-    provider: Provider = "cuda"
+    target = Target("cuda")
     attention = ""
 
     def __init__(self, pace: float, capacity: int) -> None:
@@ -58,6 +58,10 @@ class PacedRunner:
     def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
         """Wait, and return zeros."""
         return self._thread.submit(self._run, ids)
+
+    def cancel(self, future: Future[NDArray[np.float32]]) -> None:
+        """Do not run a batch that has not begun."""
+        future.cancel()
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         time.sleep(ids.size / self._pace)

@@ -17,7 +17,7 @@ class ChangedRunner:
     """Runs a session, and lets `change` replace the rewards of each batch, or raise an error."""
 
     def __init__(self, session: Session, change: Callable[[Ids, Rewards], Rewards]) -> None:
-        self.provider = session.provider
+        self.target = session.target
         self.attention = session.attention
         self.capacity = session.capacity
         self.times = session.times
@@ -31,6 +31,9 @@ class ChangedRunner:
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def cancel(self, future: Future[Rewards]) -> None:
+        future.cancel()
 
 
 class CrampedRunner(ChangedRunner):

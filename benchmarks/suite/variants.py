@@ -23,7 +23,8 @@ from harmless_runtime.model.batches import plan_limits
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import build_engine
 from harmless_runtime.model.runner import ShapeTimes
-from harmless_runtime.model.session import Target, cuda_options, load_model
+from harmless_runtime.model.session import cuda_options, load_model
+from harmless_runtime.model.target import Target
 
 AS_IT_IS = "as it is"
 
@@ -115,7 +116,7 @@ class PlainRunner:
 
     def __init__(self, artifact: Artifact, target: Target, capacity: int) -> None:
         options = cuda_options(artifact, target) if target.provider == "cuda" else {}
-        self.provider = target.provider
+        self.target = target
         self.attention = options.get("sdpa_kernel", "")
         self.capacity = capacity
         self.times = ShapeTimes()
@@ -125,6 +126,10 @@ class PlainRunner:
     def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
         """Run a batch after those submitted before."""
         return self._thread.submit(self._run, ids)
+
+    def cancel(self, future: Future[NDArray[np.float32]]) -> None:
+        """Do not run a batch that has not begun."""
+        future.cancel()
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         start = time.perf_counter()

@@ -36,7 +36,7 @@ from harmless_runtime.model.artifact import (
     write_manifest,
 )
 from harmless_runtime.model.providers import choose_provider
-from harmless_runtime.model.session import Target
+from harmless_runtime.model.target import Target
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from harmless_runtime.model.artifact import (
 )
 from harmless_runtime.model.load import build_engine, falls_back_to_cpu
 from harmless_runtime.model.providers import choose_provider
-from harmless_runtime.model.session import Target
+from harmless_runtime.model.target import Target
 
 logger = logging.getLogger(__name__)
 

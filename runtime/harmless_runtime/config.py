@@ -41,6 +41,9 @@ class ScorerConfig(BaseModel):
         precision: of a checkpoint's export. `auto` is fp16 on CUDA and fp32 on a CPU.
         device: number of the CUDA device.
         gpu_memory: most GPU memory for weights and activations, in GB.
+        streams: batches that run at once on a CPU. They share its cores, and the scores do not
+            depend on it. By default `harmless score` runs one for each core, and Python one at a
+            time on all cores, which is the fastest for a few rows.
         format: the name of a known shape of rows. By default the shape is recognised.
         columns: where a row's texts are, by `instruction`, `input`, `output`, `messages` and `id`.
         system: what becomes of the system texts of conversations.
@@ -59,6 +62,7 @@ class ScorerConfig(BaseModel):
     precision: PrecisionChoice = "auto"
     device: int = Field(0, ge=0)
     gpu_memory: float | None = Field(None, gt=0, allow_inf_nan=False)
+    streams: int | None = Field(None, ge=1, le=1024)
     format: FormatName | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     system: SystemChoice = "drop"

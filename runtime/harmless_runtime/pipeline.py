@@ -133,7 +133,7 @@ def _summary(
         tally,
         resumed,
         time.perf_counter() - start,
-        engine.runner.provider,
+        engine.runner.target.provider,
         engine.artifact.manifest.precision,
         run.name,
         str(rejects) if run.url is None else object_url(run, rejects.name),

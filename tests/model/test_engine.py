@@ -14,7 +14,8 @@ from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import Fp32Fallback, build_engine
-from harmless_runtime.model.session import Session, Target, cuda_options, is_out_of_memory
+from harmless_runtime.model.session import Session, cuda_options, is_out_of_memory
+from harmless_runtime.model.target import Target
 from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
 from harmless_runtime.model.work import ScoredBatch
 from runners import ChangedRunner, CrampedRunner, Ids, Rewards
@@ -177,7 +178,8 @@ def test_a_session_that_runs_out_of_memory_says_so_and_goes_on(artifact: Artifac
 import pathlib, resource, numpy as np
 from harmless_runtime.model.artifact import open_artifact
 from harmless_runtime.errors import OutOfMemoryError
-from harmless_runtime.model.session import Session, Target
+from harmless_runtime.model.session import Session
+from harmless_runtime.model.target import Target
 
 session = Session(open_artifact(pathlib.Path({str(artifact.folder)!r})), Target("cpu"), 2**17)
 few = np.full((2, 512), 7)

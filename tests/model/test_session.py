@@ -9,7 +9,8 @@ from harmless_export import export_checkpoint
 from harmless_runtime.errors import SessionError
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.runner import ShapeTimes
-from harmless_runtime.model.session import Session, Target
+from harmless_runtime.model.session import Session
+from harmless_runtime.model.target import Target
 from processes import Harmless
 
 

@@ -14,7 +14,8 @@ from harmless_runtime.model import load
 from harmless_runtime.model.artifact import Artifact, open_artifact, write_manifest
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import build_engine, load_engine
-from harmless_runtime.model.session import Session, Target
+from harmless_runtime.model.session import Session
+from harmless_runtime.model.target import Target
 from harmless_runtime.model.trial import try_runner
 from runners import ChangedRunner, Ids, Rewards
 
@@ -123,7 +124,7 @@ def test_only_auto_falls_back_to_the_cpu(
     monkeypatch.setattr(load, "build_engine", build)
     config = make_config({"model": str(artifact.folder), "provider": requested})
     if kind is SessionError and requested == "auto":
-        assert load_engine(config).runner.provider == "cpu"
+        assert load_engine(config).runner.target.provider == "cpu"
         assert "running on the CPU, because CUDA device 0 cannot run it" in caplog.text
     else:
         with pytest.raises(kind, match="CUDA device 0 cannot run it"):

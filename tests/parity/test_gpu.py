@@ -16,7 +16,7 @@ from harmless_runtime.config import make_config
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import build_engine
-from harmless_runtime.model.session import Target
+from harmless_runtime.model.target import Target
 from harmless_runtime.model.tokenizer import Encoded
 from harmless_runtime.rows.prompt import question_and_answer
 from processes import Harmless

@@ -17,7 +17,8 @@ from harmless_export.quantize import round_weight
 from harmless_runtime.errors import ParityError
 from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.batches import pad
-from harmless_runtime.model.session import Session, Target
+from harmless_runtime.model.session import Session
+from harmless_runtime.model.target import Target
 from processes import Harmless
 
 OUTLIERS = {"plain": 0.0, "outlier channels": 3000.0}

@@ -20,7 +20,8 @@ from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import pad
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import build_engine
-from harmless_runtime.model.session import Session, Target
+from harmless_runtime.model.session import Session
+from harmless_runtime.model.target import Target
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "default": {},

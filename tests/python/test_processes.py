@@ -12,9 +12,11 @@ import pytest
 from datasets.fingerprint import Hasher
 
 from harmless_runtime import Gpt2HarmlessScorer
+from harmless_runtime.choices import Provider
 from harmless_runtime.errors import SessionError
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.own_engine import OwnEngine
+from harmless_runtime.model.target import Target
 from runs import cpu_engine
 
 ROW = {"instruction": "How do I boil an egg?", "output": "Seven minutes in hot water."}
@@ -134,10 +136,10 @@ def test_a_child_scores_and_ends_beside_its_parent(artifact: Artifact) -> None:
 
 @pytest.mark.parametrize("provider", ["cuda"])
 def test_a_child_may_not_use_an_inherited_gpu(
-    provider: str, scorer: Gpt2HarmlessScorer, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, scorer: Gpt2HarmlessScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = cpu_engine()
-    monkeypatch.setattr(engine.runner, "provider", provider)
+    monkeypatch.setattr(engine.runner, "target", Target(provider))
     inherited = OwnEngine(scorer.config, engine)
     assert inherited.get() is engine
     parent = os.getpid()

@@ -30,7 +30,7 @@ from harmless_runtime.errors import ConfigError, HarmlessError, InputError, Outp
 from harmless_runtime.model.artifact import MANIFEST, open_artifact, sha256_of
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import build_engine
-from harmless_runtime.model.session import Target
+from harmless_runtime.model.target import Target
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.shapes import Reading

@@ -113,6 +113,7 @@ def score(
     precision: options.Precision = None,
     device: options.Device = None,
     gpu_memory: options.GpuMemory = None,
+    streams: options.Streams = None,
     columns: options.Columns = None,
     format: options.Format = None,  # noqa: A002 - the option has this name
     system: options.System = None,
@@ -150,6 +151,7 @@ def score(
             "precision": precision,
             "device": device,
             "gpu_memory": gpu_memory,
+            "streams": streams,
             "columns": columns,
             "format": format,
             "system": system,

@@ -39,7 +39,7 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
         raise ShapeError(f"no row can be scored: {'; '.join(reasons) or 'there are none'}")
     _show_example(console, pairs[0])
     total = _estimated_rows(inputs, len(sample))
-    engine = load_engine(config)
+    engine = load_engine(config, for_many_rows=True)
     encoded = engine.tokenizer.encode([(pair.question, pair.answer) for pair in pairs])
     tokens = np.array([len(row.ids) for row in encoded])
     truncated = sum(row.truncated for row in encoded)
@@ -60,10 +60,11 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
     scored = total * len(pairs) / len(sample)
     seconds = scored * tokens.mean() / speed
     about = "" if exact else "about "
+    provider = engine.runner.target.provider
     say(
         console,
         f"in all {about}{total:,} rows, {about}{scored * tokens.mean():,.0f} tokens; at "
-        f"{speed:,.0f} tokens/s ({engine.runner.provider}, {engine.artifact.manifest.precision}) "
+        f"{speed:,.0f} tokens/s ({provider}, {engine.artifact.manifest.precision}) "
         f"scoring takes about {_duration(seconds)}",
     )
 

@@ -80,6 +80,12 @@ GpuMemory = Annotated[
         help="Most GPU memory for weights and activations, in GB.", show_default="no limit"
     ),
 ]
+Streams = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Batches that run at once on a CPU.", show_default="one for each core"
+    ),
+]
 Columns = Annotated[
     str | None,
     typer.Option(

@@ -62,7 +62,7 @@ def run(console: Console, arguments: Arguments) -> None:
     # minutes.
     check_output(asked)
     asked.inputs.shape(refuse=not goes_on(asked))
-    engine = load_engine(config)
+    engine = load_engine(config, for_many_rows=True)
     with (
         resumable(console, asked),
         ScoringProgress(console, asked.inputs.sources) as progress,

@@ -41,7 +41,7 @@ class Engine:
         return {
             "the artifact's SHA-256": hashlib.sha256(content).hexdigest(),
             "precision": manifest.precision,
-            "provider": self.runner.provider,
+            "provider": self.runner.target.provider,
             "max_length": self.tokenizer.max_length,
             "the batches' limits": [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
             "the attention kernels": self.runner.attention,
@@ -86,7 +86,7 @@ class Engine:
                 return None
             return Work(encoded, self.runner, self.limits, self.artifact.manifest.pad_token_id)
 
-        for work in run_in_turn(more_work, on_batch):
+        for work in run_in_turn(more_work, on_batch, self.runner):
             overflowed = np.flatnonzero(~np.isfinite(work.scores)).tolist()
             if overflowed and self.fp32_fallback is not None:
                 self._score_in_fp32(work, overflowed, self.fp32_fallback)

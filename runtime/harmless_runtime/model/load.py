@@ -9,18 +9,25 @@ from harmless_runtime.config import ScorerConfig, make_config
 from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
 from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.batches import Limits, plan_limits
+from harmless_runtime.model.cores import usable_cores
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.providers import choose_provider
 from harmless_runtime.model.resolve import CheckpointName, cached_export, resolve
-from harmless_runtime.model.session import Session, Target
+from harmless_runtime.model.session import Session
+from harmless_runtime.model.target import Target
 from harmless_runtime.model.tokenizer import PairTokenizer
 from harmless_runtime.model.trial import try_runner
 
 logger = logging.getLogger(__name__)
 
 
-def load_engine(config: ScorerConfig) -> Engine:
+def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
     """Load the model that the configuration names. Export a checkpoint that has no cached export.
+
+    Args:
+        config: the settings.
+        for_many_rows: run as many batches at once as gives most rows a second, unless `streams`
+            says how many. Otherwise one batch runs at a time, which gives the first rows soonest.
 
     Raises:
         ConfigError: a setting does not fit the artifact, or a checkpoint cannot be exported here.
@@ -44,13 +51,16 @@ def load_engine(config: ScorerConfig) -> Engine:
             )
         provider = choose_provider(config.provider, precision, config.device)
     target = Target(provider, config.device, config.gpu_memory)
+    if provider == "cpu":
+        target = replace(target, streams=config.streams or (usable_cores() if for_many_rows else 1))
     try:
         engine = build_engine(artifact, target, config)
     except SessionError as error:
         if provider == "cpu" or not falls_back_to_cpu(error, config.provider, precision):
             raise
         # If `precision` is auto, the second call exports a checkpoint in fp32, which suits CPUs.
-        return load_engine(config.model_copy(update={"provider": "cpu"}))
+        on_cpu = config.model_copy(update={"provider": "cpu"})
+        return load_engine(on_cpu, for_many_rows=for_many_rows)
     if precision != "fp32" and isinstance(model, CheckpointName):
         return replace(engine, fp32_fallback=Fp32Fallback(config).engine)
     return engine

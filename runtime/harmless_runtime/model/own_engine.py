@@ -31,10 +31,11 @@ class OwnEngine:
         """
         if self._engine is not None and self._process != os.getpid():
             inherited = self._engine
-            if inherited.runner.provider != "cpu":
+            provider = inherited.runner.target.provider
+            if provider != "cpu":
                 raise SessionError(
                     f"this process was forked from one that has loaded the model on "
-                    f"{inherited.runner.provider}, and cannot use the device",
+                    f"{provider}, and cannot use the device",
                     'start it with multiprocessing.set_start_method("spawn"), or load the model '
                     "only after the fork",
                 )

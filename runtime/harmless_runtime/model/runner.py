@@ -1,13 +1,14 @@
 """Define what an engine needs from the runner of its batches, and measure how long runs take."""
 
 import math
+import threading
 from concurrent.futures import Future
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.choices import Provider
+from harmless_runtime.model.target import Target
 
 
 class ShapeTimes:
@@ -18,6 +19,7 @@ class ShapeTimes:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.clear()
 
     def clear(self) -> None:
@@ -27,13 +29,14 @@ class ShapeTimes:
         self._later_tokens = 0
 
     def add(self, shape: tuple[int, ...], seconds: float) -> None:
-        """Count one run of a batch of shape [batch_size, sequence_length]."""
-        early = self._early.setdefault(shape, [])
-        if len(early) < 2:
-            early.append(seconds)
-        else:
-            self._later_seconds += seconds
-            self._later_tokens += math.prod(shape)
+        """Count one run of a batch of shape [batch_size, sequence_length]. Any thread may do so."""
+        with self._lock:
+            early = self._early.setdefault(shape, [])
+            if len(early) < 2:
+                early.append(seconds)
+            else:
+                self._later_seconds += seconds
+                self._later_tokens += math.prod(shape)
 
     @property
     def shapes(self) -> int:
@@ -60,20 +63,20 @@ class Runner(Protocol):
     """Turns batches of token ids into rewards. `Session` does so with ONNX Runtime.
 
     Attributes:
-        provider: the execution provider.
+        target: where the batches run, and how many of them at once.
         attention: the attention kernels that may run, as the provider option `sdpa_kernel` numbers
             them. Empty if ONNX Runtime chooses. They decide the last bits of a score.
         capacity: the most ids of a batch, padding included. It falls when memory runs out.
         times: how long the runs took.
     """
 
-    provider: Provider
+    target: Target
     attention: str
     capacity: int
     times: ShapeTimes
 
     def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
-        """Run a batch after those submitted before.
+        """Run a batch. It begins after those submitted before.
 
         Args:
             ids: int64 [batch_size, sequence_length], padded on the right, at most `capacity` ids.
@@ -83,4 +86,8 @@ class Runner(Protocol):
             OutOfMemoryError if memory has no room for the batch: `capacity` is then at most half
             the batch, which can be run in parts. It raises SessionError for any other failure.
         """
+        ...
+
+    def cancel(self, future: Future[NDArray[np.float32]]) -> None:
+        """End a batch that nobody waits for any more, if it can be ended."""
         ...

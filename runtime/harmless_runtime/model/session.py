@@ -3,18 +3,19 @@
 import re
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from harmless_runtime.choices import Provider
 from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError, one_line
 from harmless_runtime.model.artifact import WEIGHTS, Artifact
+from harmless_runtime.model.buffers import Buffers
 from harmless_runtime.model.cores import usable_cores
 from harmless_runtime.model.cuda import no_warnings
 from harmless_runtime.model.runner import ShapeTimes
+from harmless_runtime.model.target import Target
 
 PROVIDER_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -25,39 +26,13 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Target:
-    """The device that a session runs on, and how it runs there.
-
-    Attributes:
-        provider: the execution provider, as `choose_provider` returns it.
-        device: number of the CUDA device.
-        gpu_memory: most GPU memory for weights and activations, in GB. CUDA's own memory comes on
-            top.
-        threads: threads of a CPU session. None means one thread for each core.
-        sdpa_kernels: the sum of the attention kernels that are allowed in float16 and bfloat16, as
-            the provider option `sdpa_kernel` numbers them: FlashAttention (1), memory-efficient
-            attention (2) and unfused products (16). cuDNN's attention (8) is left out. cuDNN builds
-            a plan for every new shape, in bfloat16 several plans. It fails if it refuses a graph.
-        graph_tokens: use CUDA graphs, one for each shape, for batches of at most this many tokens.
-            A CUDA graph replays a batch without launching its kernels one by one. 0 is off: it has
-            not been measured on a GPU yet.
-    """
-
-    provider: Provider
-    device: int = 0
-    gpu_memory: float | None = None
-    threads: int | None = None
-    sdpa_kernels: str = "19"
-    graph_tokens: int = 0
-
-
 class Session:
     """An artifact loaded on one device, with buffers that are allocated once.
 
-    It is the `Runner` of every engine. Batches run one after the other in a thread of the session's
-    own, while the caller prepares the next: a CUDA graph belongs to a thread, and so does a plan of
-    cuDNN. I/O binding is used on every provider, so that the CPU runs the code that the GPU runs.
+    It is the `Runner` of every engine. Batches run in threads of the session's own, while the
+    caller prepares the next. On CUDA it is one thread, because a CUDA graph belongs to a thread,
+    and so does a plan of cuDNN. On a CPU there may be several threads, which share the weights. I/O
+    binding is used on every provider, so that the CPU runs the code that the GPU runs.
 
     Args:
         artifact: the opened artifact.
@@ -72,90 +47,62 @@ class Session:
 
     def __init__(self, artifact: Artifact, target: Target, max_tokens: int) -> None:
         options = cuda_options(artifact, target) if target.provider == "cuda" else {}
-        self.provider = target.provider
+        self.target = target
         self.attention = options.get("sdpa_kernel", "")
         self.capacity = max_tokens
         self.times = ShapeTimes()
-        self._session = load_model(artifact, target, options)
-        self._binding = self._session.io_binding()
-        self._buffers = Buffers(target, max_tokens)
+        self._buffer_size = max_tokens
         self._graph_tokens = target.graph_tokens if target.provider == "cuda" else 0
         self._graphs: dict[tuple[int, ...], str] = {}
-        self._thread = ThreadPoolExecutor(1, "session")
+        session = load_model(artifact, target, options)
+        self._free: SimpleQueue[Buffers] = SimpleQueue()
+        for _ in range(target.streams):
+            self._free.put(Buffers(session, target, max_tokens))
+        self._options: dict[Future[NDArray[np.float32]], ort.RunOptions] = {}
+        self._threads = ThreadPoolExecutor(target.streams, "session")
 
     def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
         """Run a batch, as `Runner.submit` describes it."""
-        return self._thread.submit(self._run, ids)
+        options = ort.RunOptions()
+        future = self._threads.submit(self._run, ids, options)
+        self._options[future] = options
+        future.add_done_callback(self._options.pop)
+        return future
 
-    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        if ids.size > self._buffers.size:
+    def cancel(self, future: Future[NDArray[np.float32]]) -> None:
+        """End a batch, as `Runner.cancel` describes it."""
+        # A GPU is left to finish its batch, which takes less than a second.
+        if not future.cancel() and self.target.provider != "cuda":
+            options = self._options.get(future)
+            if options is not None:
+                options.terminate = True
+
+    def _run(self, ids: NDArray[np.int64], options: ort.RunOptions) -> NDArray[np.float32]:
+        if ids.size > self._buffer_size:
             raise SessionError(
-                f"a batch has {ids.size} ids, but the session's buffers hold {self._buffers.size}"
+                f"a batch has {ids.size} ids, but the session's buffers hold {self._buffer_size}"
             )
+        options.add_run_config_entry("gpu_graph_id", self._graph(ids))
+        buffers = self._free.get()
         start = time.perf_counter()
         try:
-            self._buffers.bind(self._binding, ids)
-            self._session.run_with_iobinding(self._binding, self._run_options(ids))
-            rewards = self._buffers.rewards(len(ids))
+            rewards = buffers.run(ids, options)
         except Exception as error:  # ONNX Runtime's own error types have no public base class
             what = f"onnxruntime failed on {ids.shape}: {one_line(error)}"
             if is_out_of_memory(error):
                 self.capacity = min(self.capacity, ids.size // 2)
                 raise OutOfMemoryError(what) from error
             raise SessionError(what) from error
+        finally:
+            self._free.put(buffers)
         self.times.add(ids.shape, time.perf_counter() - start)
         return rewards
 
-    def _run_options(self, ids: NDArray[np.int64]) -> ort.RunOptions:
-        """Name the CUDA graph of a small batch's shape. The numbers of graphs begin with 1."""
-        graph = "-1"  # no graph
-        if ids.size <= self._graph_tokens:
-            graph = self._graphs.setdefault(ids.shape, str(len(self._graphs) + 1))
-        options = ort.RunOptions()
-        options.add_run_config_entry("gpu_graph_id", graph)
-        return options
-
-
-class Buffers:
-    """Memory for the ids and the logits of one batch, allocated once on the device.
-
-    Args:
-        target: where to allocate it.
-        size: the most ids, padding included, that a batch has.
-
-    Raises:
-        OutOfMemoryError: the device has no room for them.
-    """
-
-    def __init__(self, target: Target, size: int) -> None:
-        self.size = size
-        self._place = (target.provider, target.device if target.provider == "cuda" else 0)
-        allocate = ort.OrtValue.ortvalue_from_shape_and_type
-        try:
-            self._staging = np.zeros(size, np.int64)
-            self._ids = allocate([size], np.int64, *self._place)
-            self._logits = allocate([size, 1], np.float32, *self._place)
-        except Exception as error:
-            raise OutOfMemoryError(
-                f"there is no memory for batches of {size:,} tokens: {one_line(error)}",
-                "lower `batch_size`, or end other processes that use this memory",
-            ) from error
-
-    def bind(self, binding: ort.IOBinding, ids: NDArray[np.int64]) -> None:
-        """Copy ids [batch_size, sequence_length] to the device, and bind input and output."""
-        self._staging[: ids.size] = ids.ravel()
-        self._ids.update_inplace(self._staging)
-        binding.bind_input(
-            "input_ids", *self._place, np.int64, list(ids.shape), self._ids.data_ptr()
-        )
-        binding.bind_output(
-            "logits", *self._place, np.float32, [len(ids), 1], self._logits.data_ptr()
-        )
-
-    def rewards(self, rows: int) -> NDArray[np.float32]:
-        """Copy the rewards of the last run from the device: float32 [rows]."""
-        rewards: NDArray[np.float32] = self._logits.numpy()[:rows, 0].copy()
-        return rewards
+    def _graph(self, ids: NDArray[np.int64]) -> str:
+        """Return the number of the CUDA graph of a small batch's shape. Numbers begin with 1."""
+        if ids.size > self._graph_tokens:
+            return "-1"  # no graph
+        return self._graphs.setdefault(ids.shape, str(len(self._graphs) + 1))
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -204,7 +151,9 @@ def session_options(target: Target) -> ort.SessionOptions:
     # Fatal errors only. All others are raised as exceptions as well, and some of them are ordinary
     # events, such as a batch for which memory has no room.
     options.log_severity_level = 4
-    options.intra_op_num_threads = target.threads or usable_cores()
+    # Each batch has a thread of its own, and all of them share the other threads.
+    threads = target.threads or usable_cores()
+    options.intra_op_num_threads = max(1, threads - target.streams + 1)
     if target.provider == "cuda":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")

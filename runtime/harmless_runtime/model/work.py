@@ -16,7 +16,7 @@ from harmless_runtime.model.tokenizer import Encoded
 
 logger = logging.getLogger(__name__)
 
-# One batch runs and one waits, so that the device never waits.
+# For each stream one batch runs and one waits, so that the device never waits.
 _SUBMITTED = 2
 
 
@@ -115,9 +115,9 @@ class Work:
         return ScoredBatch(rows, batch.tokens, batch.tokens - real)
 
     def cancel(self) -> None:
-        """Cancel the batches that were submitted and do not run yet."""
+        """End the batches that were submitted."""
         for _, future in self._submitted:
-            future.cancel()
+            self._runner.cancel(future)
 
     def _parts(self, batch: Batch) -> list[Batch]:
         """Cut a batch into batches for which the runner has room, or into single rows."""
@@ -127,7 +127,7 @@ class Work:
 
 
 def run_in_turn(
-    more: Callable[[bool], Work | None], on_batch: Callable[[ScoredBatch], None]
+    more: Callable[[bool], Work | None], on_batch: Callable[[ScoredBatch], None], runner: Runner
 ) -> Iterator[Work]:
     """Yield sets of rows in their order, each when it is done.
 
@@ -139,14 +139,16 @@ def run_in_turn(
             to wait for a set that is still to come. If not, None may also mean that it is not
             there yet.
         on_batch: called after each batch of the set that is yielded next.
+        runner: what runs all batches.
 
     Raises:
         SessionError: as `Work.take`.
     """
+    most = _SUBMITTED * runner.target.streams
     under_way: deque[Work] = deque()
     try:
         while True:
-            while sum(work.submitted for work in under_way) < _SUBMITTED:
+            while sum(work.submitted for work in under_way) < most:
                 waiting = next((work for work in under_way if work.waiting), None)
                 if waiting is not None:
                     waiting.submit()
