@@ -45,7 +45,7 @@ def test_defaults() -> None:
         ({"model": 3}, ["model", "3", "string"]),
         ({"model": ""}, ["model", "''", "at least 1 character"]),
         ({"name": "Other"}, ["name", "'Other'", "'Gpt2HarmlessScorer'"]),
-        ({"provider": "gpu"}, ["provider", "'gpu'", "'auto', 'cuda' or 'cpu'"]),
+        ({"provider": "gpu"}, ["provider", "'gpu'", "'auto', 'cuda', 'cpu' or 'openvino'"]),
         ({"precision": "fp64"}, ["precision", "'fp64'", "'fp32'"]),
         ({"batchsize": 8}, ["unknown key 'batchsize'", "batch_size"]),
         ({"batch_size": 0, "max_length": 0}, ["batch_size", "max_length"]),

@@ -23,6 +23,7 @@ from harmless_export.weights import Weights
 from harmless_runtime import __version__
 from harmless_runtime.choices import Precision
 from harmless_runtime.errors import ConfigError, OutputError, SessionError
+from harmless_runtime.model import openvino
 from harmless_runtime.model.artifact import (
     FORMAT_VERSION,
     MANIFEST,
@@ -121,13 +122,30 @@ def _complete(
     note = "the artifact is not verified, because it was exported without verification"
     if verify:
         try:
-            target = Target(choose_provider("auto", artifact.manifest.precision))
+            targets = _targets(artifact.manifest.precision)
         except SessionError:  # bf16 without a GPU
             note = "the artifact is not verified, because bf16 needs a GPU and none works here"
         else:
-            record_parity(artifact, checkpoint, target, requested="auto", parity_limit=parity_limit)
+            record_parity(
+                artifact, checkpoint, targets, requested="auto", parity_limit=parity_limit
+            )
             return
     write_manifest(artifact.folder, msgspec.structs.replace(artifact.manifest, parity_note=note))
+
+
+def _targets(precision: Precision) -> list[Target]:
+    """Return where to verify an artifact: on the provider that `auto` chooses, and on OpenVINO.
+
+    Raises:
+        SessionError: no provider here can run the precision.
+    """
+    targets = [Target(choose_provider("auto", precision))]
+    if precision == "fp32" and openvino.is_installed():
+        try:
+            targets.append(Target("openvino", compute=openvino.choose_compute("auto")))
+        except SessionError as error:
+            logger.info("the report has no column for OpenVINO: %s", error)
+    return targets
 
 
 def _check_target(out: Path, force: bool) -> None:

@@ -9,12 +9,15 @@ from typing import Literal
 SCORE_COLUMN = "harmless_score"
 DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
 
-Provider = Literal["cuda", "cpu"]
+Provider = Literal["cuda", "cpu", "openvino"]
+# What OpenVINO computes an fp32 artifact in.
+Compute = Literal["fp32", "bf16"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 TruncationSide = Literal["right", "left"]
 # `auto` leaves the choice to this package.
 ProviderChoice = Literal["auto", Provider]
 PrecisionChoice = Literal["auto", Precision]
+ComputeChoice = Literal["auto", Compute]
 
 # Shapes of rows that `rows.shapes` knows, and what becomes of system texts.
 FormatName = Literal[

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harmless_runtime.choices import (
     DEFAULT_MODEL,
+    ComputeChoice,
     FormatName,
     PrecisionChoice,
     ProviderChoice,
@@ -41,6 +42,7 @@ class ScorerConfig(BaseModel):
         precision: of a checkpoint's export. `auto` is fp16 on CUDA and fp32 on a CPU.
         device: number of the CUDA device.
         gpu_memory: most GPU memory for weights and activations, in GB.
+        compute: what OpenVINO computes in. `auto` is bf16 on a processor with AMX, and else fp32.
         streams: batches that run at once on a CPU. They share its cores, and the scores do not
             depend on it. By default `harmless score` runs one for each core, and Python one at a
             time on all cores, which is the fastest for a few rows.
@@ -62,6 +64,7 @@ class ScorerConfig(BaseModel):
     precision: PrecisionChoice = "auto"
     device: int = Field(0, ge=0)
     gpu_memory: float | None = Field(None, gt=0, allow_inf_nan=False)
+    compute: ComputeChoice = "auto"
     streams: int | None = Field(None, ge=1, le=1024)
     format: FormatName | None = None
     columns: dict[str, str] = Field(default_factory=dict)

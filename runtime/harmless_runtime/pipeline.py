@@ -134,7 +134,7 @@ def _summary(
         resumed,
         time.perf_counter() - start,
         engine.runner.target.provider,
-        engine.artifact.manifest.precision,
+        engine.precision,
         run.name,
         str(rejects) if run.url is None else object_url(run, rejects.name),
         reasons,

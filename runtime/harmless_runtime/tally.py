@@ -49,7 +49,7 @@ class Summary:
         resumed: the part of it that the earlier run had done.
         seconds: from the start of this run to its last write, without loading the model.
         provider: the execution provider.
-        precision: the artifact's precision.
+        precision: what the scores were computed in.
         output: name of the file or folder of scores.
         rejects: name of the file of rejects, if there are any.
         reasons: the commonest reasons of the rejects, with their counts.

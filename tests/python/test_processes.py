@@ -134,8 +134,8 @@ def test_a_child_scores_and_ends_beside_its_parent(artifact: Artifact) -> None:
     assert sorted(done.stdout.split()) == ["child", "parent"]
 
 
-@pytest.mark.parametrize("provider", ["cuda"])
-def test_a_child_may_not_use_an_inherited_gpu(
+@pytest.mark.parametrize("provider", ["cuda", "openvino"])
+def test_a_child_may_not_use_an_inherited_device(
     provider: Provider, scorer: Gpt2HarmlessScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = cpu_engine()

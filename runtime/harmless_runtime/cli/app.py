@@ -83,6 +83,7 @@ def verify(
     checkpoint: options.CheckpointOfArtifact = None,
     provider: options.Provider = None,
     device: options.Device = None,
+    compute: options.Compute = None,
     parity_limit: options.ParityLimit = None,
     allow_pickle: options.AllowPickle = None,
 ) -> None:
@@ -96,6 +97,7 @@ def verify(
             checkpoint=checkpoint,
             provider=provider or "auto",
             device=device or 0,
+            compute=compute or "auto",
             parity_limit=parity_limit,
             allow_pickle=bool(allow_pickle),
         )
@@ -113,6 +115,7 @@ def score(
     precision: options.Precision = None,
     device: options.Device = None,
     gpu_memory: options.GpuMemory = None,
+    compute: options.Compute = None,
     streams: options.Streams = None,
     columns: options.Columns = None,
     format: options.Format = None,  # noqa: A002 - the option has this name
@@ -151,6 +154,7 @@ def score(
             "precision": precision,
             "device": device,
             "gpu_memory": gpu_memory,
+            "compute": compute,
             "streams": streams,
             "columns": columns,
             "format": format,

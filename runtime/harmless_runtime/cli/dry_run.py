@@ -64,7 +64,7 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
     say(
         console,
         f"in all {about}{total:,} rows, {about}{scored * tokens.mean():,.0f} tokens; at "
-        f"{speed:,.0f} tokens/s ({provider}, {engine.artifact.manifest.precision}) "
+        f"{speed:,.0f} tokens/s ({provider}, {engine.precision}) "
         f"scoring takes about {_duration(seconds)}",
     )
 

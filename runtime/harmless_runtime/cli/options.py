@@ -62,7 +62,10 @@ BatchSize = Annotated[
 ]
 Provider = Annotated[
     choices.ProviderChoice | None,
-    typer.Option(help="Execution provider; auto takes CUDA if it works.", show_default="auto"),
+    typer.Option(
+        help="Execution provider; auto takes CUDA if it works, and else the CPU.",
+        show_default="auto",
+    ),
 ]
 Precision = Annotated[
     choices.PrecisionChoice | None,
@@ -78,6 +81,12 @@ GpuMemory = Annotated[
     float | None,
     typer.Option(
         help="Most GPU memory for weights and activations, in GB.", show_default="no limit"
+    ),
+]
+Compute = Annotated[
+    choices.ComputeChoice | None,
+    typer.Option(
+        help="What OpenVINO computes in.", show_default="bf16 on a processor with AMX, else fp32"
     ),
 ]
 Streams = Annotated[

@@ -42,6 +42,11 @@ class Parity(msgspec.Struct, frozen=True):
     pairs: int
 
 
+def harmless_runner(name: str) -> str:
+    """Return the name of this project's session in parity reports, from `Target.name`."""
+    return f"harmless ({name})"
+
+
 class Reference(msgspec.Struct, frozen=True):
     """A bundled text with a known score. A GPU is tried with this text before its first run.
 
@@ -78,6 +83,10 @@ class Manifest(msgspec.Struct, frozen=True):
     parity: list[Parity] = []
     parity_note: str = ""
     reference: Reference | None = None
+
+    def parity_on(self, name: str) -> Parity | None:
+        """Return this project's report on a provider, by `Target.name`, or None."""
+        return next((r for r in self.parity if r.runner == harmless_runner(name)), None)
 
     @property
     def unmeasured(self) -> "Manifest":

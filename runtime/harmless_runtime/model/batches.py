@@ -13,18 +13,20 @@ from harmless_runtime.choices import Provider
 WINDOW_SECONDS = 40
 # What a modest machine with this provider computes per second. A faster machine has shorter
 # windows.
-_MODEST_FLOPS = {"cpu": 100e9, "cuda": 50e12}
+_MODEST_FLOPS = {"cpu": 100e9, "openvino": 100e9, "cuda": 50e12}
 # Four windows are in memory at a time, so short rows need limits of their own.
 _WINDOW_ROWS = 8_192
 _WINDOW_BYTES = 64 * 2**20
 # What a batch costs besides its tokens, in tokens. On CUDA this is an estimate for GPT-2-large:
 # some 340 kernels, each with 1.5 µs to start and to drain, at 500,000 tokens/s. On a CPU it is the
-# time to read the weights from memory once more.
-_BATCH_COST = {"cpu": 16, "cuda": 256}
-# The padding grid: tensor cores want multiples of 8.
-_LENGTH_MULTIPLE = {"cpu": 1, "cuda": 8}
-# On a CPU, larger matrix products are no faster and need more padding.
-_CPU_BATCH_TOKENS = 512
+# time to read the weights from memory once more. For OpenVINO it is an estimate.
+_BATCH_COST = {"cpu": 16, "openvino": 64, "cuda": 256}
+# The padding grid: tensor cores want multiples of 8. OpenVINO compiles kernels for every new shape,
+# for which a grid of 8 is an estimate as well.
+_LENGTH_MULTIPLE = {"cpu": 1, "openvino": 8, "cuda": 8}
+# On a CPU, larger matrix products are no faster and need more padding. OpenVINO in bf16 gains from
+# larger ones.
+_MOST_TOKENS = {"cpu": 512, "openvino": 2048}
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,7 @@ def plan_limits(
         batch_size: rows of `max_length` tokens that a batch holds at most.
         max_length: most tokens of a row.
     """
-    batch_tokens = batch_size * max_length
-    if provider == "cpu":
-        batch_tokens = min(batch_tokens, _CPU_BATCH_TOKENS)
+    batch_tokens = min(batch_size * max_length, _MOST_TOKENS.get(provider, sys.maxsize))
     window_tokens = int(WINDOW_SECONDS * _MODEST_FLOPS[provider] / (2 * parameters))
     return Limits(
         batch_tokens,

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from harmless_runtime.choices import Precision
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.runner import Runner
@@ -41,13 +42,19 @@ class Engine:
         return {
             "the artifact's SHA-256": hashlib.sha256(content).hexdigest(),
             "precision": manifest.precision,
-            "provider": self.runner.target.provider,
+            "provider": self.runner.target.name,
             "max_length": self.tokenizer.max_length,
             "the batches' limits": [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
             "the attention kernels": self.runner.attention,
             "the windows' limits": [limits.window_tokens, limits.window_rows, limits.window_bytes],
             "fp32 for rows that overflow": self.fp32_fallback is not None,
         }
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that the scores are computed in."""
+        target = self.runner.target
+        return target.compute if target.provider == "openvino" else self.artifact.manifest.precision
 
     def score(
         self,
@@ -98,7 +105,7 @@ class Engine:
         logger.warning(
             "scoring %d rows in fp32, because they have no finite score in %s",
             len(overflowed),
-            self.artifact.manifest.precision,
+            self.precision,
         )
         fallback = load()
         if fallback is not None:
@@ -106,7 +113,7 @@ class Engine:
 
     def why_no_score(self, score: float) -> str:
         """Return the reason for the reject of a row whose score is not finite."""
-        precision = self.artifact.manifest.precision
+        precision = self.precision
         if precision == "fp32":
             return f"the score in fp32 is {score}"
         if self.fp32_fallback is not None:

@@ -7,11 +7,12 @@ from functools import cached_property
 from harmless_runtime.choices import PrecisionChoice, ProviderChoice
 from harmless_runtime.config import ScorerConfig, make_config
 from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
+from harmless_runtime.model import openvino
 from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.batches import Limits, plan_limits
-from harmless_runtime.model.cores import usable_cores
 from harmless_runtime.model.engine import Engine
-from harmless_runtime.model.providers import choose_provider
+from harmless_runtime.model.processor import this_processor
+from harmless_runtime.model.providers import choose_provider, target_on
 from harmless_runtime.model.resolve import CheckpointName, cached_export, resolve
 from harmless_runtime.model.session import Session
 from harmless_runtime.model.target import Target
@@ -50,13 +51,15 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
                 "leave `precision` out, or name the checkpoint as `model`",
             )
         provider = choose_provider(config.provider, precision, config.device)
-    target = Target(provider, config.device, config.gpu_memory)
-    if provider == "cpu":
-        target = replace(target, streams=config.streams or (usable_cores() if for_many_rows else 1))
+    target = target_on(provider, config, for_many_rows=for_many_rows)
+    if provider == "openvino":
+        _tell_openvino(artifact, target)
+    elif provider == "cpu" and config.provider == "auto" and precision == "fp32":
+        _tell_of_amx()
     try:
         engine = build_engine(artifact, target, config)
     except SessionError as error:
-        if provider == "cpu" or not falls_back_to_cpu(error, config.provider, precision):
+        if provider != "cuda" or not falls_back_to_cpu(error, config.provider, precision):
             raise
         # If `precision` is auto, the second call exports a checkpoint in fp32, which suits CPUs.
         on_cpu = config.model_copy(update={"provider": "cpu"})
@@ -64,6 +67,30 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
     if precision != "fp32" and isinstance(model, CheckpointName):
         return replace(engine, fp32_fallback=Fp32Fallback(config).engine)
     return engine
+
+
+def _tell_openvino(artifact: Artifact, target: Target) -> None:
+    """Log what the model is computed in, and whether it is known how far that is from PyTorch."""
+    logger.info("running in %s through OpenVINO on %s", target.compute, this_processor())
+    if artifact.manifest.parity_on(target.name) is None:
+        logger.warning(
+            "it is not known how far scores from OpenVINO in %s are from PyTorch's, because that "
+            "was not measured for this artifact: run harmless verify %s --provider openvino",
+            target.compute,
+            artifact.folder,
+        )
+
+
+def _tell_of_amx() -> None:
+    """Log what another provider would gain on this processor, and what it would cost."""
+    if not this_processor().has_amx:
+        return
+    logger.info(
+        "this processor has AMX, which multiplies in bf16 several times as fast as in fp32. "
+        "`provider` openvino uses it%s. Its scores in bf16 are further from PyTorch's: harmless "
+        "export and harmless verify measure by how much",
+        "" if openvino.is_installed() else f" ({openvino.INSTALL})",
+    )
 
 
 class Fp32Fallback:

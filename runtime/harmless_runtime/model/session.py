@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from harmless_runtime.errors import ConfigError, OutOfMemoryError, SessionError, one_line
+from harmless_runtime.model import openvino
 from harmless_runtime.model.artifact import WEIGHTS, Artifact
 from harmless_runtime.model.buffers import Buffers
 from harmless_runtime.model.cores import usable_cores
@@ -17,7 +18,11 @@ from harmless_runtime.model.cuda import no_warnings
 from harmless_runtime.model.runner import ShapeTimes
 from harmless_runtime.model.target import Target
 
-PROVIDER_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDER_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": openvino.NAME,
+}
 
 # ONNX Runtime has no error type for a lack of memory. These are the texts of its arena, of the
 # arena's limit, of CUDA and of cuBLAS.
@@ -127,11 +132,14 @@ def load_model(artifact: Artifact, target: Target, options: dict[str, str]) -> o
         with no_warnings():
             session = ort.InferenceSession(
                 artifact.model,
-                session_options(target),
-                providers=[(name, options)],
+                session_options(artifact, target),
+                # Plug-ins are named by the options instead.
+                providers=None if target.provider == "openvino" else [(name, options)],
                 # A fallback would print on stdout, and its error would hide CUDA's.
                 enable_fallback=0,
             )
+    except SessionError:
+        raise
     except Exception as error:  # ONNX Runtime's own error types have no public base class
         if is_out_of_memory(error):
             gb = (artifact.folder / WEIGHTS).stat().st_size / 1e9
@@ -145,8 +153,12 @@ def load_model(artifact: Artifact, target: Target, options: dict[str, str]) -> o
     return session
 
 
-def session_options(target: Target) -> ort.SessionOptions:
-    """Return ONNX Runtime's options for a session."""
+def session_options(artifact: Artifact, target: Target) -> ort.SessionOptions:
+    """Return ONNX Runtime's options for a session.
+
+    Raises:
+        SessionError: OpenVINO cannot run the artifact here.
+    """
     options = ort.SessionOptions()
     # Fatal errors only. All others are raised as exceptions as well, and some of them are ordinary
     # events, such as a batch for which memory has no room.
@@ -160,6 +172,8 @@ def session_options(target: Target) -> ort.SessionOptions:
         # A memory pattern is kept for every shape of a batch, and each is a block of memory of its
         # own. Without patterns, memory stops growing after the largest batch.
         options.enable_mem_pattern = False
+    if target.provider == "openvino":
+        openvino.add_openvino(options, artifact, target)
     return options
 
 

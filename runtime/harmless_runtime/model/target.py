@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from harmless_runtime.choices import Provider
+from harmless_runtime.choices import Compute, Provider
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class Target:
         device: number of the CUDA device.
         gpu_memory: most GPU memory for weights and activations, in GB. CUDA's own memory comes on
             top.
+        compute: what OpenVINO computes in. The other providers compute in the artifact's precision.
         threads: threads of a CPU session, for all batches that run at once. None means one thread
             for each core.
         streams: batches that run at once. CUDA runs one at a time.
@@ -29,7 +30,13 @@ class Target:
     provider: Provider
     device: int = 0
     gpu_memory: float | None = None
+    compute: Compute = "fp32"
     threads: int | None = None
     streams: int = 1
     sdpa_kernels: str = "19"
     graph_tokens: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of the provider, and what it computes in if that is its own choice."""
+        return f"openvino, {self.compute}" if self.provider == "openvino" else self.provider
