@@ -24,7 +24,7 @@ from harmless_export.parity import LIMITS
 from harmless_runtime.choices import Precision
 from harmless_runtime.model.artifact import is_artifact
 from latency import exact_pair
-from suite.competitors import Setting, harmless_artifact
+from suite.competitors import harmless_artifact
 from suite.files import write_compared
 from suite.isolation import Outcome, in_a_process
 from suite.options import (
@@ -36,6 +36,7 @@ from suite.options import (
     read_options,
 )
 from suite.rounds import first_failure, need, set_up
+from suite.scorers import Setting
 from suite.variants import AS_IT_IS, GRAPHS, load_variant, patched, variants
 from suite.workload import Row, load_rows
 

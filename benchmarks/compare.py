@@ -19,11 +19,12 @@ from typing import TypeVar
 import latency
 import parity
 import throughput
-from suite.competitors import COMPETITORS, Pairs, Setting
+from suite.competitors import COMPETITORS
 from suite.isolation import Outcome, in_a_process
 from suite.matmul import measure_peaks
 from suite.options import parser_for, read_options
 from suite.rounds import need, set_up
+from suite.scorers import Pairs, Setting
 from suite.workload import load_pairs, load_rows
 
 # With planned batches it takes a fraction of the time of fp32 in file order.

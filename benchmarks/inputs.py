@@ -19,11 +19,11 @@ from pathlib import Path
 
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.records import Pair
-from suite.competitors import Setting
 from suite.files import write_result
 from suite.isolation import in_a_process, run_harmless
 from suite.options import add_rounds, parser_for, read_options
 from suite.rounds import need
+from suite.scorers import Setting
 
 FIELDS = ("id", "instruction", "output")
 _PARTS = 10

@@ -18,11 +18,12 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from harmless_runtime.rows.prompt import question_and_answer
-from suite.competitors import COMPETITORS, TRUTH, Competitor, Pairs, Setting
+from suite.competitors import COMPETITORS, TRUTH
 from suite.files import write_compared
 from suite.isolation import Outcome
 from suite.options import Options, add_competitors, add_rounds, parser_for, read_options
 from suite.rounds import first_failure, in_rounds, parity_of, precision_of, set_up
+from suite.scorers import Competitor, Pairs, Setting
 from suite.workload import generated_text
 
 LENGTHS = (64, 170, 512, 1024)

@@ -18,10 +18,10 @@ from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.output_lines import score_line
 from inputs import rows_of, write_gzipped_folder, write_jsonl, write_parquet
-from suite.competitors import Setting
 from suite.files import write_result
 from suite.isolation import run_harmless, run_python
 from suite.options import parser_for, read_options
+from suite.scorers import Setting
 
 JOINED = "harmless_score"
 LAST_STEP = Path(__file__).parent / "suite" / "last_step.py"

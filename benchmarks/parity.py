@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from suite.competitors import COMPETITORS, TRUTH, Setting
+from suite.competitors import COMPETITORS, TRUTH
 from suite.files import write_compared
 from suite.isolation import Outcome
 from suite.options import Options, add_competitors, parser_for, read_options
@@ -25,6 +25,7 @@ from suite.rounds import (
     precision_of,
     set_up,
 )
+from suite.scorers import Setting
 from suite.workload import Row, load_pairs
 
 

@@ -20,11 +20,12 @@ from harmless_runtime.model.batches import Limits, plan_limits
 from harmless_runtime.model.cores import usable_cores
 from harmless_runtime.model.load import build_engine
 from harmless_runtime.model.target import Target
-from suite.competitors import HarmlessScorer, Setting, harmless_artifact
+from suite.competitors import harmless_artifact
 from suite.files import write_result
 from suite.isolation import Outcome, in_a_process
 from suite.options import add_precision, add_rounds, add_rows, parser_for, read_options
 from suite.rounds import need, set_up
+from suite.scorers import HarmlessScorer, Setting
 from suite.workload import Row, load_rows
 
 BATCH_TOKENS = (128, 256, 384, 512, 768, 1024, 2048, 4096)

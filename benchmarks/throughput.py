@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from suite.competitors import COMPETITORS, TRUTH, Competitor, Pairs, Setting
+from suite.competitors import COMPETITORS, TRUTH
 from suite.files import write_compared
 from suite.isolation import Outcome, in_a_process
 from suite.matmul import measure_peaks
@@ -30,6 +30,7 @@ from suite.options import (
     read_options,
 )
 from suite.rounds import first_failure, in_rounds, need, parity_of, precision_of, set_up
+from suite.scorers import Competitor, Pairs, Setting
 from suite.workload import Row, load_rows
 
 WARM_UP = 4
@@ -124,7 +125,7 @@ def main() -> int:
     add_competitors(parser)
     add_rounds(parser)
     options = read_options(parser.parse_args())
-    setting = set_up(options, options.competitors)
+    setting = replace(set_up(options, options.competitors), many_rows=True)
     rows = load_rows(options.rows or "generated", options.count, options.join)
     peaks: list[dict[str, float]] = []
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from suite.competitors import Setting
 from suite.isolation import describe_machine
 from suite.options import BENCHMARKS, Options
 from suite.rounds import report_wrong
+from suite.scorers import Setting
 
 
 def write_result(kind: str, options: Options, setting: Setting, figures: dict[str, Any]) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from harmless_runtime.errors import one_line
+from harmless_runtime.model.processor import this_processor
 
 PACKAGES = (
-    "harmless-scorer", "numpy", "onnxruntime", "onnxruntime-gpu", "optimum", "optimum-onnx",
-    "tokenizers", "torch", "transformers",
+    "harmless-scorer", "numpy", "onnxruntime", "onnxruntime-ep-openvino", "onnxruntime-gpu",
+    "openvino", "optimum", "optimum-intel", "optimum-onnx", "sentence-transformers", "tokenizers",
+    "torch", "transformers",
 )  # fmt: skip
 
 
@@ -152,7 +154,7 @@ def run_python(*arguments: str | Path) -> tuple[float, int]:
 def describe_machine(provider: str) -> dict[str, Any]:
     """Return what the figures are measured on, and the versions of the packages."""
     machine: dict[str, Any] = {
-        "cpu": _cpu_name(),
+        "cpu": str(this_processor()),
         "cpus": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -180,20 +182,3 @@ def _gpu_name() -> str:
             return "a GPU that neither nvidia-smi nor PyTorch can name"
         return torch.cuda.get_device_name(0)
     return str(told).strip()
-
-
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            flags = [f for f in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16") if has_flag(f)]
-            return f"{value.strip()} ({', '.join(flags)})"
-    return platform.processor()
-
-
-def has_flag(flag: str) -> bool:
-    """Return whether the processor has an instruction set, by Linux's name for it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return flag in line.split()
-    return False

@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 
 from harmless_export.parity import LIMITS, compare
-from suite.competitors import COMPETITORS, TRUTH, Setting
+from suite.competitors import COMPETITORS, EXPORTED, TRUTH
 from suite.isolation import Outcome, in_a_process
 from suite.options import Options
+from suite.scorers import Setting
 from suite.workload import checkpoint
 
 
@@ -38,7 +39,7 @@ def set_up(options: Options, names: Iterable[str]) -> Setting:
             shutil.rmtree(stale)  # the exporter may have changed since
     for name in names:
         # Those that export do so now, so that neither its time nor its memory is counted.
-        if name.startswith(("harmless", "optimum")):
+        if name.startswith(EXPORTED):
             in_a_process(build, name, setting)
     return setting
 
