@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from harmless_runtime import __version__
 from harmless_runtime.errors import one_line
 from harmless_runtime.model.processor import this_processor
 
@@ -167,7 +168,8 @@ def describe_machine(provider: str) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return machine | {"versions": versions}
+    # The metadata of an editable installation may be older than the code.
+    return machine | {"versions": versions | {"harmless-scorer": __version__}}
 
 
 def _gpu_name() -> str:
