@@ -18,7 +18,7 @@ LAYERS = [
     {"output"},
     {"scored"},
     {"item_scores", "pipeline"},
-    {"demo", "scorer"},
+    {"demo", "evaluation", "scorer"},
     {"cli", "reward"},
 ]
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from harmless_runtime.errors import CheckpointError
-from harmless_runtime.model.artifact import is_artifact
+from harmless_runtime.model.artifact import Artifact, is_artifact
 
 SAFETENSORS = "model.safetensors"
 
@@ -78,6 +78,31 @@ def locate(model: str, revision: str | None = None, *, allow_pickle: bool = Fals
     snapshot = download(model, revision, allow_pickle=allow_pickle)
     # In the hub's cache, the folder of a snapshot has the name of its commit.
     return Checkpoint(snapshot, model, snapshot.name, allow_pickle)
+
+
+def checkpoint_of(
+    artifact: Artifact, checkpoint: str | None = None, *, allow_pickle: bool = False
+) -> Checkpoint:
+    """Find the checkpoint that an artifact was exported from.
+
+    Args:
+        artifact: the artifact.
+        checkpoint: where it is, if not where the artifact's manifest says.
+        allow_pickle: as in `Checkpoint`.
+
+    Raises:
+        CheckpointError: it cannot be found.
+    """
+    manifest = artifact.manifest
+    if checkpoint is not None:
+        return locate(checkpoint, allow_pickle=allow_pickle)
+    try:
+        return locate(manifest.source, manifest.revision, allow_pickle=allow_pickle)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error} (this is the checkpoint that {artifact.folder} names)",
+            f"set `checkpoint` to where it is now{f'; {error.hint}' if error.hint else ''}",
+        ) from error
 
 
 def read_config(folder: Path) -> Gpt2Config:

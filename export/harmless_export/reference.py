@@ -1,6 +1,6 @@
 """Score texts with the checkpoint in PyTorch, and with an artifact in Optimum."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,12 @@ Pairs = Sequence[tuple[str, str]]
 
 
 def pytorch_scores(
-    folder: Path, pairs: Pairs, max_length: int, *, allow_pickle: bool = False
+    folder: Path,
+    pairs: Pairs,
+    max_length: int,
+    *,
+    allow_pickle: bool = False,
+    on_text: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float32]:
     """Score pairs one by one with the checkpoint itself, GPT2ForSequenceClassification in fp32.
 
@@ -32,6 +37,7 @@ def pytorch_scores(
         pairs: the (Q, A) texts.
         max_length: most tokens of a pair.
         allow_pickle: read the weights from a pickle if there is no safetensors file.
+        on_text: called after each text.
 
     Returns:
         float32 [len(pairs)].
@@ -44,9 +50,12 @@ def pytorch_scores(
     tokenizer = load_tokenizer(folder)
     with _quiet_transformers(), torch.inference_mode():
         model = _loaded(folder, tokenizer.pad_token_id, allow_pickle)
-        inputs = (_encode(tokenizer, [pair], max_length) for pair in pairs)
-        # With `torchscript` in config.json, it would return a tuple.
-        scores = [model(**each, return_dict=True).logits[0, 0].item() for each in inputs]
+        scores = []
+        for pair in pairs:
+            inputs = _encode(tokenizer, [pair], max_length)
+            # With `torchscript` in config.json, it would return a tuple.
+            scores.append(model(**inputs, return_dict=True).logits[0, 0].item())
+            on_text()
     return np.array(scores, np.float32)
 
 

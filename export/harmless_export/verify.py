@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_export.checkpoint import Checkpoint, locate
+from harmless_export.checkpoint import Checkpoint, checkpoint_of
 from harmless_export.parity import LIMITS, compare, parity_pairs
 from harmless_export.reference import Pairs, optimum_obstacle, optimum_scores, pytorch_scores
 from harmless_runtime.choices import ComputeChoice, Precision, ProviderChoice
 from harmless_runtime.config import make_config
-from harmless_runtime.errors import CheckpointError, ParityError, SessionError
+from harmless_runtime.errors import ParityError, SessionError
 from harmless_runtime.model.artifact import (
     Artifact,
     Parity,
@@ -66,19 +66,7 @@ def verify_artifact(
     # The provider is chosen before PyTorch scores, which takes minutes.
     config = make_config({"provider": provider, "device": device, "compute": compute})
     target = target_on(choose_provider(provider, manifest.precision, device), config)
-    try:
-        source = locate(
-            checkpoint or manifest.source,
-            None if checkpoint else manifest.revision,
-            allow_pickle=allow_pickle,
-        )
-    except CheckpointError as error:
-        if checkpoint is not None:
-            raise
-        raise CheckpointError(
-            f"{error} (this is the checkpoint that {artifact.folder} names)",
-            f"set `checkpoint` to where it is now{f'; {error.hint}' if error.hint else ''}",
-        ) from error
+    source = checkpoint_of(artifact, checkpoint, allow_pickle=allow_pickle)
     return record_parity(artifact, source, [target], requested=provider, parity_limit=parity_limit)
 
 

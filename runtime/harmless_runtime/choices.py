@@ -19,8 +19,13 @@ ProviderChoice = Literal["auto", Provider]
 PrecisionChoice = Literal["auto", Precision]
 ComputeChoice = Literal["auto", Compute]
 
+# What `harmless eval` can compare with.
+Program = Literal["pytorch"]
+
 # Shapes of rows that `rows.shapes` knows, and what becomes of system texts.
 FormatName = Literal[
     "alpaca", "prompt-response", "prompt-completion", "question-answer", "messages", "sharegpt"
 ]
 SystemChoice = Literal["drop", "prepend"]
+# The texts of a preference pair.
+Side = Literal["chosen", "rejected"]

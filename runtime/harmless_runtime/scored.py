@@ -129,11 +129,16 @@ def _results(
     return lines, rejects
 
 
+def _lacks_id(row: Row) -> bool:
+    """Return whether a row has no id, though its score is found by that."""
+    return row.pair.id == NO_ID and row.pair.side is None
+
+
 def _count(rows: list[Row]) -> Tally:
     """Count what was done to rows before they were scored."""
     return Tally(
         truncated=sum(row.encoded.truncated for row in rows),
-        without_id=sum(row.pair.id == NO_ID for row in rows),
+        without_id=sum(_lacks_id(row) for row in rows),
         without_system=sum(row.pair.dropped_system for row in rows),
     )
 
@@ -148,7 +153,7 @@ def _tell(rows: list[Row], before: Tally) -> None:
             row.pair.number,
             len(row.encoded.ids),
         )
-    if not before.without_id and any(row.pair.id == NO_ID for row in rows):
+    if not before.without_id and any(map(_lacks_id, rows)):
         logger.warning(
             'rows without an id get the id "" (`columns` id=FIELD names the field that holds it; '
             "`details` adds the input's name and the line to each score)"

@@ -156,6 +156,38 @@ Details = Annotated[
     ),
 ]
 
+PairInputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PAIRS...", help="Preference pairs, in any form of file that score reads."
+    ),
+]
+PairsOut = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="File of JSON lines that keeps the scores, so that an interrupted run can be resumed.",
+        show_default="nothing is kept",
+    ),
+]
+PairColumns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=FIELD,...",
+        help="Where the texts are: output for the chosen response, rejected, instruction, input "
+        "and id.",
+        show_default="recognised",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print an object of JSON instead of tables.")]
+Against = Annotated[
+    choices.Program | None,
+    typer.Option(
+        help="Score the same pairs with the checkpoint in PyTorch fp32, too.", show_default=False
+    ),
+]
+
 ScoredRows = Annotated[
     list[str], typer.Argument(metavar="ROWS...", help="The rows, in any form that score reads.")
 ]

@@ -53,7 +53,7 @@ def run(console: Console, arguments: Arguments) -> None:
     Raises:
         typer.Exit: some rows were rejected.
     """
-    config = load_config(arguments.config, _settings(arguments.flags))
+    config = load_config(arguments.config, settings_of(arguments.flags))
     if arguments.dry_run:
         show_dry_run(console, open_inputs(arguments.inputs, reading_of(config)), config)
         return
@@ -81,7 +81,7 @@ def run(console: Console, arguments: Arguments) -> None:
         say(console, "warning: the inputs hold no rows")
 
 
-def _settings(flags: dict[str, Any]) -> dict[str, Any]:
+def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
     """Turn the text of --columns into a mapping, as the YAML file has it.
 
     Raises:

@@ -11,7 +11,7 @@ The rules:
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -80,7 +80,7 @@ def is_answer(turn: Turn) -> bool:
     return name is not None and _ROLES.get(name.strip().lower()) == _ASSISTANT
 
 
-def is_dialogue(text: object) -> bool:
+def is_dialogue(text: object) -> TypeGuard[str]:
     """Return whether a value is a dialogue that is one text, as hh-rlhf has it."""
     return isinstance(text, str) and text.startswith(_DIALOGUE_START) and _ANSWER_START in text
 

@@ -18,7 +18,7 @@ from harmless_runtime.rows.expand import plain_name
 from harmless_runtime.rows.json_array import read_array
 from harmless_runtime.rows.json_lines import read_lines
 from harmless_runtime.rows.records import Fields, Line, Reject
-from harmless_runtime.rows.shapes import KNOWN
+from harmless_runtime.rows.shapes import KNOWN, PAIRS
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.rows.streams import Meter, Stream, errors_named, open_stream
 
@@ -140,5 +140,5 @@ def form_of(stream: Stream, columns: Collection[str]) -> Form:
 def _names_columns(head: bytes, columns: Collection[str]) -> bool:
     """Return whether a line is the header of a CSV file with names that rows have."""
     names, _ = header_of(head)
-    usual = {path for shape in KNOWN.values() for path in shape.needed}
+    usual = {path for shape in (*KNOWN.values(), *PAIRS) for path in shape.needed}
     return len(names) > 1 and not (usual | set(columns)).isdisjoint(names)

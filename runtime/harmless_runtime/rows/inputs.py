@@ -4,12 +4,13 @@ import logging
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
 
+from harmless_runtime.rows.advice import check_fields, no_shape
 from harmless_runtime.rows.arrow_rows import read_batches
 from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.forms import TABLES, find_form, open_batches, read_source
@@ -17,12 +18,11 @@ from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import (
     KNOWN,
+    PAIRS,
     Reading,
     Shape,
     check_columns,
     check_distinct,
-    check_fields,
-    no_shape,
     recognise,
 )
 from harmless_runtime.rows.sources import Source, find_source
@@ -60,7 +60,7 @@ class Inputs:
     def __init__(
         self, sources: Iterable[Source], reading: Reading, shape: Shape | None = None
     ) -> None:
-        check_columns(reading.columns)
+        check_columns(reading)
         self.sources = tuple(sources)
         self.reading = reading
         self._shape = shape
@@ -107,20 +107,19 @@ class Inputs:
         rows = list(_beginning(self._first()))
         values = [value for row in rows if (value := _values(row)) is not None]
         if refuse and rows:
-            columns = self.reading.columns
-            check_fields(
-                values, self.sources[0].name, named or Shape("columns", **columns), columns
-            )
+            expected = named or Shape("columns").with_columns(self.reading.columns)
+            check_fields(values, self.sources[0].name, expected, self.reading)
         if named:
             return named
-        shapes = recognise(values, self.reading.columns)
-        shape = shapes[0] if shapes else replace(KNOWN["alpaca"], **self.reading.columns)
-        parse = RowParser(shape, self.reading.system, self.reading.line_bytes)
-        rejects = [item for item in map(parse, rows) if isinstance(item, Reject)]
-        if refuse and rows and len(rejects) == len(rows):
+        shapes = recognise(values, self.reading)
+        usual = PAIRS[-1] if self.reading.pairs else KNOWN["alpaca"]
+        shape = shapes[0] if shapes else usual.with_columns(self.reading.columns)
+        items = list(self._parsed(iter(rows), shape))
+        rejects = [item for item in items if isinstance(item, Reject)]
+        if refuse and rows and len(rejects) == len(items):
             ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)
             where = f"{rejects[0].source}, line {rejects[0].number}"
-            raise no_shape(rejects[0].source, values, f"{where}: {reason}")
+            raise no_shape(rejects[0].source, values, f"{where}: {reason}", self.reading)
         if rows:
             also = f"; they also fit {', '.join(s.name for s in shapes[1:])}" if shapes[1:] else ""
             logger.info("the rows are read as %s%s", shape, also)
@@ -139,33 +138,42 @@ class Inputs:
                     yield row
 
     def rows(self) -> Iterator[Pair | Reject]:
-        """Yield the rows of all inputs in order.
+        """Yield the rows of all inputs in order. A preference pair gives two, the chosen one first.
 
         Raises:
             ShapeError: as `shape`.
             InputError: an input cannot be read.
             ConfigError: an input needs a package that is missing.
         """
-        parse, columns = self.parser(), self.shape().roots
+        columns = self.shape().roots
         before = 0
         for i, source in enumerate(self.sources):
             held = self._held.pop(i, None)
             if held is not None:
-                yield from map(parse, held.seen)
-                yield from map(parse, held.rows)
+                yield from self._parsed(chain(held.seen, held.rows), self.shape())
             else:
                 self._meter.bytes = before
-                yield from map(parse, self._open(source, self._meter, columns))
+                rows = self._open(source, self._meter, columns)
+                yield from self._parsed(rows, self.shape())
             before = self._meter.bytes if source.size is None else before + source.size
         self._meter.bytes = before
 
+    def _parsed(self, rows: Iterator[Row], shape: Shape) -> Iterator[Pair | Reject]:
+        """Yield what is made of rows."""
+        system, line_bytes = self.reading.system, self.reading.line_bytes
+        parsers = [RowParser(side, system, line_bytes) for side in shape.sides]
+        if len(parsers) == 1:
+            return map(parsers[0], rows)
+        return (parse(row) for row in rows for parse in parsers)
+
     def parser(self) -> RowParser:
-        """Return what turns rows into pairs.
+        """Return what turns rows into pairs. Of a preference pair it gives the chosen text.
 
         Raises:
             ShapeError: as `shape`.
         """
-        return RowParser(self.shape(), self.reading.system, self.reading.line_bytes)
+        side, *_ = self.shape().sides
+        return RowParser(side, self.reading.system, self.reading.line_bytes)
 
     def originals(self, source: Source) -> Generator[tuple[Row, Pair | Reject], None, None]:
         """Yield the rows of one input with all their fields, each beside what is made of it.

@@ -5,10 +5,11 @@ from itertools import islice
 from typing import Any, Protocol
 
 from harmless_runtime.errors import InputError
+from harmless_runtime.rows.advice import no_shape
 from harmless_runtime.rows.inputs import FIRST_ROWS
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, no_shape, recognise
+from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, recognise
 from harmless_runtime.rows.values import plain_value
 
 # The columns of `Gpt2HarmlessScorer.score`. As in other shapes, a text may be a list of messages.
@@ -46,7 +47,7 @@ class Items:
         reading: Reading,
         shape: Shape | None = None,
     ) -> None:
-        check_columns(reading.columns)
+        check_columns(reading)
         rows = _columns_of(rows)
         self._rows: Any = rows
         if not isinstance(rows, Mapping) and not isinstance(rows, Sequence):
@@ -66,7 +67,7 @@ class Items:
         named = self._reading.named_shape
         if named is not None and (not first or any(map(named.fits, first))):
             return named
-        shapes = recognise(first, self._reading.columns) or recognise(first, {})
+        shapes = recognise(first, self._reading) or recognise(first, Reading())
         return shapes[0] if shapes else named or KNOWN["alpaca"]
 
     def _first(self) -> list[Any]:
@@ -113,7 +114,7 @@ class Items:
         if any(isinstance(row, Mapping) and self._shape.fits(row) for row in first):
             return InputError(message)
         if any(isinstance(row, Mapping) for row in first):
-            return InputError(message, no_shape(_ITEM, first, "").hint)
+            return InputError(message, no_shape(_ITEM, first, "", self._reading).hint)
         return InputError(
             message,
             "a row is a mapping such as {'instruction': …, 'output': …}; columns of a data frame "

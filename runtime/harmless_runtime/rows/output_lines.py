@@ -36,12 +36,13 @@ def row_details(pair: Pair, *, tokens: int, truncated: bool) -> bytes:
         tokens: number of its tokens.
         truncated: whether tokens were cut off.
     """
-    return b', "tokens": %d, "truncated": %b, "source": %b, "line": %d' % (
+    details = b', "tokens": %d, "truncated": %b, "source": %b, "line": %d' % (
         tokens,
         b"true" if truncated else b"false",
         msgspec.json.encode(pair.source),
         pair.number,
     )
+    return details + b', "text": "%b"' % pair.side.encode() if pair.side else details
 
 
 def reject_line(reject: Reject) -> bytes:

@@ -12,6 +12,7 @@ from harmless_runtime.rows.conversations import (
     BadRowError,
     Turn,
     is_answer,
+    is_dialogue,
     split_dialogue,
     write_conversation,
 )
@@ -47,6 +48,7 @@ class RowParser:
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
         self._is_plain = shape == KNOWN["alpaca"]
+        self._side = shape.side
 
     def __call__(self, row: Line | Fields | Reject) -> Pair | Reject:
         """Parse a row. A reject, of a row that could not even be read, is passed on."""
@@ -114,8 +116,9 @@ class RowParser:
         if self._is_plain:
             texts = question_and_answer(record.instruction, record.input or "", record.output)
             return Pair(row.source, row.number, row_id, *texts)
-        question, answer, dropped = _texts(record, self._system)
-        return Pair(row.source, row.number, row_id, question, answer, dropped)
+        continued = _continued(record) if self._side else None
+        question, answer, dropped = continued or _texts(record, self._system)
+        return Pair(row.source, row.number, row_id, question, answer, dropped, self._side)
 
     def _reject(self, row: Line | Fields, reason: str) -> Reject:
         if isinstance(row, Line):
@@ -155,6 +158,20 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
         rename=shape.paths,
         gc=False,
     )
+
+
+def _continued(record: Any) -> tuple[str, str, bool] | None:
+    """Return what `_texts` does if the instruction is a dialogue as hh-rlhf has it, or None.
+
+    The output of such a row continues the dialogue, or is the whole dialogue itself.
+    """
+    before = getattr(record, "instruction", None)
+    if not is_dialogue(before) or not isinstance(record.output, str):
+        return None
+    if is_dialogue(record.output):
+        return *split_dialogue(record.output), False
+    question, begun = split_dialogue(before)
+    return question, begun + record.output, False
 
 
 def _texts(record: Any, system: SystemChoice) -> tuple[str, str, bool]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from harmless_runtime.choices import Side
+
 NO_ID = b'""'
 # A row that is too long is cut to this many bytes.
 KEPT_BYTES = 1000
@@ -49,6 +51,7 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
         question: the whole dialogue up to the last answer.
         answer: the response that is scored.
         dropped_system: whether a system text was left out.
+        side: which text of a preference pair it is, if it is one.
     """
 
     source: str
@@ -57,6 +60,7 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
     question: str
     answer: str
     dropped_system: bool = False
+    side: Side | None = None
 
     @property
     def size(self) -> int:

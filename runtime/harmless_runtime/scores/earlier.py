@@ -67,6 +67,11 @@ def find_run(output: Path) -> EarlierRun:
         return EarlierRun(output, None, found, beside)
     if record.join is not None:
         raise _joined(output)
+    if record.how_read.shape.rejected is not None:
+        raise InputError(
+            f"{output} holds the scores of preference pairs, two for each row",
+            "name the output of `harmless score`",
+        )
     # The rejects come first in a record. A single output may have another name by now.
     written = [file for file in record.files if not (is_folder and file.name == rejects.name)]
     if not is_folder:

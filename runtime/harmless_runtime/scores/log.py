@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from harmless_runtime.choices import Side
 from harmless_runtime.errors import OutputError
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.records import Pair, Reject
@@ -20,6 +21,7 @@ class ScoreLine(msgspec.Struct, frozen=True, gc=False):
     truncated: bool | None = None
     source: str | None = None
     line: int | None = None
+    text: Side | None = None
 
 
 class _RejectLine(msgspec.Struct, frozen=True, gc=False):

@@ -183,7 +183,8 @@ def _fault(record: RunRecord) -> str | None:
     if not how.shape.id or not (how.shape.messages or how.shape.output):
         return "the shape of the rows lacks a field"
     try:
-        RowParser(how.shape, how.system, how.line_bytes)
+        for side in how.shape.sides:
+            RowParser(side, how.system, how.line_bytes)
     except (ConfigError, ValueError) as error:
         return f"no rows have its shape: {one_line(error)}"
     return None

@@ -1,0 +1,103 @@
+"""Preference pairs: which texts they give, in every shape that people have."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from harmless_runtime.errors import ConfigError, ShapeError
+from harmless_runtime.rows.inputs import open_inputs
+from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.rows.shapes import Reading
+
+ASKED = "\n\nHuman: Hi\n\nAssistant:"
+TURNS = [{"role": "user", "content": "Hi"}]
+
+
+def answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def read(path: Path, rows: list[Any], **columns: str) -> list[Pair | Reject]:
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    return list(open_inputs([str(path)], Reading(columns=columns, pairs=True)).rows())
+
+
+def texts(items: list[Pair | Reject]) -> list[tuple[str, str, str | None]]:
+    assert all(isinstance(item, Pair) for item in items), items
+    return [(i.question, i.answer, i.side) for i in items if isinstance(i, Pair)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        # hh-rlhf: two dialogues. The texts are kept as they are, with the space.
+        {"chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No"},
+        # Dialogues, and the prompt beside them.
+        {"prompt": ASKED, "chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No"},
+        # A dialogue that the answers continue.
+        {"prompt": ASKED, "chosen": " Yes", "rejected": " No"},
+        # RewardBench and others: a prompt and two answers.
+        {"prompt": "Hi", "chosen": " Yes", "rejected": " No", "id": 4},
+        {"instruction": "Hi", "chosen": " Yes", "rejected": " No"},
+        {"question": "Hi", "chosen": " Yes", "rejected": " No"},
+        # TRL: messages, with the prompt in a field of its own, or in both conversations.
+        {"prompt": TURNS, "chosen": answer(" Yes"), "rejected": answer(" No")},
+        {"chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
+        {"prompt": "Hi", "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
+        {"prompt": "Hi", "chosen": answer(" Yes"), "rejected": answer(" No")},
+    ],
+)
+def test_pairs_give_the_same_two_texts_in_every_shape(row: Any, tmp_path: Path) -> None:
+    items = read(tmp_path / "pairs.jsonl", [row])
+    assert texts(items) == [(ASKED, " Yes", "chosen"), (ASKED, " No", "rejected")]
+    assert {item.number for item in items} == {1}
+
+
+def test_each_dialogue_is_split_at_its_own_last_answer(tmp_path: Path) -> None:
+    longer = f"{ASKED} Yes?\n\nHuman: Go\n\nAssistant: Where?"
+    items = read(tmp_path / "pairs.jsonl", [{"chosen": longer, "rejected": f"{ASKED} No"}])
+    assert texts(items) == [
+        (f"{ASKED} Yes?\n\nHuman: Go\n\nAssistant:", " Where?", "chosen"),
+        (ASKED, " No", "rejected"),
+    ]
+
+
+def test_named_fields(tmp_path: Path) -> None:
+    row = {"q": "Hi", "a": {"text": "Yes"}, "b": {"text": "No"}, "key": "x"}
+    named = {"instruction": "q", "output": "a.text", "rejected": "b.text", "id": "key"}
+    items = read(tmp_path / "pairs.jsonl", [row], **named)
+    assert texts(items) == [(ASKED, "Yes", "chosen"), (ASKED, "No", "rejected")]
+    assert [item.id for item in items if isinstance(item, Pair)] == [b'"x"', b'"x"']
+
+
+def test_a_row_that_cannot_be_read_gives_two_rejects(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = {"chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No"}
+    items = read(path, [good, {"chosen": f"{ASKED} Yes", "rejected": 5}, {"chosen": f"{ASKED} a"}])
+    kinds = [type(item) for item in items]
+    assert kinds == [Pair, Pair, Pair, Reject, Pair, Reject]
+    path.write_bytes(path.read_bytes() + b"{\n")
+    items = list(open_inputs([str(path)], Reading(pairs=True)).rows())
+    assert [type(item) for item in items[-2:]] == [Reject, Reject]
+
+
+def test_a_table_gives_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("prompt,chosen,rejected\nHi,Yes,No\n")
+    items = list(open_inputs([str(path)], Reading(pairs=True)).rows())
+    assert texts(items) == [(ASKED, "Yes", "chosen"), (ASKED, "No", "rejected")]
+
+
+def test_rows_without_pairs_are_refused_with_what_can_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match=r"`columns` instruction=prompt,output=chosen,rejected="):
+        read(tmp_path / "rows.jsonl", [{"instruction": "Hi", "output": "Yes"}])
+    with pytest.raises(ConfigError, match="can name only instruction, input, output, rejected, id"):
+        read(tmp_path / "rows.jsonl", [], messages="x")
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"chosen": "a", "rejected": "b"}\n')
+    with pytest.raises(ConfigError, match="can name only instruction, input, output, messages, id"):
+        open_inputs([str(path)], Reading(columns={"rejected": "b"}))
+    with pytest.raises(ShapeError, match="harmless eval tells how often"):
+        open_inputs([str(path)]).shape()
