@@ -1,4 +1,4 @@
-"""Measure the last step of a run, and `harmless select`: seconds and peak memory.
+"""Measure the last step of a run, `harmless select` and `harmless report`: seconds, peak memory.
 
     python benchmarks/outputs.py --count 1000000
 
@@ -58,6 +58,8 @@ SELECTIONS = {
     "select 90 % of joined Parquet": ("e.parquet", "kept.parquet"),
     "select 90 % of JSON lines by scores beside them": ("rows.jsonl", "beside.jsonl"),
 }
+# Whether the rows are named.
+REPORTS = {"report of scores alone": False, "report with the rows": True}
 
 
 def main() -> None:
@@ -104,6 +106,13 @@ def measure(count: int) -> dict[str, tuple[float, float]]:
                 beside = ["--scores", folder / "scores.jsonl"]
             seconds, peak = run_harmless(
                 "select", folder / rows, "-o", folder / kept, "--top", "90%", *beside
+            )
+            found[label] = (round(seconds, 1), round(peak / 1e6, 1))
+            print(count, label, *found[label], flush=True)
+        for label, with_rows in REPORTS.items():
+            named: list[str | Path] = ["--rows", folder / "rows.jsonl"] if with_rows else []
+            seconds, peak = run_harmless(
+                "report", folder / "scores.jsonl", "-o", folder / f"{label}.html", *named
             )
             found[label] = (round(seconds, 1), round(peak / 1e6, 1))
             print(count, label, *found[label], flush=True)

@@ -1,5 +1,6 @@
 """The commands in the documents work as they are written."""
 
+import json
 import os
 import re
 import subprocess
@@ -51,7 +52,7 @@ def test_every_line_of_the_page_about_python_runs(tmp_path: Path) -> None:
 def run_commands(page: str, folder: Path) -> str:
     """Run the commands of a page in a folder; return what they printed on standard error."""
     blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(), re.S | re.M)
-    assert len(blocks) >= 4
+    assert len(blocks) >= 3
     environment = os.environ | {"HF_HOME": str(folder / "home"), "PATH": path_with_our_own()}
     script = "set -euo pipefail\n" + "".join(blocks)
     done = subprocess.run(
@@ -70,6 +71,20 @@ def test_every_command_of_the_page_about_outputs_runs(tmp_path: Path) -> None:
     assert [row["id"] for row in read_rows(tmp_path / "kept.jsonl")] == [1, 3]
     (worst,) = read_rows(tmp_path / "worst.jsonl")
     assert worst["tags"] == ["food"]
+
+
+def test_every_command_of_the_page_about_pairs_runs(tmp_path: Path) -> None:
+    run_commands("eval.md", tmp_path)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["pairs"] == 3
+    texts = [row["text"] for row in read_rows(tmp_path / "pair-scores.jsonl")]
+    assert texts == ["chosen", "rejected"] * 3
+
+
+def test_every_command_of_the_page_about_reports_runs(tmp_path: Path) -> None:
+    run_commands("report.md", tmp_path)
+    pages = sorted(path.name for path in tmp_path.glob("*.html"))
+    assert pages == ["by-kind.html", "compared.html", "joined.html", "report.html"]
 
 
 def path_with_our_own() -> str:

@@ -18,7 +18,7 @@ LAYERS = [
     {"output"},
     {"scored"},
     {"item_scores", "pipeline"},
-    {"demo", "evaluation", "scorer"},
+    {"demo", "evaluation", "report", "scorer"},
     {"cli", "reward"},
 ]
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from harmless_runtime.scored import (
     refusal,
     score_windows,
 )
-from harmless_runtime.tally import Summary, Tally
+from harmless_runtime.tally import ScoreSample, Summary, Tally
 from harmless_runtime.windows import ReadAhead, Row, Window
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,10 @@ def score_files(
         publish(run)
         return _summary(run, engine, tally, tally, start, [], is_old=True)
     with ExitStack() as stack:
-        output = stack.enter_context(open_output(run, fingerprint, _about(engine)))
+        about = _about(engine)
+        output = stack.enter_context(open_output(run, fingerprint, about))
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
+        about["resumed_rows"] = resumed.rows
         on_progress(resumed)
         _check_strict(run, resumed)
         rows: Iterable[Pair | Reject] = _rows_left(output, run)
@@ -88,20 +90,23 @@ def score_files(
                 resumed.input_bytes,
             )
         )
-        tally = resumed
+        tally, sample = resumed, ScoreSample()
         results = score_windows(windows, engine, run.details, resumed, on_progress)
         for window, scored in stack.enter_context(closing(results)):
             if run.strict and scored.rejects:
                 raise refusal(scored.rejects[0], _STRICT)
             tally += scored.tally
+            sample.add(scored.scores)
             writer.write(scored, window, tally)
             on_progress(tally)
+        about["seconds"] = round(time.perf_counter() - start, 3)
     # The rejects are read before they are put elsewhere.
     reasons = _reasons(run) if tally.rejected else []
     publish(run)
     if tally.truncated > TRUNCATION_WARNINGS:
         logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
-    return _summary(run, engine, tally, resumed, start, reasons)
+    summary = _summary(run, engine, tally, resumed, start, reasons)
+    return replace(summary, scores=sample.scores())
 
 
 def _check_strict(run: Run, done: Tally) -> None:

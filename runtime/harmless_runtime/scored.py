@@ -25,11 +25,12 @@ TRUNCATION_WARNINGS = 5
 
 @dataclass(frozen=True)
 class Scored:
-    """The results of one window: lines of scores, rejects, and their tally."""
+    """The results of one window: lines of scores, rejects, their tally, and the finite scores."""
 
     lines: list[bytes]
     rejects: list[Reject]
     tally: Tally
+    scores: NDArray[np.float32]
 
 
 def score_windows(
@@ -78,7 +79,8 @@ def score_windows(
         counted = replace(
             computed, rows=len(lines), rejected=len(rejects), input_bytes=window.input_bytes
         )
-        scored = Scored(lines, rejects, counted + _count(window.rows))
+        finite = scores[np.isfinite(scores)]
+        scored = Scored(lines, rejects, counted + _count(window.rows), finite)
         done += scored.tally
         computed = Tally()
         yield window, scored

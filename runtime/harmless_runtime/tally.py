@@ -1,6 +1,9 @@
 """Count what a run has done."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harmless_runtime.choices import Precision, Provider
 
@@ -40,6 +43,32 @@ class Tally:
         return self.padding / self.computed_tokens if self.computed_tokens else 0.0
 
 
+class ScoreSample:
+    """Scores of a run: all of them, or of a long run those at equal distances, up to a million."""
+
+    MOST = 1_000_000
+
+    def __init__(self) -> None:
+        self._parts: list[NDArray[np.float32]] = []
+        self._kept = self._seen = 0
+        self._every = 1
+
+    def add(self, scores: NDArray[np.float32]) -> None:
+        """Add the next scores, float32 [rows]."""
+        part = scores[-self._seen % self._every :: self._every]
+        self._seen += len(scores)
+        self._parts.append(part)
+        self._kept += len(part)
+        while self._kept > self.MOST:
+            self._parts = [np.concatenate(self._parts)[::2]]
+            self._kept = len(self._parts[0])
+            self._every *= 2
+
+    def scores(self) -> NDArray[np.float32]:
+        """Return the scores that were kept, in the order of the rows."""
+        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a finished run did.
@@ -54,6 +83,7 @@ class Summary:
         rejects: name of the file of rejects, if there are any.
         reasons: the commonest reasons of the rejects, with their counts.
         is_old: whether an earlier run had done everything, so that this one did nothing.
+        scores: float32, the scores of this run as `ScoreSample` keeps them.
     """
 
     tally: Tally
@@ -65,3 +95,4 @@ class Summary:
     rejects: str
     reasons: list[tuple[str, int]]
     is_old: bool = False
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))

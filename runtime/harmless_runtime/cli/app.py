@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from harmless_runtime import __version__
-from harmless_runtime.cli import options, row_commands
+from harmless_runtime.cli import export_options, options, row_commands
 from harmless_runtime.cli.failures import run_command, terminal
 
 app = typer.Typer(
@@ -50,15 +50,15 @@ def demo() -> None:
 
 @app.command(short_help="Turn a checkpoint into an ONNX artifact, and verify it.")
 def export(
-    model: options.Checkpoint,
-    out: options.ArtifactOut,
-    precision: options.ExportPrecision = "fp32",
-    revision: options.Revision = None,
-    max_length: options.ExportLength = None,
-    verify: options.Verify = True,
-    parity_limit: options.ParityLimit = None,
+    model: export_options.Checkpoint,
+    out: export_options.ArtifactOut,
+    precision: export_options.ExportPrecision = "fp32",
+    revision: export_options.Revision = None,
+    max_length: export_options.ExportLength = None,
+    verify: export_options.Verify = True,
+    parity_limit: export_options.ParityLimit = None,
     allow_pickle: options.AllowPickle = None,
-    force: options.Force = False,
+    force: export_options.Force = False,
 ) -> None:
     """Turn a GPT-2 reward checkpoint into an ONNX artifact, and verify it against PyTorch."""
     with terminal() as console:
@@ -80,12 +80,12 @@ def export(
 
 @app.command(short_help="Compare an artifact with PyTorch again.")
 def verify(
-    artifact: options.Artifact,
-    checkpoint: options.CheckpointOfArtifact = None,
+    artifact: export_options.Artifact,
+    checkpoint: export_options.CheckpointOfArtifact = None,
     provider: options.Provider = None,
     device: options.Device = None,
     compute: options.Compute = None,
-    parity_limit: options.ParityLimit = None,
+    parity_limit: export_options.ParityLimit = None,
     allow_pickle: options.AllowPickle = None,
 ) -> None:
     """Measure an artifact's parity with PyTorch fp32 again, and store it in the artifact."""
@@ -109,6 +109,7 @@ app.command(short_help="Keep the rows with the highest or the lowest scores.")(r
 app.command("eval", short_help="Count how often the model prefers the better response.")(
     row_commands.evaluate
 )
+app.command(short_help="Make a page to look at scores.")(row_commands.report)
 
 
 def main() -> None:

@@ -213,33 +213,24 @@ Bottom = Annotated[
     str | None, typer.Option(metavar="N|P%", help="Keep the lowest scores: a number, or a share.")
 ]
 
-Checkpoint = Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")]
-ArtifactOut = Annotated[Path, typer.Option("--out", "-o", help="Artifact folder to make.")]
-ExportPrecision = Annotated[
-    choices.Precision,
-    typer.Option(
-        help="Precision of weights and activations: fp16 or bf16 for GPUs, fp32 or int8 for CPUs."
+ReportScores = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SCORES [SCORES]",
+        help="What `harmless score` has written. Two of them, over the same rows, are compared.",
     ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face id.")]
-ExportLength = Annotated[
-    int | None,
-    typer.Option(min=1, help="Most tokens of a row.", show_default="the model's positions"),
-]
-Verify = Annotated[bool, typer.Option(help="Compare the artifact's scores with PyTorch fp32.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an artifact that exists.")]
-ParityLimit = Annotated[
-    float | None,
+ReportOut = Annotated[Path, typer.Option("--out", "-o", help="The page to write, such as r.html.")]
+ReportRows = Annotated[
+    list[str] | None,
     typer.Option(
-        min=0,
-        help="Largest difference from PyTorch that passes, as a share of the scores' standard "
-        "deviation.",
-        show_default="fp32 1e-4, fp16 3e-2, bf16 and int8 0.2",
+        help="The rows that were scored; may be given several times.",
+        show_default="where the run's record says",
     ),
 ]
-
-Artifact = Annotated[Path, typer.Argument(help="Artifact folder.")]
-CheckpointOfArtifact = Annotated[
+By = Annotated[
     str | None,
-    typer.Option(help="Where the artifact's checkpoint is, if it was moved since the export."),
+    typer.Option(
+        metavar="FIELD", help="Field of the rows to group them by.", show_default="their inputs"
+    ),
 ]

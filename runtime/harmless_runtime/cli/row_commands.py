@@ -1,6 +1,6 @@
 """Define the subcommands that read rows. `app` gives them their names."""
 
-from harmless_runtime.cli import options
+from harmless_runtime.cli import export_options, options
 from harmless_runtime.cli.failures import terminal
 
 
@@ -106,12 +106,30 @@ def select(
         )
 
 
+def report(
+    scores: options.ReportScores,
+    out: options.ReportOut,
+    rows: options.ReportRows = None,
+    by: options.By = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Make a page of scores: how they are spread, where to cut, and what the rows look like.
+
+    The page is one file, and loads nothing. Of two outputs it shows how far their scores agree, and
+    which rows moved most.
+    """
+    with terminal() as console:
+        from harmless_runtime.cli.report import run
+
+        run(console, scores, out, rows=rows or [], by=by, overwrite=overwrite)
+
+
 def evaluate(
     inputs: options.PairInputs,
     out: options.PairsOut = None,
     as_json: options.Json = False,
     against: options.Against = None,
-    checkpoint: options.CheckpointOfArtifact = None,
+    checkpoint: export_options.CheckpointOfArtifact = None,
     config: options.Config = None,
     model: options.Model = None,
     max_length: options.MaxLength = None,

@@ -16,6 +16,7 @@ from harmless_runtime.cli.console import say, say_hint
 from harmless_runtime.cli.display import ScoringProgress, show_rejects, show_summary
 from harmless_runtime.cli.dry_run import show_dry_run
 from harmless_runtime.cli.failures import EXIT_REJECTS
+from harmless_runtime.cli.spread import show_spread
 from harmless_runtime.config import ScorerConfig, load_config
 from harmless_runtime.errors import ConfigError, HarmlessError, OutputError
 from harmless_runtime.model.load import load_engine
@@ -73,6 +74,9 @@ def run(console: Console, arguments: Arguments) -> None:
         rejected = f" {tally.rejected:,} rejected," if tally.rejected else ""
         say(console, f"already complete: {tally.rows:,} rows scored,{rejected} in {summary.output}")
         return
+    if show_spread(console, summary.scores) and asked.url is None:
+        name = shlex.quote(asked.name)
+        say(console, f"  to look at the rows: harmless report {name} -o report.html")
     show_summary(console, summary)
     if summary.tally.rejected:
         show_rejects(console, summary)

@@ -9,14 +9,16 @@ from pathlib import Path
 import msgspec
 
 from harmless_runtime.choices import SCORE_COLUMN
+from harmless_runtime.config import LINE_BYTES
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.rows.beside import record_name, rejects_name
 from harmless_runtime.rows.expand import find_sources
+from harmless_runtime.rows.forms import read_source
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.records import Fields, Line, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Reading
+from harmless_runtime.rows.streams import Meter
 from harmless_runtime.scores.columns import values_of
-from harmless_runtime.scores.log import Results, decode_score, text_of_id
+from harmless_runtime.scores.log import Results, ScoreLine, decode_score, text_of_id
 from harmless_runtime.scores.record import FileFacts, RunRecord, change_of, read_record
 
 logger = logging.getLogger(__name__)
@@ -100,6 +102,18 @@ def scores_of(run: EarlierRun, inputs: Inputs) -> Iterator[float | None]:
     """Yield the score of each row, or None if it was rejected.
 
     Raises:
+        OutputError, InputError: as `rows_with_scores`.
+    """
+    for _, _, line in rows_with_scores(run, inputs):
+        yield None if line is None else float(bytes(line.score))
+
+
+def rows_with_scores(
+    run: EarlierRun, inputs: Inputs
+) -> Iterator[tuple[Line | Fields | Reject, Pair | Reject, ScoreLine | None]]:
+    """Yield each row, what is made of it, and its line of scores, or None if it was rejected.
+
+    Raises:
         OutputError: the scores are of other rows.
         InputError: the files hold no scores, or the rows cannot be read.
     """
@@ -115,21 +129,20 @@ def scores_of(run: EarlierRun, inputs: Inputs) -> Iterator[float | None]:
         names = {s.name: then.name for s, then in zip(inputs.sources, record.inputs, strict=True)}
     with ExitStack() as stack:
         rejects = stack.enter_context(run.rejects.open("rb")) if run.rejects.exists() else ()
-        results = Results(_lines_of(run), rejects, names)
+        results = Results(lines_of(run), rejects, names)
         for source in inputs.sources:
-            for _, item in inputs.originals(source):
+            for row, item in inputs.originals(source):
                 line = results.line_of(item)
-                yield None if line is None else _checked(line, item, run.name)
+                yield row, item, None if line is None else _checked(line, item, run.name)
         if record is not None:
             results.check_end(record.lines, record.digest)
         results.check_no_more()
 
 
-def _lines_of(run: EarlierRun) -> Iterator[bytes]:
+def lines_of(run: EarlierRun) -> Iterator[bytes]:
     """Yield lines of scores, whatever the form of their files."""
-    inputs = Inputs(find_sources(map(str, run.files)), Reading(), KNOWN["alpaca"])
-    for source in inputs.sources:
-        for row, _ in inputs.originals(source):
+    for source in find_sources(map(str, run.files)):
+        for row in read_source(source, Meter(), None, LINE_BYTES):
             if isinstance(row, Line):
                 yield row.raw
             elif isinstance(row, Fields) and {"id", "score"} <= row.values.keys():
@@ -147,13 +160,23 @@ def _as_line(row: Fields, scores: Path) -> bytes:
         raise _no_scores(scores, row) from None
 
 
-def _checked(line: bytes, item: Pair | Reject, scores: Path) -> float:
-    """Decode a line of scores, compare its id with the row's, and return its score."""
+def decode_line(line: bytes, scores: Path) -> ScoreLine:
+    """Decode a line of scores.
+
+    Raises:
+        InputError: it is none. The message names the file `scores`.
+    """
     try:
         scored = decode_score(line)
-        score = msgspec.json.decode(scored.score, type=float)
+        msgspec.json.decode(scored.score, type=float)
     except msgspec.DecodeError:  # a score that is no number, too
         raise _no_scores(scores, Line(str(scores), 1, line)) from None
+    return scored
+
+
+def _checked(line: bytes, item: Pair | Reject, scores: Path) -> ScoreLine:
+    """Decode a line of scores, and compare its id with the row's."""
+    scored = decode_line(line, scores)
     if isinstance(item, Pair) and text_of_id(bytes(scored.id)) != text_of_id(
         item.id.replace(b"\r", b" ")
     ):
@@ -161,7 +184,7 @@ def _checked(line: bytes, item: Pair | Reject, scores: Path) -> float:
             f"{scores} holds the scores of other rows: {item.source}, line {item.number}, has the "
             f"id {item.id.decode()}, and its score that of {bytes(scored.id).decode()}"
         )
-    return score
+    return scored
 
 
 def _no_scores(path: Path, row: Line | Fields | Reject) -> InputError:

@@ -1,0 +1,45 @@
+"""Run `harmless report`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from harmless_runtime.cli.console import say
+from harmless_runtime.errors import ConfigError, OutputError
+from harmless_runtime.output import disk
+from harmless_runtime.report.charts import need_vl_convert
+from harmless_runtime.report.report import make_comparison, make_report
+from harmless_runtime.report.scored_rows import open_scored_rows
+
+
+def run(
+    console: Console,
+    scores: Sequence[str],
+    out: Path,
+    *,
+    rows: Sequence[str],
+    by: str | None,
+    overwrite: bool,
+) -> None:
+    """Write the page about one output or two.
+
+    Raises:
+        ConfigError: more than two outputs are named, or `by` with two; or a package is missing.
+        OutputError: the page exists.
+    """
+    if len(scores) > 2:
+        raise ConfigError(f"{len(scores)} outputs are named, and at most two can be compared")
+    if len(scores) == 2 and by is not None:
+        raise ConfigError("two outputs are compared row by row", "leave `by` out")
+    need_vl_convert()
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder", "name a file")
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out} already exists", "`overwrite` replaces it; or name another file")
+    opened = [open_scored_rows(name, rows, by) for name in scores]
+    page = make_report(opened[0]) if len(opened) == 1 else make_comparison(*opened)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    disk.replace(out, page)
+    say(console, f"{os.fspath(out)}: {len(page) / 1e6:.2f} MB, to be opened in a browser")

@@ -1,0 +1,1 @@
+"""Make a page of a run's scores that people can look at."""

@@ -1,0 +1,132 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const find = (id) => document.getElementById(id);
+const whole = new Intl.NumberFormat("en-US");
+
+// Rows are made of elements and texts, never of HTML, so that no text can become a part of the page.
+function element(kind, name, text) {
+  const made = document.createElement(kind);
+  if (name) made.className = name;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function textOf(text) {
+  const box = document.createDocumentFragment();
+  const body = element("div", "text", text);
+  body.dir = "auto";
+  box.append(body);
+  if (text.length > 500 || text.split("\n").length > 7) {
+    body.classList.add("folded");
+    const more = element("button", "more", "show all");
+    more.addEventListener("click", () => {
+      const folded = body.classList.toggle("folded");
+      more.textContent = folded ? "show all" : "show less";
+    });
+    box.append(more);
+  }
+  return box;
+}
+
+function rowOf(row) {
+  const made = element("article", "row");
+  const header = element("header");
+  for (const score of row.scores) header.append(element("span", "score", score));
+  const id = element("bdi", "where", row.id);
+  header.append(id, element("bdi", "where", row.where));
+  made.append(header);
+  if (row.answer) made.append(textOf(row.answer));
+  if (row.question) {
+    const details = element("details");
+    details.append(element("summary", "", "the request"), textOf(row.question));
+    made.append(details);
+  }
+  return made;
+}
+
+function show(place, rows, nothing) {
+  place.replaceChildren(...rows.map((index) => rowOf(data.rows[index])));
+  if (!rows.length) place.append(element("p", "quiet", nothing));
+}
+
+// The rows that are listed, and the search in them.
+if (find("list")) {
+  let view = data.views[0].name;
+  const list = () => {
+    const words = find("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = data.views.find((each) => each.name === view).rows.filter((index) => {
+      const row = data.rows[index];
+      const text = `${row.id}\n${row.where}\n${row.question}\n${row.answer}`.toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
+    find("found").textContent = words.length ? `${rows.length} found` : "";
+    show(find("list"), rows, "no row holds these words");
+  };
+  const buttons = data.views.map((each) => {
+    const button = element("button", "", each.name);
+    button.addEventListener("click", () => {
+      view = each.name;
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      list();
+    });
+    button.setAttribute("aria-pressed", String(each.name === view));
+    return button;
+  });
+  find("views").prepend(...buttons);
+  find("search").addEventListener("input", list);
+  list();
+}
+
+// The cut: a line in the histogram, the rows that are kept, and the rows nearest to it.
+if (find("cut")) {
+  const { first, step, digits, kept, total, barCuts } = data.cuts;
+  const charts = [...document.querySelectorAll("#histogram svg")].map((svg) => {
+    const plot = svg.querySelector(".mark-group.role-frame.root > g > path.background");
+    const area = plot.getBBox();
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    line.setAttribute("class", "cut");
+    line.setAttribute("y1", area.y);
+    line.setAttribute("y2", area.y + area.height);
+    plot.parentNode.append(line);
+    return { area, line, bars: [...svg.querySelectorAll(".mark-rect.role-mark path")] };
+  });
+  const slider = find("cut");
+  const number = find("value");
+  const valueOf = (at) => (first + at * step).toFixed(digits);
+  const move = (at) => {
+    slider.value = at;
+    number.value = valueOf(at);
+    const share = kept[at] / total;
+    find("kept").textContent =
+      `${whole.format(kept[at])} rows kept (${(100 * share).toFixed(1)} %), ` +
+      `${whole.format(total - kept[at])} dropped`;
+    for (const element of document.querySelectorAll(".above")) element.textContent = valueOf(at);
+    for (const { area, line, bars } of charts) {
+      const x = area.x + (area.width * at) / (kept.length - 1);
+      line.setAttribute("x1", x);
+      line.setAttribute("x2", x);
+      bars.forEach((bar, i) => bar.classList.toggle("dropped", (i + 0.5) * barCuts < at));
+    }
+    if (find("near-above")) {
+      const cut = Number(valueOf(at));
+      const place = data.sorted.findIndex((index) => data.rows[index].score >= cut);
+      const middle = place < 0 ? data.sorted.length : place;
+      show(find("near-above"), data.sorted.slice(middle, middle + 3).reverse(), "no row is kept");
+      show(find("near-below"), data.sorted.slice(Math.max(0, middle - 3), middle).reverse(),
+        "no row is dropped");
+    }
+  };
+  slider.addEventListener("input", () => move(Number(slider.value)));
+  number.addEventListener("change", () => {
+    const at = Math.round((Number(number.value) - first) / step);
+    move(Math.min(kept.length - 1, Math.max(0, at || 0)));
+  });
+  for (const button of document.querySelectorAll("[data-share]")) {
+    button.addEventListener("click", () => {
+      const wanted = (1 - Number(button.dataset.share)) * total;
+      const at = kept.findIndex((rows) => rows <= wanted);
+      move(at < 0 ? kept.length - 1 : at);
+    });
+  }
+  move(Math.max(0, kept.findIndex((rows) => rows <= 0.9 * total)));
+}
