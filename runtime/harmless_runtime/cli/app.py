@@ -16,7 +16,6 @@ from harmless_runtime.cli.failures import run_command, terminal
 app = typer.Typer(
     help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # it cuts off the names of options if the terminal is narrow
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,7 +38,6 @@ def _options(
     pass
 
 
-@app.command(short_help="Score bundled rows with a bundled tiny model.")
 def demo() -> None:
     """Score bundled rows with the bundled tiny model: no download, no torch."""
     with terminal():
@@ -48,7 +46,6 @@ def demo() -> None:
         run()
 
 
-@app.command(short_help="Turn a checkpoint into an ONNX artifact, and verify it.")
 def export(
     model: export_options.Checkpoint,
     out: export_options.ArtifactOut,
@@ -59,6 +56,8 @@ def export(
     parity_limit: export_options.ParityLimit = None,
     allow_pickle: options.AllowPickle = None,
     force: export_options.Force = False,
+    _quiet: options.Quiet = False,
+    _verbose: options.Verbose = False,
 ) -> None:
     """Turn a GPT-2 reward checkpoint into an ONNX artifact, and verify it against PyTorch."""
     with terminal() as console:
@@ -78,7 +77,6 @@ def export(
         )
 
 
-@app.command(short_help="Compare an artifact with PyTorch again.")
 def verify(
     artifact: export_options.Artifact,
     checkpoint: export_options.CheckpointOfArtifact = None,
@@ -87,6 +85,7 @@ def verify(
     compute: options.Compute = None,
     parity_limit: export_options.ParityLimit = None,
     allow_pickle: options.AllowPickle = None,
+    _verbose: options.Verbose = False,
 ) -> None:
     """Measure an artifact's parity with PyTorch fp32 again, and store it in the artifact."""
     with terminal() as console:
@@ -104,12 +103,38 @@ def verify(
         )
 
 
-app.command(short_help="Score rows.")(row_commands.score)
-app.command(short_help="Keep the rows with the highest or the lowest scores.")(row_commands.select)
-app.command("eval", short_help="Count how often the model prefers the better response.")(
-    row_commands.evaluate
+def doctor(model: options.DoctorModel = "demo") -> None:
+    """Tell versions, the processor, memory, which providers work and why others do not.
+
+    At the end a model scores random rows for a few seconds with each provider that works.
+    """
+    with terminal():
+        from harmless_runtime.cli.doctor import run
+
+        run(model)
+
+
+def models(remove: options.Remove = None) -> None:
+    """List the exports of checkpoints that are kept in the cache, or remove them."""
+    with terminal() as console:
+        from harmless_runtime.cli.models import run
+
+        run(console, remove or [])
+
+
+_COMMANDS = (
+    ("demo", demo, "Score bundled rows with a bundled tiny model."),
+    ("score", row_commands.score, "Score rows."),
+    ("select", row_commands.select, "Keep the rows with the highest or the lowest scores."),
+    ("report", row_commands.report, "Make a page to look at scores."),
+    ("eval", row_commands.evaluate, "Count how often the model prefers the better response."),
+    ("export", export, "Turn a checkpoint into an ONNX artifact, and verify it."),
+    ("verify", verify, "Compare an artifact with PyTorch again."),
+    ("models", models, "List the exports that are kept, and remove them."),
+    ("doctor", doctor, "Tell what is installed, what works here, and how fast it is."),
 )
-app.command(short_help="Make a page to look at scores.")(row_commands.report)
+for _name, _command, _short_help in _COMMANDS:
+    app.command(_name, short_help=_short_help)(_command)
 
 
 def main() -> None:

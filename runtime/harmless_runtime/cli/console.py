@@ -8,6 +8,7 @@ from typing import IO, Any, cast
 
 from rich.console import Console
 
+from harmless_runtime.cli import verbosity
 from harmless_runtime.cli.failures import settings_as_flags
 
 
@@ -44,11 +45,11 @@ class StandardError:
 
 def make_console() -> Console:
     """Return a console on standard error that shows the log of this project's packages."""
-    console = Console(file=cast("IO[str]", StandardError()))
+    console = Console(file=cast("IO[str]", StandardError()), quiet=verbosity.quiet)
     for name in ("harmless_runtime", "harmless_export"):
         logger = logging.getLogger(name)
         logger.handlers = [ConsoleHandler(console)]
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.DEBUG if verbosity.verbose else logging.INFO)
         logger.propagate = False
     # It logs a traceback of what it raises as well.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
@@ -65,9 +66,18 @@ def say(console: Console, text: str) -> None:
     console.print(safe, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
+def say_always(console: Console, text: str) -> None:
+    """Print one line as it is, also if a person wants to read little."""
+    before, console.quiet = console.quiet, False
+    try:
+        say(console, text)
+    finally:
+        console.quiet = before
+
+
 def say_hint(console: Console, text: str) -> None:
     """Print what to do about the message before, on a line of its own."""
-    say(console, f"hint: {text}")
+    say_always(console, f"hint: {text}")
 
 
 class ConsoleHandler(logging.Handler):
@@ -80,6 +90,7 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record. A warning or an error begins with its level."""
         text = settings_as_flags(record.getMessage())
-        if record.levelno >= logging.WARNING:
-            text = f"{record.levelname.lower()}: {text}"
-        say(self._console, text)
+        if record.levelno < logging.WARNING:
+            say(self._console, text)
+        else:
+            say_always(self._console, f"{record.levelname.lower()}: {text}")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from harmless_runtime.cli.console import say, say_hint
+from harmless_runtime.cli.console import say, say_always, say_hint
 from harmless_runtime.demo import DemoRow
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.rows.sources import Source
@@ -100,9 +100,9 @@ def show_summary(console: Console, summary: Summary) -> None:
 def show_rejects(console: Console, summary: Summary) -> None:
     """Print how many rows could not be scored, where they are, and the commonest reasons."""
     rejected = f"{summary.tally.rejected:,}"
-    say(console, f"rows that could not be scored: {rejected}, see {summary.rejects}")
+    say_always(console, f"rows that could not be scored: {rejected}, see {summary.rejects}")
     for reason, count in summary.reasons:
-        say(console, f"  {count:,} × {reason}")
+        say_always(console, f"  {count:,} × {reason}")
     if any("UTF-8" in reason for reason, _ in summary.reasons):
         say_hint(
             console,

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from harmless_runtime.choices import Program
-from harmless_runtime.cli.console import say
+from harmless_runtime.cli.console import say_always
 from harmless_runtime.cli.display import ScoringProgress, show_rejects
 from harmless_runtime.cli.extras import need_export_extra
 from harmless_runtime.cli.failures import EXIT_REJECTS
@@ -76,12 +76,12 @@ def run(console: Console, arguments: Arguments) -> None:
     else:
         show_evaluation(Console(), evaluation)
     if evaluation.not_scored:
-        say(console, f"pairs that could not be scored: {evaluation.not_scored:,}")
+        say_always(console, f"pairs that could not be scored: {evaluation.not_scored:,}")
         if arguments.out:
             show_rejects(console, evaluation.summary)
         else:
             for reason, _ in evaluation.summary.reasons:
-                say(console, f"  {reason}")
+                say_always(console, f"  {reason}")
         raise typer.Exit(EXIT_REJECTS)
 
 

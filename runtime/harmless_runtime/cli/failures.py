@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from harmless_runtime.cli import verbosity
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -37,27 +39,29 @@ def run_command(command: Callable[[], object]) -> None:
 @contextmanager
 def terminal() -> Iterator["Console"]:
     """Give a console on standard error, and turn exceptions into a message and an exit code."""
-    from harmless_runtime.cli.console import make_console, say, say_hint
+    from harmless_runtime.cli.console import make_console, say_always, say_hint
     from harmless_runtime.errors import ConfigError, HarmlessError
 
     console = make_console()
     try:
         yield console
     except HarmlessError as error:
-        say(console, f"error: {error}")
+        if verbosity.verbose:
+            console.print_exception()
+        say_always(console, f"error: {error}")
         if error.hint:
             say_hint(console, settings_as_flags(error.hint))
         code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
         raise typer.Exit(code) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        say(console, f"error: {where}{error.strerror or error}")
+        say_always(console, f"error: {where}{error.strerror or error}")
         raise typer.Exit(EXIT_FAILED) from None
     except BaseException:
         # An interrupt may come out of an import as another exception.
         if not _signals:
             raise
-        say(console, "interrupted" if _signals[0] == signal.SIGINT else "terminated")
+        say_always(console, "interrupted" if _signals[0] == signal.SIGINT else "terminated")
         raise typer.Exit(128 + _signals[0]) from None
 
 

@@ -1,6 +1,6 @@
 """Define the subcommands that read rows. `app` gives them their names."""
 
-from harmless_runtime.cli import export_options, options
+from harmless_runtime.cli import export_options, options, result_options
 from harmless_runtime.cli.failures import terminal
 
 
@@ -30,6 +30,8 @@ def score(
     join: options.Join = False,
     score_column: options.ScoreColumn = None,
     dry_run: options.DryRun = False,
+    _quiet: options.Quiet = False,
+    _verbose: options.Verbose = False,
 ) -> None:
     """Score instruction/response pairs.
 
@@ -82,15 +84,17 @@ def score(
 
 
 def select(
-    rows: options.ScoredRows,
-    out: options.SelectOut,
-    scores: options.Scores = None,
-    score_column: options.SelectColumn = None,
-    above: options.Above = None,
-    below: options.Below = None,
-    top: options.Top = None,
-    bottom: options.Bottom = None,
+    rows: result_options.ScoredRows,
+    out: result_options.SelectOut,
+    scores: result_options.Scores = None,
+    score_column: result_options.SelectColumn = None,
+    above: result_options.Above = None,
+    below: result_options.Below = None,
+    top: result_options.Top = None,
+    bottom: result_options.Bottom = None,
     overwrite: options.Overwrite = False,
+    _quiet: options.Quiet = False,
+    _verbose: options.Verbose = False,
 ) -> None:
     """Keep the rows whose scores are above or below a cut, as they are and in their order.
 
@@ -107,11 +111,13 @@ def select(
 
 
 def report(
-    scores: options.ReportScores,
-    out: options.ReportOut,
-    rows: options.ReportRows = None,
-    by: options.By = None,
+    scores: result_options.ReportScores,
+    out: result_options.ReportOut,
+    rows: result_options.ReportRows = None,
+    by: result_options.By = None,
     overwrite: options.Overwrite = False,
+    _quiet: options.Quiet = False,
+    _verbose: options.Verbose = False,
 ) -> None:
     """Make a page of scores: how they are spread, where to cut, and what the rows look like.
 
@@ -125,10 +131,10 @@ def report(
 
 
 def evaluate(
-    inputs: options.PairInputs,
-    out: options.PairsOut = None,
-    as_json: options.Json = False,
-    against: options.Against = None,
+    inputs: result_options.PairInputs,
+    out: result_options.PairsOut = None,
+    as_json: result_options.Json = False,
+    against: result_options.Against = None,
     checkpoint: export_options.CheckpointOfArtifact = None,
     config: options.Config = None,
     model: options.Model = None,
@@ -140,13 +146,15 @@ def evaluate(
     gpu_memory: options.GpuMemory = None,
     compute: options.Compute = None,
     streams: options.Streams = None,
-    columns: options.PairColumns = None,
+    columns: result_options.PairColumns = None,
     system: options.System = None,
     resume: options.Resume = False,
     max_line_bytes: options.MaxLineBytes = None,
     check_files: options.CheckFiles = None,
     allow_pickle: options.AllowPickle = None,
     overwrite: options.Overwrite = False,
+    _quiet: options.Quiet = False,
+    _verbose: options.Verbose = False,
 ) -> None:
     """Count how often the chosen text of a preference pair scores higher than the rejected one.
 

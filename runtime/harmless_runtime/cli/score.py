@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from harmless_runtime.cli.console import say, say_hint
+from harmless_runtime.cli.console import say, say_always, say_hint
 from harmless_runtime.cli.display import ScoringProgress, show_rejects, show_summary
 from harmless_runtime.cli.dry_run import show_dry_run
 from harmless_runtime.cli.failures import EXIT_REJECTS
@@ -56,6 +56,7 @@ def run(console: Console, arguments: Arguments) -> None:
     """
     config = load_config(arguments.config, settings_of(arguments.flags))
     if arguments.dry_run:
+        console.quiet = False  # it is all that a dry run gives
         show_dry_run(console, open_inputs(arguments.inputs, reading_of(config)), config)
         return
     asked = make_run(arguments, config)
@@ -82,7 +83,7 @@ def run(console: Console, arguments: Arguments) -> None:
         show_rejects(console, summary)
         raise typer.Exit(EXIT_REJECTS)
     if not summary.tally.rows:
-        say(console, "warning: the inputs hold no rows")
+        say_always(console, "warning: the inputs hold no rows")
 
 
 def settings_of(flags: dict[str, Any]) -> dict[str, Any]:

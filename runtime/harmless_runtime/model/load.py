@@ -1,6 +1,7 @@
 """Load the engine that a configuration asks for."""
 
 import logging
+import time
 from dataclasses import replace
 from functools import cached_property
 
@@ -56,6 +57,7 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
         _tell_openvino(artifact, target)
     elif provider == "cpu" and config.provider == "auto" and precision == "fp32":
         _tell_of_amx()
+    start = time.perf_counter()
     try:
         engine = build_engine(artifact, target, config)
     except SessionError as error:
@@ -64,6 +66,14 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
         # If `precision` is auto, the second call exports a checkpoint in fp32, which suits CPUs.
         on_cpu = config.model_copy(update={"provider": "cpu"})
         return load_engine(on_cpu, for_many_rows=for_many_rows)
+    logger.debug(
+        "loaded %s in %.2f s: %s, %d batches at once, of at most %d tokens",
+        artifact.folder,
+        time.perf_counter() - start,
+        target,
+        target.streams,
+        engine.limits.batch_tokens,
+    )
     if precision != "fp32" and isinstance(model, CheckpointName):
         return replace(engine, fp32_fallback=Fp32Fallback(config).engine)
     return engine
