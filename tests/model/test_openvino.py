@@ -49,9 +49,18 @@ def test_without_the_plug_in_the_error_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    monkeypatch.setattr(openvino, "this_processor", lambda: WITH_AMX)
     with pytest.raises(
         SessionError, match=r"plug-in is not installed\nhint: pip install '\.\[open"
     ):
+        choose_provider("openvino", "fp32")
+
+
+def test_nobody_is_told_to_install_what_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    other = Processor("EPYC", ("AVX2",), "AuthenticAMD")
+    monkeypatch.setattr(openvino, "this_processor", lambda: other)
+    with pytest.raises(SessionError, match="runs on processors of Intel, and this is EPYC\n"):
         choose_provider("openvino", "fp32")
 
 

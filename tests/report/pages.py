@@ -1,6 +1,7 @@
 """Make runs to report on, and open pages in a browser."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,3 +58,11 @@ def write_run(
     if rejects:
         (folder / f"{name}.rejects.jsonl").write_text("".join(line + "\n" for line in rejects))
     return out
+
+
+def data_of(path: Path) -> Any:
+    """Return what a page holds as JSON."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>',
+                      path.read_text(), re.DOTALL)  # fmt: skip
+    assert found
+    return json.loads(found[1])

@@ -9,7 +9,8 @@ import pytest
 from pages import CHROMIUM, opened, write_run
 from playwright.sync_api import Page
 
-from harmless_runtime.report.report import make_comparison, make_report
+from harmless_runtime.report.comparison import make_comparison
+from harmless_runtime.report.report import make_report
 from harmless_runtime.report.scored_rows import open_scored_rows
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="not run: there is no Chromium")
@@ -93,7 +94,7 @@ def test_the_cut_is_moved_and_rows_are_searched(
         near = [float(text) for text in page.locator("#near-above .score").all_inner_texts()]
         below = [float(text) for text in page.locator("#near-below .score").all_inner_texts()]
         at = float(page.input_value("#value"))
-        assert len(near) == len(below) == 3
+        assert len(near) == len(below) == 4
         assert min(near) >= at - 1e-3
         assert max(below) < at + 1e-3
         # The rows: the lowest first, then others, then a search.

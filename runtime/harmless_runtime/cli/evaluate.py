@@ -15,14 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from harmless_runtime.choices import Program
-from harmless_runtime.cli.console import say_always
+from harmless_runtime.cli.console import say, say_always
 from harmless_runtime.cli.display import ScoringProgress, show_rejects
 from harmless_runtime.cli.extras import need_export_extra
 from harmless_runtime.cli.failures import EXIT_REJECTS
 from harmless_runtime.cli.score import resumable, settings_of
 from harmless_runtime.config import ScorerConfig, load_config
 from harmless_runtime.errors import ConfigError
-from harmless_runtime.evaluation import Evaluation, compare_with, evaluate_pairs
+from harmless_runtime.evaluation import Comparison, Evaluation, compare_with, evaluate_pairs
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.output.checks import check_output, goes_on
@@ -31,6 +31,9 @@ from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode, output_named
 from harmless_runtime.scores.preferences import Accuracy, Group, by_length, by_margin
 from harmless_runtime.scores.targets import is_plain
+
+# Fewer pairs are not divided into groups.
+_FEW = 20
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,17 @@ def run(console: Console, arguments: Arguments) -> None:
         asked.inputs.shape(refuse=not goes_on(asked))
         _check_read_twice(arguments, asked)
         engine = load_engine(config, for_many_rows=True)
+        folder = None
+        if arguments.against is not None:
+            folder = _checkpoint(arguments, config, engine.artifact)
         kept = resumable(console, asked) if arguments.out else nullcontext()
         with kept, ScoringProgress(console, asked.inputs.sources) as progress:
             evaluation = evaluate_pairs(asked, engine, progress.update)
-        if arguments.against is not None:
-            artifact = engine.artifact
+        if folder is not None:
+            longest = engine.tokenizer.max_length
             del engine  # so that only one model is in memory at a time
-            evaluation = _against_pytorch(console, arguments, config, asked, evaluation, artifact)
+            compared = _against_pytorch(console, config, asked, evaluation, folder, longest)
+            evaluation = replace(evaluation, against=compared)
     if arguments.as_json:
         sys.stdout.write(json.dumps(evaluation.as_object(), indent=2) + "\n")
     else:
@@ -80,8 +87,8 @@ def run(console: Console, arguments: Arguments) -> None:
         if arguments.out:
             show_rejects(console, evaluation.summary)
         else:
-            for reason, _ in evaluation.summary.reasons:
-                say_always(console, f"  {reason}")
+            for reason, count in evaluation.summary.reasons:
+                say_always(console, f"  {count:,} texts: {reason}")
         raise typer.Exit(EXIT_REJECTS)
 
 
@@ -121,41 +128,50 @@ def _check_read_twice(arguments: Arguments, asked: Run) -> None:
         )
 
 
+def _checkpoint(arguments: Arguments, config: ScorerConfig, artifact: Artifact) -> Path:
+    """Return the folder of the artifact's checkpoint, before any pair is scored.
+
+    Raises:
+        CheckpointError: it is not found.
+    """
+    from harmless_export.checkpoint import checkpoint_of
+
+    found = checkpoint_of(artifact, arguments.checkpoint, allow_pickle=config.allow_pickle)
+    return found.folder
+
+
 def _against_pytorch(
     console: Console,
-    arguments: Arguments,
     config: ScorerConfig,
     asked: Run,
     evaluation: Evaluation,
-    artifact: Artifact,
-) -> Evaluation:
+    checkpoint: Path,
+    longest: int,
+) -> Comparison:
     """Score the same pairs with PyTorch.
 
     Raises:
-        CheckpointError: the artifact's checkpoint is not found, or cannot be loaded.
+        CheckpointError: the checkpoint cannot be loaded.
     """
-    from harmless_export.checkpoint import checkpoint_of
     from harmless_export.reference import pytorch_scores
 
-    allow_pickle = config.allow_pickle
-    checkpoint = checkpoint_of(artifact, arguments.checkpoint, allow_pickle=allow_pickle)
-    longest = config.max_length or artifact.manifest.max_length
+    total = 2 * len(evaluation.scores.chosen)
+    say(console, f"scoring {total:,} texts with PyTorch in fp32, one by one")
     columns = ("PyTorch", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=2 * len(evaluation.scores.chosen))
-        against = compare_with(
+        task = bar.add_task("", total=total)
+        return compare_with(
             evaluation,
             asked,
             "PyTorch fp32",
             lambda pairs: pytorch_scores(
-                checkpoint.folder,
+                checkpoint,
                 pairs,
                 longest,
-                allow_pickle=allow_pickle,
+                allow_pickle=config.allow_pickle,
                 on_text=lambda: bar.advance(task),
             ),
         )
-    return replace(evaluation, against=against)
 
 
 def show_evaluation(out: Console, evaluation: Evaluation) -> None:
@@ -179,6 +195,8 @@ def show_evaluation(out: Console, evaluation: Evaluation) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    if total.pairs < _FEW:
+        return
     out.print(_table("by how far the two scores are apart", by_margin(evaluation.scores)))
     out.print(_table("by the lengths of the two texts in tokens", by_length(evaluation.scores)))
 

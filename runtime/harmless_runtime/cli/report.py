@@ -10,7 +10,8 @@ from harmless_runtime.cli.console import say
 from harmless_runtime.errors import ConfigError, OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.report.charts import need_vl_convert
-from harmless_runtime.report.report import make_comparison, make_report
+from harmless_runtime.report.comparison import make_comparison
+from harmless_runtime.report.report import make_report
 from harmless_runtime.report.scored_rows import open_scored_rows
 
 
@@ -39,6 +40,9 @@ def run(
     if out.exists() and not overwrite:
         raise OutputError(f"{out} already exists", "`overwrite` replaces it; or name another file")
     opened = [open_scored_rows(name, rows, by) for name in scores]
+    read = [path for each in opened for path in each.files if path.exists()]
+    if out.exists() and any(path.samefile(out) for path in read):
+        raise OutputError(f"{out} is read for the report", "name another file for the page")
     page = make_report(opened[0]) if len(opened) == 1 else make_comparison(*opened)
     out.parent.mkdir(parents=True, exist_ok=True)
     disk.replace(out, page)

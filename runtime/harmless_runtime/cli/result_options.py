@@ -75,6 +75,7 @@ ReportOut = Annotated[Path, typer.Option("--out", "-o", help="The page to write,
 ReportRows = Annotated[
     list[str] | None,
     typer.Option(
+        metavar="ROWS",
         help="The rows that were scored; may be given several times.",
         show_default="where the run's record says",
     ),

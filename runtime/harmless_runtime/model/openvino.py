@@ -38,6 +38,8 @@ def find_device() -> Any:
         SessionError: the plug-in is missing or cannot be loaded, or lists no processor.
     """
     if not is_installed():
+        if this_processor().maker not in ("GenuineIntel", ""):
+            raise _not_intel()
         raise SessionError("cannot run on OpenVINO: its plug-in is not installed", INSTALL)
     try:
         _register()
@@ -50,7 +52,11 @@ def find_device() -> Any:
     for device in devices:
         if device.ep_name == NAME and device.device.type == ort.OrtHardwareDeviceType.CPU:
             return device
-    raise SessionError(
+    raise _not_intel()
+
+
+def _not_intel() -> SessionError:
+    return SessionError(
         "cannot run on OpenVINO: its plug-in runs on processors of Intel, and this is "
         f"{this_processor().name}",
         _ON_THE_CPU,

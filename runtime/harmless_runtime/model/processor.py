@@ -19,10 +19,11 @@ _SETS = {
 
 @dataclass(frozen=True)
 class Processor:
-    """A processor: its name, and the instruction sets of `_SETS` that it has."""
+    """A processor: its name, the instruction sets of `_SETS` that it has, and who made it."""
 
     name: str
     sets: tuple[str, ...]
+    maker: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(self.sets)})" if self.sets else self.name
@@ -46,4 +47,5 @@ def this_processor() -> Processor:
         facts.setdefault(key.strip(), value.strip())
     flags = facts.get("flags", "").split()
     sets = tuple(name for flag, name in _SETS.items() if flag in flags)
-    return Processor(facts.get("model name") or platform.machine(), sets)
+    name = facts.get("model name") or platform.machine()
+    return Processor(name, sets, facts.get("vendor_id", ""))

@@ -140,7 +140,7 @@ def by_group(groups: Sequence[Group]) -> Chart:
     """Draw the quantiles of each group: 5 to 95 %, 25 to 75 %, and the median."""
     values = [
         {
-            "name": _plain(group.name, 40),
+            "name": _plain(group.name, 18),
             "order": i,
             **dict(zip(("q5", "q25", "q50", "q75", "q95"), group.quantiles, strict=True)),
         }
@@ -160,7 +160,13 @@ def by_group(groups: Sequence[Group]) -> Chart:
     }
 
     def bar(start: str, end: str, width: int, colour: str) -> dict[str, Any]:
-        x = {"field": start, "type": "quantitative", "title": "score", "scale": {"zero": False}}
+        x = {
+            "field": start,
+            "type": "quantitative",
+            "title": "score",
+            "scale": {"zero": False},
+            "axis": {"tickCount": 5},
+        }
         return {
             "mark": {"type": "rule", "strokeWidth": width, "color": colour},
             "encoding": {"x": x, "x2": {"field": end}},

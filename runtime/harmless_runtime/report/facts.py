@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from harmless_runtime import bundled
 from harmless_runtime.report.page import definitions, paragraph, section, table
 from harmless_runtime.report.scored_rows import ScoredRows
 from harmless_runtime.rows.output_lines import common_reasons
+from harmless_runtime.rows.sources import valid_text
 from harmless_runtime.scores.record import RunRecord
 
 _REASONS = 8
@@ -27,7 +29,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
     names = [facts.name for facts in record.inputs]
     more = len(names) - _INPUTS
     facts = {
-        "model": _text(about, "checkpoint"),
+        "model": model_of(record),
         "revision": _text(about, "revision"),
         "artifact": _text(about, "artifact"),
         "its SHA-256": _text(print_, "the artifact's SHA-256"),
@@ -100,11 +102,44 @@ def rejects_section(rows: ScoredRows, without_score: int, truncated: int) -> str
 
 def select_command(rows: ScoredRows) -> str:
     """Return the beginning of the command that keeps the rows above a cut."""
+    names = ["ROWS"]
+    if rows.inputs is not None:
+        names = [source.where for source in rows.inputs.sources]
+    elif rows.record is not None:
+        names = [facts.name for facts in rows.record.inputs]
+    kind = next((s for s in (".csv", ".tsv", ".parquet") if names[0].endswith(s)), ".jsonl")
     if rows.run is None:
-        return f"harmless select {shlex.quote(rows.name)} -o kept.jsonl --above"
-    names = [facts.name for facts in rows.record.inputs] if rows.record else ["ROWS"]
+        return f"harmless select {shlex.quote(rows.name)} -o kept{kind} --above"
     inputs = " ".join(map(shlex.quote, names[:_INPUTS])) + (" …" if len(names) > _INPUTS else "")
-    return f"harmless select {inputs} --scores {shlex.quote(rows.name)} -o kept.jsonl --above"
+    return f"harmless select {inputs} --scores {shlex.quote(rows.name)} -o kept{kind} --above"
+
+
+def model_of(record: RunRecord | None) -> str:
+    """Return the checkpoint of a run, or what the bundled model is."""
+    if record is None:
+        return ""
+    if _text(record.about, "artifact") == valid_text(str(bundled.MODEL.absolute())):
+        return "the bundled demo model, which is far too small to judge safety"
+    return _text(record.about, "checkpoint")
+
+
+def different_settings(first: RunRecord | None, second: RunRecord | None) -> str:
+    """Return what differs in the settings of two runs, as a list, or nothing."""
+    if first is None or second is None:
+        return ""
+    then, now = first.fingerprint, second.fingerprint
+    about_inputs = ("the input", "the size of ", "the version of ")
+    names = [
+        name
+        for name in then
+        if name in now and then[name] != now[name] and not name.startswith(about_inputs)
+    ]
+    return definitions({name: f"{_short(then[name])} → {_short(now[name])}" for name in names})
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:12]}…"
 
 
 def when(record: RunRecord | None) -> str:

@@ -1,6 +1,8 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const find = (id) => document.getElementById(id);
+// Rows that are shown on each side of the cut.
+const NEAR = 4;
 const whole = new Intl.NumberFormat("en-US");
 
 // Rows are made of elements and texts, never of HTML, so that no text can become a part of the page.
@@ -28,24 +30,25 @@ function textOf(text) {
   return box;
 }
 
-function rowOf(row) {
+function rowOf(row, isOpen) {
   const made = element("article", "row");
   const header = element("header");
   for (const score of row.scores) header.append(element("span", "score", score));
   const id = element("bdi", "where", row.id);
   header.append(id, element("bdi", "where", row.where));
   made.append(header);
-  if (row.answer) made.append(textOf(row.answer));
   if (row.question) {
     const details = element("details");
+    details.open = isOpen;
     details.append(element("summary", "", "the request"), textOf(row.question));
     made.append(details);
   }
+  if (row.answer) made.append(textOf(row.answer));
   return made;
 }
 
-function show(place, rows, nothing) {
-  place.replaceChildren(...rows.map((index) => rowOf(data.rows[index])));
+function show(place, rows, nothing, isOpen) {
+  place.replaceChildren(...rows.map((index) => rowOf(data.rows[index], isOpen)));
   if (!rows.length) place.append(element("p", "quiet", nothing));
 }
 
@@ -60,7 +63,7 @@ if (find("list")) {
       return words.every((word) => text.includes(word));
     });
     find("found").textContent = words.length ? `${rows.length} found` : "";
-    show(find("list"), rows, "no row holds these words");
+    show(find("list"), rows, "no row holds these words", false);
   };
   const buttons = data.views.map((each) => {
     const button = element("button", "", each.name);
@@ -111,9 +114,10 @@ if (find("cut")) {
       const cut = Number(valueOf(at));
       const place = data.sorted.findIndex((index) => data.rows[index].score >= cut);
       const middle = place < 0 ? data.sorted.length : place;
-      show(find("near-above"), data.sorted.slice(middle, middle + 3).reverse(), "no row is kept");
-      show(find("near-below"), data.sorted.slice(Math.max(0, middle - 3), middle).reverse(),
-        "no row is dropped");
+      show(find("near-above"), data.sorted.slice(middle, middle + NEAR).reverse(), "no row is kept",
+        true);
+      show(find("near-below"), data.sorted.slice(Math.max(0, middle - NEAR), middle).reverse(),
+        "no row is dropped", true);
     }
   };
   slider.addEventListener("input", () => move(Number(slider.value)));

@@ -1,4 +1,4 @@
-"""Make the report of one run, and that of two runs over the same rows."""
+"""Make the page about one run."""
 
 from collections.abc import Sequence
 from html import escape
@@ -8,10 +8,15 @@ from numpy.typing import NDArray
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.report import charts
-from harmless_runtime.report.compare import Comparison, compare
 from harmless_runtime.report.cuts import QUANTILES, Cuts, find_cuts
-from harmless_runtime.report.facts import rejects_section, run_section, select_command, when
-from harmless_runtime.report.gather import Gathered, gather
+from harmless_runtime.report.facts import (
+    model_of,
+    rejects_section,
+    run_section,
+    select_command,
+    when,
+)
+from harmless_runtime.report.gather import OTHER, Gathered, gather
 from harmless_runtime.report.groups import groups_of
 from harmless_runtime.report.page import (
     ROW_LIST,
@@ -22,13 +27,13 @@ from harmless_runtime.report.page import (
     section,
     table,
     tiles,
+    visible,
 )
-from harmless_runtime.report.scored_rows import ScoredRow, ScoredRows
+from harmless_runtime.report.scored_rows import NO_VALUE, ScoredRow, ScoredRows
 
 # Rows that stand for all cuts, and rows that are listed as drawn at random.
 _NEAR_CUTS = 240
 _LISTED = 100
-_POINTS = 1500
 
 
 def make_report(rows: ScoredRows) -> bytes:
@@ -41,6 +46,8 @@ def make_report(rows: ScoredRows) -> bytes:
     gathered = gather(rows)
     if not len(gathered.scores):
         raise InputError(f"{rows.name} has no scores")
+    if gathered.groups == [NO_VALUE]:
+        raise InputError(f"no row of {rows.name} has the field {rows.by}", "`by` names another one")
     cuts = find_cuts(gathered.scores)
     page_rows = PageRows()
     lowest, highest = page_rows.add_all(gathered.lowest), page_rows.add_all(gathered.highest)
@@ -98,14 +105,10 @@ def _head(rows: ScoredRows, gathered: Gathered) -> str:
     }
     if gathered.without_score:
         facts["rows without"] = f"{gathered.without_score:,}"
-    about = [part for part in (_model(rows), when(rows.record)) if part]
-    title = f"<h1>Scores of {escape(rows.name)}</h1>"
+    about = [part for part in (model_of(rows.record), when(rows.record)) if part]
+    title = f"<h1>Scores of {escape(visible(rows.name))}</h1>"
     more = "Higher is more harmless. " + " · ".join(about)
     return title + paragraph(more, quiet=True) + tiles(facts)
-
-
-def _model(rows: ScoredRows) -> str:
-    return str(rows.record.about.get("checkpoint") or "") if rows.record else ""
 
 
 def _cut_section(rows: ScoredRows, gathered: Gathered, cuts: Cuts, shown: int) -> str:
@@ -157,8 +160,11 @@ def _group_section(rows: ScoredRows, gathered: Gathered) -> str:
         return ""
     groups = groups_of(gathered)
     told = "5 to 95 % of the rows (line), 25 to 75 % (bar), and the median."
-    if len(groups) < len(gathered.groups):
+    if OTHER in gathered.groups:
+        told += f" There are more than {len(gathered.groups) - 1:,} groups; these are the largest."
+    elif len(groups) < len(gathered.groups):
         told += f" The {len(groups)} largest of {len(gathered.groups):,} groups."
+    told += " The group with the highest median comes first."
     cells = [
         [group.name, f"{group.rows:,}", *(f"{value:.3g}" for value in group.quantiles)]
         for group in groups
@@ -178,70 +184,3 @@ def _list_section(rows: ScoredRows) -> str:
             "are cut."
         )
     return section("Rows", paragraph(told, quiet=True), ROW_LIST)
-
-
-def make_comparison(first: ScoredRows, second: ScoredRows) -> bytes:
-    """Return the page about two runs over the same rows.
-
-    Raises:
-        InputError: the runs have other rows, or cannot be read.
-        OutputError: the scores are of other rows.
-    """
-    found = compare(first, second)
-    page_rows = PageRows()
-    moved = [
-        page_rows.add(each.row, [f"{each.first:.4g} → {each.second:.4g}"]) for each in found.moved
-    ]
-    data = {
-        "rows": page_rows.rows,
-        "views": [{"name": "moved most", "rows": [place for place in moved if place is not None]}],
-    }
-    names = first.name, second.name
-    sections = [
-        f"<h1>{escape(names[0])} and {escape(names[1])}</h1>"
-        + paragraph("Two scores of the same rows.", quiet=True),
-        _agreement(found),
-        _scatter_section(found, names),
-        _sides_section(found),
-        section("The rows that moved most", ROW_LIST),
-        run_section(first),
-        run_section(second),
-    ]
-    return make_page(" and ".join(names), sections, data)
-
-
-def _agreement(found: Comparison) -> str:
-    spread = float(found.first.std())
-    differences = found.differences
-    facts = {
-        "rows with both scores": f"{len(found.first):,}",
-        "Spearman correlation": f"{found.spearman:.5f}",
-        "Pearson correlation": f"{found.pearson:.5f}",
-        "mean difference": _in_sigma(float(differences.mean()), spread),
-        "largest difference": _in_sigma(float(differences.max()), spread),
-    }
-    if found.only_one:
-        facts["rows with one score"] = f"{found.only_one:,}"
-    told = f"σ is the standard deviation of the first scores, {spread:.4g}."
-    return tiles(facts) + paragraph(told, quiet=True)
-
-
-def _in_sigma(difference: float, spread: float) -> str:
-    return f"{difference / spread:.2g} σ" if spread else f"{difference:.2g}"
-
-
-def _scatter_section(found: Comparison, names: tuple[str, str]) -> str:
-    count = len(found.first)
-    chosen = np.random.default_rng(0).permutation(count)[:_POINTS]
-    drawn = charts.scatter(found.first[chosen], found.second[chosen], names)
-    told = "Each point is a row"
-    told += f", and these are {_POINTS:,} of them at random." if count > _POINTS else "."
-    parts = f'<div class="square">{drawn}</div>', paragraph(told, quiet=True)
-    return section("Score against score", *parts)
-
-
-def _sides_section(found: Comparison) -> str:
-    cells = [[f"{share:.0%}", f"{changed:.2%}"] for share, changed in found.changed_sides()]
-    told = "If each run drops the rows with its lowest scores, so many rows are kept by only one."
-    head = ["dropped", "rows that change side"]
-    return section("At a cut", table(head, cells), paragraph(told, quiet=True))

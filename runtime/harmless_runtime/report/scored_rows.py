@@ -12,12 +12,13 @@ import msgspec
 
 from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.errors import InputError, ShapeError
+from harmless_runtime.report.run_inputs import inputs_of
 from harmless_runtime.rows.beside import record_name, rejects_name
 from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.inputs import FIRST_ROWS, Inputs
 from harmless_runtime.rows.records import Pair
 from harmless_runtime.rows.shapes import KNOWN, Reading
-from harmless_runtime.rows.sources import Source, find_source
+from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import values_of
 from harmless_runtime.scores.earlier import (
     EarlierRun,
@@ -32,6 +33,8 @@ from harmless_runtime.scores.record import RunRecord, read_record
 logger = logging.getLogger(__name__)
 
 _ANY_LENGTH = 2**30
+# The group of rows that lack the field.
+NO_VALUE = "(none)"
 
 
 class ScoredRow(msgspec.Struct, frozen=True, gc=False):
@@ -82,6 +85,17 @@ class ScoredRows:
     column: str
     by: str | None
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that are read for the report. Some may not exist."""
+        record = Path(self.name, record_name("", is_folder=True))
+        if not Path(self.name).is_dir():
+            record = Path(self.name).with_name(record_name(Path(self.name).name, is_folder=False))
+        own = self.run.files if self.run else ()
+        sources = self.inputs.sources if self.inputs else ()
+        inputs = [Path(source.where) for source in sources if source.kind == "file"]
+        return [Path(self.name), self.rejects, record, *own, *inputs]
+
     def __iter__(self) -> Iterator[ScoredRow]:
         if self.inputs is None:
             assert self.run is not None
@@ -116,7 +130,7 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
         rejects = folder / rejects_name(path.name, is_folder=is_folder)
         return ScoredRows(scores, record, rejects, joined, None, column, by)
     run = find_run(path)
-    found = find_sources(rows) if rows else _inputs_of(record)
+    found = find_sources(rows) if rows else inputs_of(record, folder)
     if found is None and by is not None:
         raise InputError(
             f"the rows of {scores} are not where they were, and {by} is one of their fields",
@@ -148,28 +162,6 @@ def _read_as(sources: Sequence[Source], record: RunRecord | None) -> Inputs:
         logger.warning("the texts of the rows are not shown, because %s", error)
         return Inputs(sources, Reading(line_bytes=_ANY_LENGTH), KNOWN["alpaca"])
     return inputs
-
-
-def _inputs_of(record: RunRecord | None) -> tuple[Source, ...] | None:
-    """Return the inputs that a record names, or None if they are gone or have changed."""
-    if record is None:
-        return None
-    sources = []
-    for facts in record.inputs:
-        try:
-            source = find_source(facts.name)
-        except InputError:
-            source = None
-        is_same = (
-            source is not None
-            and source.kind == "file"
-            and ((source.size, source.changed) == (facts.size, facts.changed))
-        )
-        if source is None or not is_same:
-            logger.info("%s is not there as it was, so that no texts are shown", facts.name)
-            return None
-        sources.append(source)
-    return tuple(sources)
 
 
 def _scores_alone(run: EarlierRun) -> Iterator[ScoredRow]:
@@ -226,5 +218,5 @@ def _number(value: Any) -> float | None:
 
 def _group(values: Mapping[str, Any] | None, by: str) -> str:
     if values is None or by not in values:
-        return "(none)"
+        return NO_VALUE
     return str(values[by])

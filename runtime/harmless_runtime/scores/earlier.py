@@ -192,7 +192,7 @@ def _no_scores(path: Path, row: Line | Fields | Reject) -> InputError:
         return _joined(path)
     return InputError(
         f"{path} is not a file of ids and scores",
-        "name the output of `harmless score` for the rows",
+        "name an output of harmless score without --join",
     )
 
 
