@@ -117,3 +117,18 @@ def test_an_abandoned_reader_ends(artifact: Artifact) -> None:
     for thread in readers:
         thread.join(5)
         assert not thread.is_alive()
+
+
+def test_the_rows_before_an_error_come_in_windows_first(artifact: Artifact) -> None:
+    def rows() -> Iterator[Pair]:
+        for number in range(60):
+            yield Pair("f", number, b"1", "a", "word " * 20)
+        raise OSError("disk on fire")
+
+    limits = Limits(512, 200)
+    windows = read_windows(rows(), PairTokenizer(artifact.tokenizer, 1024), limits)
+    seen: list[int] = []
+    with pytest.raises(OSError, match="on fire"):
+        seen.extend(row.pair.number for window in windows for row in window.rows)
+    assert seen == list(range(len(seen)))
+    assert len(seen) > 40, "all but the window that was not complete"

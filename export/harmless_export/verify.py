@@ -1,6 +1,7 @@
 """Measure an artifact's parity with its checkpoint, and record it in the artifact."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from harmless_export.parity import LIMITS, compare, parity_pairs
 from harmless_export.reference import Pairs, optimum_obstacle, optimum_scores, pytorch_scores
 from harmless_runtime.choices import ComputeChoice, Precision, ProviderChoice
 from harmless_runtime.config import make_config
-from harmless_runtime.errors import ParityError, SessionError
+from harmless_runtime.errors import HarmlessError, ParityError, SessionError, one_line
 from harmless_runtime.model.artifact import (
     Artifact,
     Parity,
     Reference,
     harmless_runner,
+    is_artifact,
     open_artifact,
     write_manifest,
 )
@@ -113,15 +115,23 @@ def record_parity(
     for other in others:
         try:
             reports += comparison.on(other)
-        except (ParityError, SessionError) as error:
-            logger.warning("the report has no column for %s: %s", other.name, error.with_hint)
+        except Exception as error:  # a plug-in that fails in any way does not fail an export
+            why = error.with_hint if isinstance(error, HarmlessError) else one_line(error)
+            logger.warning("the report has no column for %s: %s", other.name, why)
+    if is_artifact(artifact.folder):  # another process may have measured meanwhile
+        manifest = open_artifact(artifact.folder, check_files=False).manifest
     new = {report.runner: report for report in reports}
-    kept = [new.pop(report.runner, report) for report in manifest.parity]
+    spread = reports[0].score_std  # reports against another checkpoint have another one
+    same = [r for r in manifest.parity if math.isclose(r.score_std, spread, rel_tol=1e-6)]
+    kept = [new.pop(report.runner, report) for report in same]
+    reference = manifest.reference
+    if reference is None or first.provider != "openvino":
+        reference = comparison.reference()
     manifest = msgspec.structs.replace(
         manifest,
         parity=[*kept, *new.values()],
         parity_note="",
-        reference=comparison.reference() if first.provider != "openvino" else manifest.reference,
+        reference=reference,
     )
     write_manifest(artifact.folder, manifest)
     return Artifact(artifact.folder, manifest)
@@ -198,7 +208,7 @@ def check_parity(report: Parity, precision: Precision) -> None:
         "fp32": "this is not rounding: unless the checkpoint is another one, do not use the "
         "artifact, and report it",
         "fp16": "the model may overflow in fp16: export in bf16 or fp32",
-        "bf16": "this model loses too much in bf16: use fp16 or fp32",
+        "bf16": "this model loses too much in bf16: use fp32, or fp16 on a GPU",
         "int8": "this model loses too much in int8: export in fp32",
     }[precision]
     raise ParityError(

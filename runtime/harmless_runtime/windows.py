@@ -94,7 +94,17 @@ def _chunks(pairs: Iterable[Pair | Reject]) -> Iterator[list[tuple[Pair | Reject
     """Yield rows with their sizes, as many at a time as are tokenised at a time."""
     chunk: list[tuple[Pair | Reject, int]] = []
     size = 0
-    for pair in pairs:
+    left = iter(pairs)
+    while True:
+        try:
+            pair = next(left, None)
+        except Exception:
+            # The rows before the error are scored and written first.
+            if chunk:
+                yield chunk
+            raise
+        if pair is None:
+            break
         chunk.append((pair, pair.size))
         size += pair.size
         if len(chunk) >= _CHUNK_ROWS or size >= _CHUNK_BYTES:

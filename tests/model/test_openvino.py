@@ -1,6 +1,8 @@
 """OpenVINO: how it is chosen and refused, and its scores where its plug-in finds a processor."""
 
 import logging
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,7 +177,8 @@ def test_scores_are_those_of_the_cpu_provider(artifact: Artifact) -> None:
         assert is_rounded == (compute == "bf16")
         assert engine.score(rows).tobytes() == scores.tobytes()
         alone = np.concatenate([engine.score([row]) for row in rows])
-        assert alone.tobytes() == scores.tobytes(), "a score does not depend on its batch"
+        # Padding changes the order of sums, and with it the last bits.
+        assert np.abs(alone - scores).max() < allowed / 2
         assert engine.precision == compute
         assert engine.fingerprint["provider"] == f"openvino, {compute}"
 
@@ -212,3 +215,37 @@ def test_the_parity_of_each_way_to_compute_is_kept(
         "score", rows, "-o", out, "--model", folder, "--provider", "openvino", "--overwrite"
     )
     assert f"run harmless verify {folder} --provider openvino" in done.stderr.replace("\n", " ")
+
+
+FORK = """
+import os, sys
+from harmless_runtime import Gpt2HarmlessScorer
+from harmless_runtime.errors import SessionError
+scorer = Gpt2HarmlessScorer({"model": sys.argv[1], "provider": "openvino"})
+for uses in (False, True):
+    child = os.fork()
+    if not child:
+        if uses:
+            try:
+                scorer.score_item({"instruction": "a", "output": "b"})
+            except SessionError:
+                sys.exit(7)
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+
+
+@pytest.mark.usefixtures("works")
+def test_a_forked_child_ends(artifact: Artifact) -> None:
+    command = [sys.executable, "-c", FORK, str(artifact.folder)]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+
+
+@pytest.mark.usefixtures("works")
+def test_threads_load_it_at_once() -> None:
+    program = """
+from concurrent.futures import ThreadPoolExecutor
+from harmless_runtime.model.openvino import find_device
+list(ThreadPoolExecutor(8).map(lambda _: find_device(), range(8)))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -10,7 +10,7 @@ import pytest
 from harmless_export import export_checkpoint
 from harmless_runtime.choices import Precision
 from harmless_runtime.config import make_config
-from harmless_runtime.errors import SessionError
+from harmless_runtime.errors import OutOfMemoryError, SessionError
 from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.cores import usable_cores
@@ -19,6 +19,7 @@ from harmless_runtime.model.session import Session
 from harmless_runtime.model.target import Target
 from harmless_runtime.model.tokenizer import Encoded
 from processes import Harmless
+from runners import ChangedRunner, Ids, Rewards
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])
@@ -109,3 +110,21 @@ def test_limits_do_not_depend_on_streams() -> None:
     many = build_engine(artifact, replace(one.runner.target, streams=4))
     assert one.limits == many.limits
     assert one.fingerprint == many.fingerprint
+
+
+def test_a_row_that_has_room_alone_is_run_alone(artifact: Artifact) -> None:
+    engine = build_engine(artifact, Target("cpu", streams=2), limits=Limits(64, 10**6))
+    assert isinstance(engine.runner, Session)
+    rows = [Encoded(np.full(60 - i, 7, np.int32), False) for i in range(9)]
+    expected = engine.score(rows)
+    refused: list[int] = []
+
+    def fail_once(ids: Ids, rewards: Rewards) -> Rewards:
+        if ids.size not in refused:
+            refused.append(ids.size)
+            raise OutOfMemoryError("no room")
+        return rewards
+
+    cramped = replace(engine, runner=ChangedRunner(engine.runner, fail_once))
+    assert cramped.score(rows).tolist() == expected.tolist()
+    assert len(refused) == 9

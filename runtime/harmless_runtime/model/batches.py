@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from harmless_runtime.choices import Provider
 
-# An interrupted run repeats at most a window or two, so windows are kept to about this long.
+# An interrupted run repeats the windows that were under way, so windows are kept to about this
+# long. There are two, and more if a window has fewer batches than run at once.
 WINDOW_SECONDS = 40
 # What a modest machine with this provider computes per second. A faster machine has shorter
 # windows.
 _MODEST_FLOPS = {"cpu": 100e9, "openvino": 100e9, "cuda": 50e12}
-# Four windows are in memory at a time, so short rows need limits of their own.
+# Several windows are in memory at a time, so short rows need limits of their own.
 _WINDOW_ROWS = 8_192
 _WINDOW_BYTES = 64 * 2**20
 # What a batch costs besides its tokens, in tokens. On CUDA this is an estimate for GPT-2-large:

@@ -114,6 +114,8 @@ class Engine:
     def why_no_score(self, score: float) -> str:
         """Return the reason for the reject of a row whose score is not finite."""
         precision = self.precision
+        if self.runner.target.provider == "openvino" and precision == "bf16":
+            return f"the score in bf16 is {score}; `compute` fp32 may give one"
         if precision == "fp32":
             return f"the score in fp32 is {score}"
         if self.fp32_fallback is not None:

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from functools import cached_property
 
+from harmless_runtime import bundled
 from harmless_runtime.choices import PrecisionChoice, ProviderChoice
 from harmless_runtime.config import ScorerConfig, make_config
 from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
@@ -39,6 +40,7 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
     model = resolve(config.model, check_files=config.check_files)
     if isinstance(model, CheckpointName):
         provider = choose_provider(config.provider, config.precision, config.device)
+        target_on(provider, config)  # what cannot work is refused before the export
         precision = config.precision
         if precision == "auto":
             precision = "fp16" if provider == "cuda" else "fp32"
@@ -53,9 +55,7 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
             )
         provider = choose_provider(config.provider, precision, config.device)
     target = target_on(provider, config, for_many_rows=for_many_rows)
-    if provider == "openvino":
-        _tell_openvino(artifact, target)
-    elif provider == "cpu" and config.provider == "auto" and precision == "fp32":
+    if provider == "cpu" and config.provider == "auto" and precision == "fp32":
         _tell_of_amx()
     start = time.perf_counter()
     try:
@@ -66,6 +66,8 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
         # If `precision` is auto, the second call exports a checkpoint in fp32, which suits CPUs.
         on_cpu = config.model_copy(update={"provider": "cpu"})
         return load_engine(on_cpu, for_many_rows=for_many_rows)
+    if provider == "openvino":
+        _tell_openvino(artifact, target)
     logger.debug(
         "loaded %s in %.2f s: %s, %d batches at once, of at most %d tokens",
         artifact.folder,
@@ -82,12 +84,15 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
 def _tell_openvino(artifact: Artifact, target: Target) -> None:
     """Log what the model is computed in, and whether it is known how far that is from PyTorch."""
     logger.info("running in %s through OpenVINO on %s", target.compute, this_processor())
-    if artifact.manifest.parity_on(target.name) is None:
+    is_bundled = artifact.folder == bundled.MODEL  # it is far too small to judge anyway
+    if artifact.manifest.parity_on(target.name) is None and not is_bundled:
         logger.warning(
             "it is not known how far scores from OpenVINO in %s are from PyTorch's, because that "
-            "was not measured for this artifact: run harmless verify %s --provider openvino",
+            "was not measured for this artifact: run harmless verify %s --provider openvino "
+            "--compute %s",
             target.compute,
             artifact.folder,
+            target.compute,
         )
 
 

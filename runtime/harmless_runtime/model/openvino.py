@@ -5,7 +5,7 @@ onnxruntime 1.32.
 """
 
 import json
-from functools import cache
+import threading
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +20,7 @@ from harmless_runtime.model.target import Target
 
 NAME = "OpenVINOExecutionProvider"
 INSTALL = "pip install '.[openvino]' in the project's folder"
+_registering = threading.Lock()
 _PACKAGE = "onnxruntime_ep_openvino"
 _ON_THE_CPU = "set `provider` to cpu"
 # Graphs of earlier releases have FastGelu, which OpenVINO does not know.
@@ -63,11 +64,18 @@ def _not_intel() -> SessionError:
     )
 
 
-@cache
 def _register() -> None:
+    """Register the plug-in, unless this or the program around it has done so."""
     import onnxruntime_ep_openvino
 
-    ort.register_execution_provider_library("openvino", onnxruntime_ep_openvino.get_library_path())
+    path = onnxruntime_ep_openvino.get_library_path()
+    with _registering:
+        if all(device.ep_name != NAME for device in ort.get_ep_devices()):
+            try:
+                ort.register_execution_provider_library("openvino", path)
+            except Exception as error:  # a plug-in without devices is registered as well
+                if "already registered" not in str(error):
+                    raise
 
 
 def choose_compute(choice: ComputeChoice) -> Compute:

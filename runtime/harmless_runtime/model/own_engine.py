@@ -1,6 +1,5 @@
 """Give each process an engine of its own, which it loads when it first needs it."""
 
-import ctypes
 import os
 from dataclasses import dataclass, field
 
@@ -8,6 +7,7 @@ from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import SessionError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import load_engine
+from harmless_runtime.model.session import keep_for_ever
 
 
 @dataclass
@@ -31,6 +31,7 @@ class OwnEngine:
         """
         if self._engine is not None and self._process != os.getpid():
             inherited = self._engine
+            keep_for_ever(inherited)
             provider = inherited.runner.target.provider
             if provider != "cpu":
                 raise SessionError(
@@ -39,9 +40,6 @@ class OwnEngine:
                     'start it with multiprocessing.set_start_method("spawn"), or load the model '
                     "only after the fork",
                 )
-            # One reference more than there are: the session is never destroyed, because that would
-            # wait for its threads.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
             self._engine = None
         if self._engine is None:
             self._engine = load_engine(self.config)

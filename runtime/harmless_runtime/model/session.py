@@ -1,7 +1,10 @@
 """Run batches of token ids with ONNX Runtime, with an artifact loaded on one device."""
 
+import ctypes
+import os
 import re
 import time
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -65,6 +68,10 @@ class Session:
             self._free.put(Buffers(session, target, max_tokens))
         self._options: dict[Future[NDArray[np.float32]], ort.RunOptions] = {}
         self._threads = ThreadPoolExecutor(target.streams, "session")
+        if target.provider == "openvino":
+            # A child that `fork` made would hang at its end, even if it never uses the session.
+            own = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: keep_for_ever(own()))
 
     def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
         """Run a batch, as `Runner.submit` describes it."""
@@ -108,6 +115,12 @@ class Session:
         if ids.size > self._graph_tokens:
             return "-1"  # no graph
         return self._graphs.setdefault(ids.shape, str(len(self._graphs) + 1))
+
+
+def keep_for_ever(inherited: object) -> None:
+    """Keep what a process inherited by `fork`: to destroy a session waits for its threads."""
+    # One reference more than there are.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,9 +77,7 @@ class Work:
         while len(batch.rows) > 1 and batch.tokens > self._runner.capacity:
             batch, *others = self._parts(batch)
             self._todo.extendleft(reversed(others))
-        own = [self._ids[i] for i in batch.rows]
-        ids = pad(own, self._pad_token_id, batch.shape)
-        self._submitted.append((batch, self._runner.submit(ids)))
+        self._submitted.append((batch, self._runner.submit(self._padded(batch))))
 
     def take(self) -> ScoredBatch | None:
         """Wait for the batch that was submitted first.
@@ -94,25 +92,40 @@ class Work:
         try:
             rewards = future.result()
         except OutOfMemoryError as error:
-            if len(batch.rows) == 1:
-                raise SessionError(
-                    f"memory has no room for a single row of {batch.shape[1]} tokens",
-                    "lower `max_length`; on a GPU, raise `gpu_memory` if it is set",
-                ) from error
-            logger.warning(
-                "memory has no room for a batch of %d rows × %d tokens: later batches "
-                "have at most %d tokens",
-                *batch.shape,
-                self._runner.capacity,
-            )
-            self._todo.extendleft(reversed(self._parts(batch)))
-            return None
+            if len(batch.rows) > 1:
+                logger.warning(
+                    "memory has no room for a batch of %d rows × %d tokens: later batches "
+                    "have at most %d tokens",
+                    *batch.shape,
+                    self._runner.capacity,
+                )
+                self._todo.extendleft(reversed(self._parts(batch)))
+                return None
+            rewards = self._alone(batch, error)
         rows = []
         for i, reward in zip(batch.rows, rewards, strict=False):
             self.scores[self._groups[i]] = reward
             rows += self._groups[i]
         real = sum(len(self._ids[i]) for i in batch.rows)
         return ScoredBatch(rows, batch.tokens, batch.tokens - real)
+
+    def _alone(self, batch: Batch, error: OutOfMemoryError) -> NDArray[np.float32]:
+        """Run a batch of one row again when no other batch of these runs.
+
+        Raises:
+            SessionError: memory has no room for it even then.
+        """
+        try:
+            wait([other for _, other in self._submitted])
+            return self._runner.submit(self._padded(batch)).result()
+        except OutOfMemoryError:
+            raise SessionError(
+                f"memory has no room for a single row of {batch.shape[1]} tokens",
+                "lower `max_length` or `streams`; on a GPU, raise `gpu_memory` if it is set",
+            ) from error
+
+    def _padded(self, batch: Batch) -> NDArray[np.int64]:
+        return pad([self._ids[i] for i in batch.rows], self._pad_token_id, batch.shape)
 
     def cancel(self) -> None:
         """End the batches that were submitted."""
