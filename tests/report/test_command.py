@@ -115,7 +115,8 @@ def test_nothing_that_is_read_is_replaced(tmp_path: Path, harmless: Harmless) ->
     for name in ("scores.jsonl", "rows.jsonl", "scores.jsonl.run.json", "link.html"):
         done = harmless("report", out, "-o", tmp_path / name, "--overwrite")
         assert done.returncode == 1, name
-        assert "is read for the report" in done.stderr
+        wrong = "not a regular file" if name == "link.html" else "is read for the report"
+        assert wrong in done.stderr
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -137,3 +138,17 @@ def test_inputs_are_found_beside_the_scores_and_fields_by_name(
         "report", "../scores.jsonl", "-o", "s.html", "--by", "nofield", cwd=elsewhere
     )
     assert "has the field nofield" in refused.stderr
+
+
+def test_rows_that_were_too_long_are_no_other_rows(tmp_path: Path, harmless: Harmless) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "scores.jsonl"
+    texts = ["a", "b" * 500, "c"]
+    content = [{"id": i, "instruction": "Hi", "output": text} for i, text in enumerate(texts)]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in content))
+    done = harmless("score", rows, "-o", out, "--model", "demo", "--max-line-bytes", "200")
+    assert done.returncode == 3
+    done = harmless("report", out, "-o", tmp_path / "r.html")
+    assert done.returncode == 0, done.stderr
+    assert {row["answer"] for row in data_of(tmp_path / "r.html")["rows"]} == {"a", "c"}
+    refused = harmless("report", out, "-o", "/dev/null", "--overwrite")
+    assert "/dev/null is not a regular file" in refused.stderr

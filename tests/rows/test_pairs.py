@@ -42,6 +42,7 @@ def texts(items: list[Pair | Reject]) -> list[tuple[str, str, str | None]]:
         {"prompt": "Hi", "chosen": " Yes", "rejected": " No", "id": 4},
         {"instruction": "Hi", "chosen": " Yes", "rejected": " No"},
         {"question": "Hi", "chosen": " Yes", "rejected": " No"},
+        {"instruction": "Hi", "input": "", "chosen": " Yes", "rejected": " No"},
         # TRL: messages, with the prompt in a field of its own, or in both conversations.
         {"prompt": TURNS, "chosen": answer(" Yes"), "rejected": answer(" No")},
         {"chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
@@ -101,3 +102,10 @@ def test_rows_without_pairs_are_refused_with_what_can_be_named(tmp_path: Path) -
         open_inputs([str(path)], Reading(columns={"rejected": "b"}))
     with pytest.raises(ShapeError, match="harmless eval tells how often"):
         open_inputs([str(path)]).shape()
+
+
+def test_an_input_is_added_to_its_instruction(tmp_path: Path) -> None:
+    row = {"instruction": "Add.", "input": "1 2", "chosen": "3", "rejected": "4"}
+    items = read(tmp_path / "pairs.jsonl", [row])
+    asked = "\n\nHuman: Add.\n1 2\n\nAssistant:"
+    assert texts(items) == [(asked, "3", "chosen"), (asked, "4", "rejected")]

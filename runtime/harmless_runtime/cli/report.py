@@ -37,6 +37,8 @@ def run(
     need_vl_convert()
     if out.is_dir():
         raise OutputError(f"{out} is a folder", "name a file")
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        raise OutputError(f"{out} is not a regular file", "name another file")
     if out.exists() and not overwrite:
         raise OutputError(f"{out} already exists", "`overwrite` replaces it; or name another file")
     opened = [open_scored_rows(name, rows, by) for name in scores]

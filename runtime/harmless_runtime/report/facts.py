@@ -109,7 +109,9 @@ def select_command(rows: ScoredRows) -> str:
         names = [facts.name for facts in rows.record.inputs]
     kind = next((s for s in (".csv", ".tsv", ".parquet") if names[0].endswith(s)), ".jsonl")
     if rows.run is None:
-        return f"harmless select {shlex.quote(rows.name)} -o kept{kind} --above"
+        column = shlex.quote(rows.column)
+        name = shlex.quote(rows.name)
+        return f"harmless select {name} --score-column {column} -o kept{kind} --above"
     inputs = " ".join(map(shlex.quote, names[:_INPUTS])) + (" …" if len(names) > _INPUTS else "")
     return f"harmless select {inputs} --scores {shlex.quote(rows.name)} -o kept{kind} --above"
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from harmless_runtime.choices import SCORE_COLUMN
+from harmless_runtime.config import LINE_BYTES
 from harmless_runtime.errors import InputError, ShapeError
 from harmless_runtime.report.run_inputs import inputs_of
 from harmless_runtime.rows.beside import record_name, rejects_name
@@ -126,7 +127,7 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
     if column is not None:
         if rows:
             raise InputError(f"{scores} holds rows joined with their scores", "leave `rows` out")
-        joined = _read_as(sources, record)
+        joined = _read_as(sources, record, _ANY_LENGTH)  # rows became longer by their scores
         rejects = folder / rejects_name(path.name, is_folder=is_folder)
         return ScoredRows(scores, record, rejects, joined, None, column, by)
     run = find_run(path)
@@ -136,7 +137,8 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
             f"the rows of {scores} are not where they were, and {by} is one of their fields",
             "`rows` names them",
         )
-    inputs = None if found is None else _read_as(found, record)
+    line_bytes = record.how_read.line_bytes if record else LINE_BYTES
+    inputs = None if found is None else _read_as(found, record, line_bytes)
     return ScoredRows(scores, record, run.rejects, inputs, run, column or SCORE_COLUMN, by)
 
 
@@ -150,17 +152,17 @@ def _score_column(sources: Sequence[Source], record: RunRecord | None) -> str | 
     return SCORE_COLUMN if SCORE_COLUMN in names else None
 
 
-def _read_as(sources: Sequence[Source], record: RunRecord | None) -> Inputs:
+def _read_as(sources: Sequence[Source], record: RunRecord | None, line_bytes: int) -> Inputs:
     """Open rows to be read as they were when they were scored."""
     if record is not None:
         how = record.how_read
-        return Inputs(sources, Reading(system=how.system, line_bytes=_ANY_LENGTH), how.shape)
-    inputs = Inputs(sources, Reading(line_bytes=_ANY_LENGTH))
+        return Inputs(sources, Reading(system=how.system, line_bytes=line_bytes), how.shape)
+    inputs = Inputs(sources, Reading(line_bytes=line_bytes))
     try:
         inputs.shape()
     except ShapeError as error:
         logger.warning("the texts of the rows are not shown, because %s", error)
-        return Inputs(sources, Reading(line_bytes=_ANY_LENGTH), KNOWN["alpaca"])
+        return Inputs(sources, Reading(line_bytes=line_bytes), KNOWN["alpaca"])
     return inputs
 
 

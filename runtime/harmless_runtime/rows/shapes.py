@@ -88,8 +88,9 @@ KNOWN: dict[FormatName, Shape] = {
 }
 # The shapes of preference pairs, the last with dialogues as hh-rlhf has them.
 PAIRS = (
-    *(Shape("pairs", name, output="chosen", rejected="rejected")
-      for name in ("prompt", "instruction", "question")),
+    Shape("pairs", "prompt", output="chosen", rejected="rejected"),
+    Shape("pairs", "instruction", "input", "chosen", rejected="rejected"),
+    Shape("pairs", "question", output="chosen", rejected="rejected"),
     Shape("pairs of dialogues", output="chosen", rejected="rejected"),
 )  # fmt: skip
 
