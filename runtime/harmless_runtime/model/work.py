@@ -110,7 +110,7 @@ class Work:
         return ScoredBatch(rows, batch.tokens, batch.tokens - real)
 
     def _alone(self, batch: Batch, error: OutOfMemoryError) -> NDArray[np.float32]:
-        """Run a batch of one row again when no other batch of these runs.
+        """Run a batch of one row again, after the other batches of this set are done.
 
         Raises:
             SessionError: memory has no room for it even then.

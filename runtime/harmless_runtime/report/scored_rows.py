@@ -14,7 +14,6 @@ from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.config import LINE_BYTES
 from harmless_runtime.errors import InputError, ShapeError
 from harmless_runtime.report.run_inputs import inputs_of
-from harmless_runtime.rows.beside import record_name, rejects_name
 from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.inputs import FIRST_ROWS, Inputs
 from harmless_runtime.rows.records import Pair
@@ -24,6 +23,7 @@ from harmless_runtime.scores.columns import values_of
 from harmless_runtime.scores.earlier import (
     EarlierRun,
     decode_line,
+    files_beside,
     find_run,
     lines_of,
     rows_with_scores,
@@ -89,13 +89,10 @@ class ScoredRows:
     @property
     def files(self) -> list[Path]:
         """The files that are read for the report. Some may not exist."""
-        record = Path(self.name, record_name("", is_folder=True))
-        if not Path(self.name).is_dir():
-            record = Path(self.name).with_name(record_name(Path(self.name).name, is_folder=False))
         own = self.run.files if self.run else ()
         sources = self.inputs.sources if self.inputs else ()
         inputs = [Path(source.where) for source in sources if source.kind == "file"]
-        return [Path(self.name), self.rejects, record, *own, *inputs]
+        return [Path(self.name), *files_beside(Path(self.name)), *own, *inputs]
 
     def __iter__(self) -> Iterator[ScoredRow]:
         if self.inputs is None:
@@ -119,19 +116,17 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
         OutputError: the output was changed since the run wrote it, or its record is damaged.
     """
     path = Path(scores)
-    is_folder = path.is_dir()
-    folder = path if is_folder else path.parent
-    record = read_record(folder / record_name(path.name, is_folder=is_folder))
+    rejects, record_path = files_beside(path)
+    record = read_record(record_path)
     sources = find_sources([scores], with_outputs=True)
     column = _score_column(sources, record)
     if column is not None:
         if rows:
             raise InputError(f"{scores} holds rows joined with their scores", "leave `rows` out")
         joined = _read_as(sources, record, _ANY_LENGTH)  # rows became longer by their scores
-        rejects = folder / rejects_name(path.name, is_folder=is_folder)
         return ScoredRows(scores, record, rejects, joined, None, column, by)
     run = find_run(path)
-    found = find_sources(rows) if rows else inputs_of(record, folder)
+    found = find_sources(rows) if rows else inputs_of(record, record_path.parent)
     if found is None and by is not None:
         raise InputError(
             f"the rows of {scores} are not where they were, and {by} is one of their fields",
@@ -139,7 +134,7 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
         )
     line_bytes = record.how_read.line_bytes if record else LINE_BYTES
     inputs = None if found is None else _read_as(found, record, line_bytes)
-    return ScoredRows(scores, record, run.rejects, inputs, run, column or SCORE_COLUMN, by)
+    return ScoredRows(scores, record, rejects, inputs, run, column or SCORE_COLUMN, by)
 
 
 def _score_column(sources: Sequence[Source], record: RunRecord | None) -> str | None:

@@ -46,6 +46,16 @@ class EarlierRun:
         return self.beside[0]
 
 
+def files_beside(output: Path) -> tuple[Path, Path]:
+    """Return the paths of an output's rejects and of its record, which may not exist."""
+    is_folder = output.is_dir()
+    folder = output if is_folder else output.parent
+    return (
+        folder / rejects_name(output.name, is_folder=is_folder),
+        folder / record_name(output.name, is_folder=is_folder),
+    )
+
+
 def find_run(output: Path) -> EarlierRun:
     """Find what a run has left, by the name of its output.
 
@@ -54,10 +64,8 @@ def find_run(output: Path) -> EarlierRun:
         OutputError: it was changed since the run wrote it.
     """
     is_folder = output.is_dir()
-    folder = output if is_folder else output.parent
-    rejects = folder / rejects_name(output.name, is_folder=is_folder)
-    beside = rejects, folder / record_name(output.name, is_folder=is_folder)
-    record = read_record(beside[1])
+    beside = rejects, record_path = files_beside(output)
+    record = read_record(record_path)
     if record is None:
         logger.warning(
             "%s has no record of its run beside it, so only the ids tell that its scores belong to "
