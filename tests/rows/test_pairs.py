@@ -48,6 +48,17 @@ def texts(items: list[Pair | Reject]) -> list[tuple[str, str, str | None]]:
         {"chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
         {"prompt": "Hi", "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
         {"prompt": "Hi", "chosen": answer(" Yes"), "rejected": answer(" No")},
+        {"prompt": TURNS, "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
+        # A dialogue that ends before `Assistant:`, and answers that begin with it or do not.
+        {"prompt": "\n\nHuman: Hi", "chosen": " Yes", "rejected": " No"},
+        {"prompt": "\n\nHuman: Hi", "chosen": "\n\nAssistant: Yes", "rejected": f"{ASKED} No"},
+        {"prompt": ASKED, "chosen": "\n\nAssistant: Yes", "rejected": " No"},
+        # A dialogue, and messages.
+        {"prompt": ASKED, "chosen": answer(" Yes"), "rejected": TURNS + answer(" No")},
+        {"prompt": "\n\nHuman: Hi", "chosen": answer(" Yes"), "rejected": answer(" No")},
+        # The request as it is, and whole dialogues.
+        {"prompt": "Hi", "chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No"},
+        {"prompt": TURNS, "chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No", "input": None},
     ],
 )
 def test_pairs_give_the_same_two_texts_in_every_shape(row: Any, tmp_path: Path) -> None:
@@ -63,6 +74,61 @@ def test_each_dialogue_is_split_at_its_own_last_answer(tmp_path: Path) -> None:
         (f"{ASKED} Yes?\n\nHuman: Go\n\nAssistant:", " Where?", "chosen"),
         (ASKED, " No", "rejected"),
     ]
+
+
+def test_a_prompt_of_several_turns_in_every_form(tmp_path: Path) -> None:
+    begun = f"{ASKED} Yes?\n\nHuman: Go"
+    turns = [*TURNS, *answer("Yes?"), {"role": "user", "content": "Go"}]
+    rows = [
+        {"prompt": begun, "chosen": "a", "rejected": answer("b")},
+        {"prompt": f"{begun}\n\nAssistant:", "chosen": "a", "rejected": answer("b")},
+        {"prompt": turns, "chosen": turns + answer("a"), "rejected": answer("b")},
+        # The prompt is the last message of the whole conversation.
+        {"prompt": turns[-1:], "chosen": turns + answer("a"), "rejected": turns + answer("b")},
+        # The response has turns of its own, of which the last is scored.
+        {"prompt": TURNS, "chosen": answer("Yes?") + turns[-1:] + answer("a"),
+         "rejected": answer("Yes?") + turns[-1:] + answer("b")},
+        {"prompt": "Hi", "chosen": answer("Yes?") + turns[-1:] + answer("a"),
+         "rejected": turns + answer("b")},
+        {"prompt": ASKED, "chosen": " Yes?\n\nHuman: Go\n\nAssistant:a",
+         "rejected": f"{begun}\n\nAssistant:b"},
+    ]  # fmt: skip
+    items = read(tmp_path / "pairs.jsonl", rows)
+    asked = f"{begun}\n\nAssistant:"
+    assert texts(items) == [(asked, "a", "chosen"), (asked, "b", "rejected")] * len(rows)
+
+
+def test_system_texts_of_a_prompt_that_is_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    prompt = [{"role": "system", "content": "Be brief."}, *TURNS]
+    for chosen in (TURNS + answer("a"), prompt + answer("a"), answer("a")):
+        row = {"prompt": prompt, "chosen": chosen, "rejected": answer("b")}
+        path.write_bytes(msgspec.json.encode(row))
+        items = list(open_inputs([str(path)], Reading(pairs=True, system="prepend")).rows())
+        asked = "\n\nHuman: Be brief.\n\nHi\n\nAssistant:"
+        assert texts(items) == [(asked, "a", "chosen"), (asked, "b", "rejected")]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"instruction": "Hi", "input": "x", "chosen": f"{ASKED} a"}, "no input can be added"),
+        ({"instruction": ASKED, "input": "x", "chosen": "a"}, "no input can be added"),
+        ({"instruction": ASKED, "chosen": answer("a") + TURNS + answer("b")}, "several messages"),
+    ],
+)
+def test_texts_that_cannot_be_put_together(row: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match=told):
+        read(tmp_path / "pairs.jsonl", [row | {"rejected": row["chosen"]}])
+
+
+def test_a_row_without_its_prompt_leaves_the_shape_of_the_others(tmp_path: Path) -> None:
+    rows: list[Any] = [{"prompt": "Hi", "chosen": "a", "rejected": "b"}] * 9
+    items = read(tmp_path / "pairs.jsonl", [{"chosen": "a", "rejected": "b"}, *rows])
+    assert texts(items[2:]) == [(ASKED, "a", "chosen"), (ASKED, "b", "rejected")] * 9
+    assert [i.reason for i in items[:2] if isinstance(i, Reject)] == [
+        "Object missing required field `prompt`"
+    ] * 2
 
 
 def test_named_fields(tmp_path: Path) -> None:

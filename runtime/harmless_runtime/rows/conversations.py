@@ -76,13 +76,34 @@ def write_conversation(turns: Sequence[Turn], system: SystemChoice) -> tuple[str
 
 def is_answer(turn: Turn) -> bool:
     """Return whether a turn is the assistant's."""
-    name = turn.role if turn.role is not None else turn.sender
-    return name is not None and _ROLES.get(name.strip().lower()) == _ASSISTANT
+    return _known_role(turn) == _ASSISTANT
+
+
+def is_system(turn: Turn) -> bool:
+    """Return whether a turn is a system text."""
+    return _known_role(turn) == _SYSTEM
+
+
+def begins_dialogue(text: object) -> TypeGuard[str]:
+    """Return whether a value is a text that begins as a dialogue of hh-rlhf does."""
+    return isinstance(text, str) and text.startswith(_DIALOGUE_START)
 
 
 def is_dialogue(text: object) -> TypeGuard[str]:
     """Return whether a value is a dialogue that is one text, as hh-rlhf has it."""
-    return isinstance(text, str) and text.startswith(_DIALOGUE_START) and _ANSWER_START in text
+    return begins_dialogue(text) and _ANSWER_START in text
+
+
+def complete_dialogue(begun: str, answer: str) -> str:
+    """Return a dialogue that is one text with the answer that continues it.
+
+    Between them `Assistant:` stands once, whether the dialogue ends with it, the answer begins with
+    it, both or neither. A dialogue that ends within an answer is continued as it is.
+    """
+    if answer.startswith(_ANSWER_START):
+        return begun.removesuffix(_ANSWER_START) + answer
+    is_asked = begun.rfind(_DIALOGUE_START) > begun.rfind(_ANSWER_START)
+    return begun + _ANSWER_START + answer if is_asked else begun + answer
 
 
 def split_dialogue(text: str) -> tuple[str, str]:
@@ -100,11 +121,16 @@ def split_dialogue(text: str) -> tuple[str, str]:
     return text[:end], text[end:]
 
 
+def _known_role(turn: Turn) -> str | None:
+    name = turn.role if turn.role is not None else turn.sender
+    return None if name is None else _ROLES.get(name.strip().lower())
+
+
 def _role(number: int, turn: Turn) -> str:
     name = turn.role if turn.role is not None else turn.sender
     if name is None:
         raise BadRowError(f"turn {number} has neither a role nor from")
-    role = _ROLES.get(name.strip().lower())
+    role = _known_role(turn)
     if role is None:
         raise BadRowError(f"turn {number} has an unknown role: {name[:40]}")
     if role == _TOOL or turn.tool_calls or turn.function_call:

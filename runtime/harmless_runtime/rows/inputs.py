@@ -111,9 +111,9 @@ class Inputs:
             check_fields(values, self.sources[0].name, expected, self.reading)
         if named:
             return named
-        shapes = recognise(values, self.reading)
         usual = PAIRS[-1] if self.reading.pairs else KNOWN["alpaca"]
-        shape = shapes[0] if shapes else usual.with_columns(self.reading.columns)
+        shapes = recognise(values, self.reading) or [usual.with_columns(self.reading.columns)]
+        shape = shapes[0]
         items = list(self._parsed(iter(rows), shape))
         rejects = [item for item in items if isinstance(item, Reject)]
         if refuse and rows and len(rejects) == len(items):

@@ -8,17 +8,11 @@ from typing import Any
 import msgspec
 
 from harmless_runtime.choices import SystemChoice
-from harmless_runtime.rows.conversations import (
-    BadRowError,
-    Turn,
-    is_answer,
-    is_dialogue,
-    split_dialogue,
-    write_conversation,
-)
+from harmless_runtime.rows.conversations import BadRowError, Turn
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Shape, check_distinct
+from harmless_runtime.rows.texts import preference_texts, texts_of
 
 # What bytes that are not UTF-8 are read as.
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -116,8 +110,8 @@ class RowParser:
         if self._is_plain:
             texts = question_and_answer(record.instruction, record.input or "", record.output)
             return Pair(row.source, row.number, row_id, *texts)
-        continued = _continued(record) if self._side else None
-        question, answer, dropped = continued or _texts(record, self._system)
+        make = preference_texts if self._side else texts_of
+        question, answer, dropped = make(record, self._system)
         return Pair(row.source, row.number, row_id, question, answer, dropped, self._side)
 
     def _reject(self, row: Line | Fields, reason: str) -> Reject:
@@ -158,44 +152,6 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
         rename=shape.paths,
         gc=False,
     )
-
-
-def _continued(record: Any) -> tuple[str, str, bool] | None:
-    """Return what `_texts` does if the instruction is a dialogue as hh-rlhf has it, or None.
-
-    The output of such a row continues the dialogue, or is the whole dialogue itself.
-    """
-    before = getattr(record, "instruction", None)
-    if not is_dialogue(before) or not isinstance(record.output, str):
-        return None
-    if is_dialogue(record.output):
-        return *split_dialogue(record.output), False
-    question, begun = split_dialogue(before)
-    return question, begun + record.output, False
-
-
-def _texts(record: Any, system: SystemChoice) -> tuple[str, str, bool]:
-    """Return Q, A, and whether a system text was left out, of a row of any shape."""
-    messages = getattr(record, "messages", None)
-    if messages is not None:
-        return write_conversation(messages, system)
-    instruction = getattr(record, "instruction", None)
-    context = getattr(record, "input", None) or ""
-    if isinstance(record.output, str):
-        if instruction is None:
-            return *split_dialogue(record.output), False
-        if isinstance(instruction, str):
-            return *question_and_answer(instruction, context, record.output), False
-        return write_conversation(
-            [*instruction, Turn(role="assistant", content=record.output)], system
-        )
-    before = instruction or []
-    if isinstance(before, str):
-        # The output may be the whole conversation, and repeat the instruction.
-        only_answers = all(map(is_answer, record.output))
-        request = f"{before}\n{context}" if context else before
-        before = [Turn(role="user", content=request)] if only_answers else []
-    return write_conversation([*before, *record.output], system)
 
 
 def _walk(values: Any, path: str) -> Any:

@@ -189,4 +189,8 @@ def recognise(rows: Sequence[Any], reading: Reading) -> list[Shape]:
         candidates.append(Shape("dialogue").with_columns(columns))
     fitting = {shape: sum(isinstance(r, Mapping) and shape.fits(r) for r in rows)
                for shape in candidates}  # fmt: skip
-    return sorted((shape for shape in candidates if fitting[shape]), key=lambda s: -fitting[s])
+    # A field that a few pairs lack is no reason to leave the requests of all others out.
+    weights = {shape: 2 if reading.pairs and shape.instruction else 1 for shape in candidates}
+    return sorted(
+        (shape for shape in candidates if fitting[shape]), key=lambda s: -fitting[s] * weights[s]
+    )
