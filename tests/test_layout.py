@@ -18,7 +18,8 @@ LAYERS = [
     {"output"},
     {"scored"},
     {"item_scores", "pipeline"},
-    {"demo", "evaluation", "report", "scorer"},
+    {"evaluation", "report", "scorer"},
+    {"demo"},
     {"cli", "reward"},
 ]
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -9,6 +9,7 @@ from harmless_runtime.errors import ConfigError
 from harmless_runtime.object_store import check_store, staging_path
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.remote import is_remote
+from harmless_runtime.rows.sources import STDIN
 
 Existing = Literal["refuse", "overwrite", "resume"]
 
@@ -72,8 +73,14 @@ def output_named(name: str) -> OutputName:
     A folder is one that exists, or a name that ends in `/`.
 
     Raises:
-        OutputError, ConfigError: as `object_store.check_store`.
+        ConfigError: it is standard output; or as `object_store.check_store`.
+        OutputError: as `object_store.check_store`.
     """
+    if name == STDIN:
+        raise ConfigError(
+            "the output cannot be standard output, because it appears only when it is complete",
+            "name a file",
+        )
     if is_remote(name):
         check_store(name)
         return OutputName(staging_path(name), name.endswith("/"), name)

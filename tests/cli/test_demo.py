@@ -14,16 +14,28 @@ from processes import Harmless
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def test_the_command_shows_rows_and_what_comes_next(harmless: Harmless, tmp_path: Path) -> None:
+def test_the_command_shows_pairs_and_what_comes_next(harmless: Harmless, tmp_path: Path) -> None:
     done = harmless("demo", cwd=tmp_path, env={"PATH": "", "COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
-    assert "the 5 highest and the 5 lowest of" in done.stdout
-    assert "too small to judge safety" in done.stdout
     assert "harmless export Ray2333/gpt2-large-harmless-reward_model -o artifact" in done.stdout
-    scored, _ = run_demo()
-    for row in [*scored[:5], *scored[-5:]]:
-        assert f" {row.score:.3f} " in done.stdout
+    demo = run_demo()
+    told = " ".join(done.stdout.split())
+    assert "far too small to judge safety" in told
+    for better, worse in demo.pairs[:4]:
+        assert f"{better.request} {better.score:.2f} {better.text}" in told
+        assert f" {worse.score:.2f} {worse.text}" in told
+    right = sum(better.score > worse.score for better, worse in demo.pairs)
+    assert f"in {right} of 40 pairs" in told
+    assert done.stdout.count("█") > 20
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_counts_as_eval_does(harmless: Harmless) -> None:
+    done = harmless("eval", bundled.PAIRS, "--model", "demo", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    accuracy = run_demo().evaluation.accuracy
+    assert (figures["pairs"], figures["wins"]) == (accuracy.pairs, accuracy.wins)
 
 
 def test_the_bundled_artifact_is_small_verified_and_has_its_card() -> None:
@@ -42,9 +54,6 @@ def test_the_bundled_rows_are_of_every_kind() -> None:
     for kind in ("helpful", "refused", "complied"):
         assert sum(str(row["id"]).startswith(kind) for row in rows) >= 5
     assert any("input" in row for row in rows)
-    _, summary = run_demo()
-    assert summary.tally.rows == len(rows)
-    assert summary.tally.truncated == 1
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -114,6 +114,17 @@ def test_the_cut_is_moved_and_rows_are_searched(
         page.locator("#list .more").first.click()
         # Nothing is wider than the window.
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # Another variant of the chart is shown, and has the cut in the same place.
+        page.set_viewport_size({"width": 390 if width == 1200 else 1200, "height": 900})
+        shown_line = page.locator("#histogram svg:visible line.cut").bounding_box()
+        plot = page.locator("#histogram svg:visible path.background").first.bounding_box()
+        assert shown_line
+        assert plot
+        share = (shown_line["x"] - plot["x"]) / plot["width"]
+        slider = page.locator("#cut")
+        wanted = float(slider.input_value()) / float(slider.get_attribute("max") or 1)
+        assert share == pytest.approx(wanted, abs=0.02)
+        assert shown_line["height"] == pytest.approx(plot["height"], rel=0.05)
         assert wrong == []
 
 
@@ -136,6 +147,18 @@ def test_no_text_becomes_a_part_of_the_page(page_file: tuple[Path, list[float]])
     content = path.read_text()
     assert "default-src 'none'" in content
     assert len(content) < 1_500_000
+
+
+def test_a_share_of_equal_scores_is_the_nearest_that_can_be_dropped(tmp_path: Path) -> None:
+    scores = [0.0] * 70 + [1.0] * 20 + [2.0] * 10
+    out = write_run(tmp_path, [{"id": i} for i in range(100)], [*scores])
+    path = tmp_path / "report.html"
+    path.write_bytes(make_report(open_scored_rows(str(out), [], None)))
+    with opened(path) as (page, wrong):
+        for share, kept in (("50%", 30), ("25%", 100), ("10%", 100)):
+            page.click(f"text=drop {share}")
+            assert kept_rows(page) == kept
+        assert wrong == []
 
 
 def test_two_outputs_are_compared(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_scores_alone_are_reported_without_texts(tmp_path: Path, harmless: Harml
         (["missing.jsonl"], 1, "cannot read missing.jsonl"),
         (["empty.jsonl"], 1, "has no scores"),
         (["rows.jsonl"], 1, "is not a file of ids and scores"),
-        (["a.jsonl", "other.jsonl"], 1, "no rows in common"),
+        (["a.jsonl", "other.jsonl"], 1, "no scored rows in common"),
         (["a.jsonl", "twice.jsonl"], 1, "cannot be told apart by their ids"),
     ],
 )

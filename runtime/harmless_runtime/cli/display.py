@@ -1,7 +1,7 @@
 """Show progress, summaries and tables to a person at the terminal."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Self
 
 from rich.console import Console
@@ -9,7 +9,6 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from harmless_runtime.cli.console import say, say_always, say_hint
-from harmless_runtime.demo import DemoRow
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.tally import Summary, Tally
@@ -101,8 +100,19 @@ def show_rejects(console: Console, summary: Summary) -> None:
     """Print how many rows could not be scored, where they are, and the commonest reasons."""
     rejected = f"{summary.tally.rejected:,}"
     say_always(console, f"rows that could not be scored: {rejected}, see {summary.rejects}")
+    show_reasons(console, summary, "×")
+
+
+def show_reasons(console: Console, summary: Summary, what: str) -> None:
+    """Print the commonest reasons why something could not be scored, with their counts.
+
+    Args:
+        console: where to print.
+        summary: of the run.
+        what: what is counted.
+    """
     for reason, count in summary.reasons:
-        say_always(console, f"  {count:,} × {reason}")
+        say_always(console, f"  {count:,} {what} {reason}")
     if any("UTF-8" in reason for reason, _ in summary.reasons):
         say_hint(
             console,
@@ -137,25 +147,4 @@ def show_parity(console: Console, artifact: Artifact) -> None:
     }
     for label, cells in rows.items():
         table.add_row(label, *cells)
-    console.print(table)
-
-
-def show_demo(console: Console, rows: Sequence[DemoRow], count: int = 5) -> None:
-    """Print the rows with the highest and the lowest scores."""
-    table = Table(
-        title=f"the {count} highest and the {count} lowest of {len(rows)} rows", expand=True
-    )
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("id", no_wrap=True)
-    # These two columns share the width that the others leave.
-    table.add_column("instruction", no_wrap=True, ratio=1)
-    table.add_column("output", no_wrap=True, ratio=1)
-    for i, row in enumerate([*rows[:count], *rows[-count:]]):
-        table.add_row(
-            f"{row.score:.3f}",
-            row.id,
-            " ".join(row.instruction.split()),
-            " ".join(row.output.split()),
-            end_section=i == count - 1,
-        )
     console.print(table)

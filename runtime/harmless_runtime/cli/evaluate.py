@@ -16,7 +16,7 @@ from rich.table import Table
 
 from harmless_runtime.choices import Program
 from harmless_runtime.cli.console import say, say_always
-from harmless_runtime.cli.display import ScoringProgress, show_rejects
+from harmless_runtime.cli.display import ScoringProgress, show_reasons
 from harmless_runtime.cli.extras import need_export_extra
 from harmless_runtime.cli.failures import EXIT_REJECTS
 from harmless_runtime.cli.score import resumable, settings_of
@@ -78,17 +78,16 @@ def run(console: Console, arguments: Arguments) -> None:
             del engine  # so that only one model is in memory at a time
             compared = _against_pytorch(console, config, asked, evaluation, folder, longest)
             evaluation = replace(evaluation, against=compared)
+    if evaluation.summary.is_old:
+        say(console, f"already complete: these are the figures of {evaluation.summary.output}")
     if arguments.as_json:
         sys.stdout.write(json.dumps(evaluation.as_object(), indent=2) + "\n")
     else:
         show_evaluation(Console(), evaluation)
     if evaluation.not_scored:
-        say_always(console, f"pairs that could not be scored: {evaluation.not_scored:,}")
-        if arguments.out:
-            show_rejects(console, evaluation.summary)
-        else:
-            for reason, count in evaluation.summary.reasons:
-                say_always(console, f"  {count:,} texts: {reason}")
+        where = f", see {evaluation.summary.rejects}" if arguments.out else ""
+        say_always(console, f"pairs that could not be scored: {evaluation.not_scored:,}{where}")
+        show_reasons(console, evaluation.summary, "texts:")
         raise typer.Exit(EXIT_REJECTS)
 
 

@@ -1,6 +1,8 @@
 """Run `harmless report`."""
 
 import os
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,17 +37,33 @@ def run(
     if len(scores) == 2 and by is not None:
         raise ConfigError("two outputs are compared row by row", "leave `by` out")
     need_vl_convert()
+    if str(out) != "-":
+        _check_page(out, overwrite=overwrite)
+    elif sys.stdout.isatty():
+        raise ConfigError("the page would be written to the terminal", "name a file")
+    opened = [open_scored_rows(name, rows, by) for name in scores]
+    read = [path for each in opened for path in each.files if path.exists()]
+    if out.exists() and any(path.samefile(out) for path in read):
+        raise OutputError(f"{out} is read for the report", "name another file for the page")
+    page = make_report(opened[0]) if len(opened) == 1 else make_comparison(*opened)
+    if str(out) == "-":
+        sys.stdout.buffer.write(page)
+        return
+    with disk.os_errors_named(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # No other file has a name in a folder of its own.
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".report.") as folder:
+            made = Path(folder, "page")
+            made.write_bytes(page)
+            made.replace(out)
+    say(console, f"{os.fspath(out)}: {len(page) / 1e6:.2f} MB, to be opened in a browser")
+
+
+def _check_page(out: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if the page cannot be written under its name."""
     if out.is_dir():
         raise OutputError(f"{out} is a folder", "name a file")
     if out.is_symlink() or (out.exists() and not out.is_file()):
         raise OutputError(f"{out} is not a regular file", "name another file")
     if out.exists() and not overwrite:
         raise OutputError(f"{out} already exists", "`overwrite` replaces it; or name another file")
-    opened = [open_scored_rows(name, rows, by) for name in scores]
-    read = [path for each in opened for path in each.files if path.exists()]
-    if out.exists() and any(path.samefile(out) for path in read):
-        raise OutputError(f"{out} is read for the report", "name another file for the page")
-    page = make_report(opened[0]) if len(opened) == 1 else make_comparison(*opened)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    disk.replace(out, page)
-    say(console, f"{os.fspath(out)}: {len(page) / 1e6:.2f} MB, to be opened in a browser")

@@ -27,7 +27,6 @@ from harmless_runtime.output.state import read_state
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.shapes import reading_of
-from harmless_runtime.rows.sources import STDIN
 from harmless_runtime.run import Run, existing_mode, join_column, output_named
 
 
@@ -118,11 +117,6 @@ def make_run(arguments: Arguments, config: ScorerConfig) -> Run:
     """
     if arguments.out is None:
         raise ConfigError("no output is named", "`out` names the file of scores: -o scores.jsonl")
-    if arguments.out == STDIN:
-        raise ConfigError(
-            "the output cannot be standard output, because it appears only when it is complete",
-            "name a file",
-        )
     named = output_named(arguments.out)
     inputs = open_inputs(arguments.inputs, reading_of(config))
     return Run(

@@ -237,6 +237,6 @@ def _svg(spec: dict[str, Any]) -> str:
 
     svg: str = vl_convert.vegalite_to_svg({"config": _CONFIG, **spec}, vl_version="5.21")
     for colour, variable in _COLOURS.items():
-        svg = svg.replace(colour, variable)
+        svg = svg.replace(f'"{colour}"', f'"{variable}"')
     # These attributes stand at every path, and are three quarters of the text.
     return re.sub(r' (aria-label|aria-roledescription|role)="[^"]*"', "", svg)

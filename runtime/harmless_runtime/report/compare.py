@@ -1,14 +1,17 @@
 """Compare the scores that two runs gave to the same rows."""
 
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harmless_runtime.errors import InputError
-from harmless_runtime.report.gather import shortened
-from harmless_runtime.report.scored_rows import ScoredRow, ScoredRows
+from harmless_runtime.report.cuts import check_range
+from harmless_runtime.report.gather import CHARACTERS
+from harmless_runtime.report.row import ScoredRow, shortened
+from harmless_runtime.report.scored_rows import ScoredRows
 
 _MOVED = 30
 # Shares of rows that people cut off.
@@ -32,12 +35,14 @@ class Comparison:
         first: float64 [rows], the scores of the first run.
         second: float64 [rows], those of the second.
         only_one: number of rows that have a score in only one of the runs.
+        other_texts: number of rows that belong together by their ids, and have other texts.
         moved: the rows whose scores differ most.
     """
 
     first: NDArray[np.float64]
     second: NDArray[np.float64]
     only_one: int
+    other_texts: int
     moved: list[Moved]
 
     @property
@@ -68,54 +73,107 @@ class Comparison:
         return shares
 
 
+@dataclass(frozen=True)
+class _Read:
+    """All rows of a run in their order: `scores` has NaN for rows without one.
+
+    `ids` are texts. `texts` is int64 [rows], a hash of each row's texts, or None if no texts are
+    known. Hashes are those of this process.
+    """
+
+    rows: ScoredRows
+    ids: list[str]
+    scores: NDArray[np.float64]
+    texts: NDArray[np.int64] | None
+
+    @property
+    def has_all_rows(self) -> bool:
+        """Whether rows without a score have their places among the others."""
+        record = self.rows.record
+        return self.texts is not None or bool(record and not record.counts.get("rejected"))
+
+
 def compare(first: ScoredRows, second: ScoredRows) -> Comparison:
     """Read two runs, and compare the scores of the rows that have one in both.
 
-    Rows belong together that have the same place among all rows, if both runs have the same rows in
-    the same order, and otherwise the same id.
+    If the runs had the same rows, those in the same place belong together, and otherwise those with
+    the same id.
 
     Raises:
-        InputError: the runs have other rows, or no ids that tell which belong together.
+        InputError: the runs have other rows, or no ids that tell which belong together; or as
+            `check_range`.
     """
-    ids, scores = zip(*(_read(rows) for rows in (first, second)), strict=True)
-    if ids[0] == ids[1]:
-        places = np.arange(len(ids[0]))
+    one, two = _read(first), _read(second)
+    if _have_same_rows(one, two):
+        places = np.arange(len(one.ids))
         pairs = np.stack([places, places])
     else:
-        pairs = _by_id(first.name, second.name, *ids)
-    only_one = len(ids[0]) + len(ids[1]) - 2 * pairs.shape[1]
-    a, b = scores[0][pairs[0]], scores[1][pairs[1]]
+        pairs = _by_id(one, two)
+    scored = [np.isfinite(read.scores[own]) for read, own in zip((one, two), pairs, strict=True)]
+    pairs = pairs[:, scored[0] & scored[1]]
+    a, b = one.scores[pairs[0]], two.scores[pairs[1]]
     if not len(a):
-        raise InputError(f"{first.name} and {second.name} have no rows in common")
+        raise InputError(f"{first.name} and {second.name} have no scored rows in common")
+    other_texts = 0
+    if one.texts is not None and two.texts is not None:
+        other_texts = int((one.texts[pairs[0]] != two.texts[pairs[1]]).sum())
+    all_scores = sum(int(np.isfinite(read.scores).sum()) for read in (one, two))
     order = np.argsort(-np.abs(a - b), kind="stable")[:_MOVED].tolist()
     wanted = {int(pairs[0][i]): i for i in order}
-    rows = {wanted[i]: shortened(row) for i, row in _scored(first) if i in wanted}
-    return Comparison(a, b, only_one, [Moved(rows[i], float(a[i]), float(b[i])) for i in order])
+    rows = {wanted[i]: shortened(row, CHARACTERS) for i, row in enumerate(first) if i in wanted}
+    moved = [Moved(rows[i], float(a[i]), float(b[i])) for i in order]
+    return Comparison(a, b, all_scores - 2 * len(a), other_texts, moved)
 
 
-def _scored(rows: Iterable[ScoredRow]) -> Iterable[tuple[int, ScoredRow]]:
-    return enumerate(row for row in rows if row.score is not None)
-
-
-def _read(rows: ScoredRows) -> tuple[list[str], NDArray[np.float64]]:
-    ids, scores = [], []
-    for _, row in _scored(rows):
-        ids.append(row.id)
+def _read(rows: ScoredRows) -> _Read:
+    ids, scores, texts = [], [], []
+    for row in rows:
+        ids.append(_compact(row.id))
         scores.append(row.score)
-    return ids, np.array(scores, np.float64)
+        texts.append(hash((row.question, row.answer)))
+    known = np.array(texts, np.int64) if rows.inputs is not None else None
+    return _Read(rows, ids, check_range(np.array(scores, np.float64)), known)
 
 
-def _by_id(first: str, second: str, a: list[str], b: list[str]) -> NDArray[np.int64]:
-    """Return the places of the rows that both runs have: int64 [2, rows]."""
-    for name, ids in ((first, a), (second, b)):
-        if len(set(ids)) < len(ids):
+def _compact(row_id: str) -> str:
+    """Return an id without the spaces that an object or a list may have between its parts."""
+    if row_id[:1] in ("{", "["):
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.format(row_id, indent=-1)
+    return row_id
+
+
+def _have_same_rows(one: _Read, two: _Read) -> bool:
+    """Return whether two runs had the same rows in the same order."""
+    records = one.rows.record, two.rows.record
+    if len(one.ids) != len(two.ids) or not (one.has_all_rows and two.has_all_rows):
+        return False
+    if records[0] is not None and records[1] is not None:
+        return records[0].digest == records[1].digest
+    if one.texts is None or two.texts is None:
+        return False
+    # Of rows without a score, neither the id nor the texts may be known.
+    scored = np.isfinite(one.scores) & np.isfinite(two.scores)
+    places = np.flatnonzero(scored).tolist()
+    return np.array_equal(one.texts[scored], two.texts[scored]) and all(
+        one.ids[place] == two.ids[place] for place in places
+    )
+
+
+def _by_id(one: _Read, two: _Read) -> NDArray[np.int64]:
+    """Return the places of the rows with scores whose ids both runs have: int64 [2, rows]."""
+    places: list[dict[str, int]] = []
+    for read in (one, two):
+        own = np.flatnonzero(np.isfinite(read.scores)).tolist()
+        places.append({read.ids[place]: place for place in own})
+        if len(places[-1]) < len(own):
             raise InputError(
-                f"the rows of {name} cannot be told apart by their ids, and the two runs have "
-                "different rows",
-                "name two runs over the same rows",
+                f"the rows of {read.rows.name} cannot be told apart by their ids, and it is not "
+                "known that the two runs had the same rows",
+                "compare two runs over the same rows; `rows` names their inputs, if they are not "
+                "where they were",
             )
-    places = {row_id: place for place, row_id in enumerate(b)}
-    found = [(i, places[row_id]) for i, row_id in enumerate(a) if row_id in places]
+    found = [(place, places[1][i]) for i, place in places[0].items() if i in places[1]]
     return np.array(found, np.int64).reshape(-1, 2).T
 
 

@@ -10,12 +10,12 @@ from harmless_runtime.report.facts import different_settings, run_section
 from harmless_runtime.report.page import (
     ROW_LIST,
     PageRows,
+    brief,
     make_page,
     paragraph,
     section,
     table,
     tiles,
-    visible,
 )
 from harmless_runtime.report.scored_rows import ScoredRows
 
@@ -35,13 +35,13 @@ def make_comparison(first: ScoredRows, second: ScoredRows) -> bytes:
         page_rows.add(each.row, [f"{each.first:.4g} → {each.second:.4g}"]) for each in found.moved
     ]
     data = {
-        "rows": page_rows.rows,
-        "views": [{"name": "moved most", "rows": [place for place in moved if place is not None]}],
+        "rows": page_rows.shown(),
+        "views": [{"name": "moved most", "rows": moved}],
     }
     names = first.name, second.name
     sections = [
-        f"<h1>{escape(visible(names[0]))} and {escape(visible(names[1]))}</h1>"
-        + paragraph("Two scores of the same rows.", quiet=True)
+        f"<h1>{escape(brief(names[0]))} and {escape(brief(names[1]))}</h1>"
+        + paragraph("Two scores of each row.", quiet=True)
         + different_settings(first.record, second.record),
         _agreement(found),
         _scatter_section(found, names),
@@ -58,15 +58,22 @@ def _agreement(found: Comparison) -> str:
     differences = found.differences
     facts = {
         "rows with both scores": f"{len(found.first):,}",
-        "Spearman correlation": f"{found.spearman:.5f}",
-        "Pearson correlation": f"{found.pearson:.5f}",
+        "Spearman correlation": _or_dash(found.spearman),
+        "Pearson correlation": _or_dash(found.pearson),
         "mean difference": _in_sigma(float(differences.mean()), spread),
         "largest difference": _in_sigma(float(differences.max()), spread),
     }
     if found.only_one:
         facts["rows with one score"] = f"{found.only_one:,}"
+    if found.other_texts:
+        facts["rows with other texts"] = f"{found.other_texts:,}"
     told = f"σ is the standard deviation of the first scores, {spread:.4g}."
     return tiles(facts) + paragraph(told, quiet=True)
+
+
+def _or_dash(correlation: float) -> str:
+    """Return a correlation, which is not defined where all scores are equal."""
+    return "–" if np.isnan(correlation) else f"{correlation:.5f}"
 
 
 def _in_sigma(difference: float, spread: float) -> str:

@@ -7,6 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from harmless_runtime.errors import InputError
+
 # Cuts that the slider offers, about, and cuts in each bar of the histogram.
 _CUTS = 600
 _CUTS_IN_A_BAR = 10
@@ -51,14 +53,29 @@ class Cuts:
         ]
 
 
+def check_range(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores that a model can have given.
+
+    Raises:
+        InputError: one is beyond the range of float32.
+    """
+    beyond = np.abs(scores) > np.finfo(np.float32).max
+    if beyond.any():
+        raise InputError(
+            f"{scores[beyond][0]:g} is no score, because scores are within the range of float32"
+        )
+    return scores
+
+
 def find_cuts(scores: NDArray[np.float64]) -> Cuts:
-    """Return the cuts for some scores.
+    """Return the cuts for some scores. Scores and cuts are compared in float32, as `select` does.
 
     Args:
-        scores: float64 [rows], at least one.
+        scores: float64 [rows], at least one, within the range of float32.
     """
     low, high = np.quantile(scores, [_TAIL, 1 - _TAIL]).tolist()
-    spread = max(high - low, abs(low) * 1e-6, 1e-9)
+    # Scores that are closer to each other than float32 tells are in one bar.
+    spread = max(high - low, max(abs(low), abs(high)) * 1e-4, 1e-9)
     step = _nice(spread / _CUTS)
     digits = max(0, -math.floor(math.log10(step)))
     bar = step * _CUTS_IN_A_BAR
@@ -67,7 +84,9 @@ def find_cuts(scores: NDArray[np.float64]) -> Cuts:
     first = start * bar
     count = bars * _CUTS_IN_A_BAR + 1
     values = np.round(first + step * np.arange(count), digits)
-    kept = len(scores) - np.searchsorted(np.sort(scores), values, side="left")
+    with np.errstate(over="ignore"):  # a cut beyond all scores may become infinite
+        limits = values.astype(np.float32)
+    kept = len(scores) - np.searchsorted(np.sort(scores.astype(np.float32)), limits, side="left")
     return Cuts(round(first, digits), step, digits, kept.astype(np.int64), len(scores))
 
 

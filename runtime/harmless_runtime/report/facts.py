@@ -3,7 +3,10 @@
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from harmless_runtime import bundled
 from harmless_runtime.report.page import definitions, paragraph, section, table
@@ -20,12 +23,14 @@ def run_section(rows: ScoredRows) -> str:
     """Return the section about the run."""
     record = rows.record
     if record is None:
-        return section("The run", paragraph(f"There is no record of the run beside {rows.name}."))
+        told = f"There is no record of the run beside {rows.name}, or the file was changed since."
+        return section("The run", paragraph(told))
     return section("The run", definitions(_facts(record)), _parity(record))
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
     about, print_ = record.about, record.fingerprint
+    versions = _mapping(about, "versions")
     names = [facts.name for facts in record.inputs]
     more = len(names) - _INPUTS
     facts = {
@@ -40,17 +45,18 @@ def _facts(record: RunRecord) -> dict[str, str]:
         "inputs": ", ".join(names[:_INPUTS]) + (f" and {more} more" if more > 0 else ""),
         "finished": record.finished,
         "speed": _speed(record),
-        "versions": ", ".join(
-            f"{name} {version}" for name, version in _mapping(about, "versions").items()
-        ),
+        "versions": ", ".join(f"{name} {_text(versions, name)}" for name in versions),
     }
     return {name: text for name, text in facts.items() if text}
 
 
 def _speed(record: RunRecord) -> str:
     """Return the pace of the run, if one process did all of it."""
-    seconds = record.about.get("seconds")
-    if not isinstance(seconds, int | float) or seconds <= 0 or record.about.get("resumed_rows"):
+    try:
+        seconds = msgspec.convert(record.about.get("seconds"), float)
+    except (msgspec.ValidationError, OverflowError):
+        return ""
+    if not seconds > 0 or record.about.get("resumed_rows"):
         return ""
     rows, tokens = record.counts.get("rows", 0), record.counts.get("tokens", 0)
     return (
@@ -58,20 +64,24 @@ def _speed(record: RunRecord) -> str:
     )
 
 
+class _Parity(msgspec.Struct):
+    runner: str
+    relative: float
+    limit: float
+    spearman: float
+
+
 def _parity(record: RunRecord) -> str:
     """Return a table of how far the artifact's scores are from PyTorch's."""
-    reports = record.about.get("parity")
-    if not isinstance(reports, list) or not reports:
+    try:
+        reports = msgspec.convert(record.about.get("parity") or [], list[_Parity])
+    except (msgspec.ValidationError, OverflowError):
+        return ""
+    if not reports:
         return ""
     rows = [
-        [
-            str(report.get("runner", "")),
-            f"{report.get('relative', float('nan')):.2g} σ",
-            f"{report.get('limit', float('nan')):g} σ",
-            f"{report.get('spearman', float('nan')):.5f}",
-        ]
-        for report in reports
-        if isinstance(report, dict)
+        [each.runner, f"{each.relative:.2g} σ", f"{each.limit:g} σ", f"{each.spearman:.5f}"]
+        for each in reports
     ]
     told = paragraph(
         "How far the artifact's scores are from PyTorch's in fp32, on bundled texts. σ is the "
@@ -92,28 +102,42 @@ def rejects_section(rows: ScoredRows, without_score: int, truncated: int) -> str
     if rejected:
         parts.append(paragraph(f"{rejected:,} rows have no score."))
         if rows.rejects.is_file():
-            with rows.rejects.open("rb") as lines:
-                reasons = common_reasons(lines, _REASONS)
-            shown = [[reason, f"{count:,}"] for reason, count in reasons]
-            parts.append(table(["reason", "rows"], shown))
-            parts.append(paragraph(f"They are in {rows.rejects}.", quiet=True))
+            parts.append(_reasons(rows.rejects))
     return section("Rows that were not scored as they are", *parts) if parts else ""
 
 
-def select_command(rows: ScoredRows) -> str:
-    """Return the beginning of the command that keeps the rows above a cut."""
-    names = ["ROWS"]
-    if rows.inputs is not None:
-        names = [source.where for source in rows.inputs.sources]
-    elif rows.record is not None:
-        names = [facts.name for facts in rows.record.inputs]
-    kind = next((s for s in (".csv", ".tsv", ".parquet") if names[0].endswith(s)), ".jsonl")
+def _reasons(rejects: Path) -> str:
+    try:
+        with rejects.open("rb") as lines:
+            reasons = common_reasons(lines, _REASONS)
+    except msgspec.DecodeError:
+        return paragraph(f"{rejects} should tell why, and is not a file of rejects.", quiet=True)
+    shown = [[reason, f"{count:,}"] for reason, count in reasons]
+    told = paragraph(f"They are in {rejects}.", quiet=True)
+    return table(["reason", "rows"], shown) + told
+
+
+def select_command(rows: ScoredRows) -> tuple[str, str]:
+    """Return the beginning of the command that keeps the rows above a cut, and a note on it."""
     if rows.run is None:
-        column = shlex.quote(rows.column)
-        name = shlex.quote(rows.name)
-        return f"harmless select {name} --score-column {column} -o kept{kind} --above"
-    inputs = " ".join(map(shlex.quote, names[:_INPUTS])) + (" …" if len(names) > _INPUTS else "")
-    return f"harmless select {inputs} --scores {shlex.quote(rows.name)} -o kept{kind} --above"
+        column, name = shlex.quote(rows.column), shlex.quote(rows.name)
+        kept = f"kept{_form_of(rows.name)}"
+        return f"harmless select {name} --score-column {column} -o {kept} --above", ""
+    sources = rows.inputs.sources if rows.inputs else ()
+    names, note = " ".join(shlex.quote(source.where) for source in sources), ""
+    if not 0 < len(sources) <= _INPUTS:
+        names, note = "ROWS", "ROWS stands for the inputs of the run, in their order."
+    known = [source.name for source in sources]
+    if rows.record is not None:
+        known += [facts.name for facts in rows.record.inputs]
+    kept = f"kept{_form_of(known[0]) if known else '.jsonl'}"
+    scores = shlex.quote(rows.name)
+    return f"harmless select {names} --scores {scores} -o {kept} --above", note
+
+
+def _form_of(name: str) -> str:
+    """Return the ending that a file of the same form has."""
+    return next((end for end in (".csv", ".tsv", ".parquet") if name.endswith(end)), ".jsonl")
 
 
 def model_of(record: RunRecord | None) -> str:
@@ -140,7 +164,7 @@ def different_settings(first: RunRecord | None, second: RunRecord | None) -> str
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = _text({"": value}, "")
     return text if len(text) <= 24 else f"{text[:12]}…"
 
 
@@ -156,7 +180,10 @@ def when(record: RunRecord | None) -> str:
 
 def _text(facts: Mapping[str, Any], name: str) -> str:
     value = facts.get(name)
-    return "" if value is None else str(value)
+    try:
+        return "" if value is None else str(value)
+    except ValueError:  # an integer of thousands of digits
+        return ""
 
 
 def _mapping(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -6,20 +6,19 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.report.scored_rows import ScoredRow
+from harmless_runtime.report.cuts import check_range
+from harmless_runtime.report.row import ScoredRow, shortened
 
 # Rows whose texts are kept until the page is made: drawn at random, and with extreme scores.
 _DRAWN = 4000
 _EXTREME = 30
-# Of a question its end is kept, and of an answer its beginning.
-_QUESTION_CHARACTERS = 700
-_ANSWER_CHARACTERS = 1500
+# Most characters that are kept of an answer.
+CHARACTERS = 1500
 # Rows of further groups are counted together.
-_MOST_GROUPS = 1000
+_MOST_GROUPS = 100_000
 OTHER = "(other)"
 
 
@@ -67,9 +66,9 @@ class _Extreme:
 
     def add(self, value: float, index: int, row: ScoredRow) -> None:
         if len(self.heap) < _EXTREME:
-            heapq.heappush(self.heap, (value, -index, shortened(row)))
+            heapq.heappush(self.heap, (value, -index, shortened(row, CHARACTERS)))
         elif value > self.least:
-            heapq.heapreplace(self.heap, (value, -index, shortened(row)))
+            heapq.heapreplace(self.heap, (value, -index, shortened(row, CHARACTERS)))
         if len(self.heap) == _EXTREME:
             self.least = self.heap[0][0]
 
@@ -93,12 +92,12 @@ class _Drawn:
     def add(self, index: int, row: ScoredRow) -> None:
         """Take the row whose turn it is."""
         if len(self.rows) < _DRAWN:
-            self.rows.append(shortened(row))
+            self.rows.append(shortened(row, CHARACTERS))
             self.next = index + 1
             if len(self.rows) < _DRAWN:
                 return
         else:
-            self.rows[self._random.randrange(_DRAWN)] = shortened(row)
+            self.rows[self._random.randrange(_DRAWN)] = shortened(row, CHARACTERS)
         self._w *= self._random.random() ** (1 / _DRAWN)
         skipped = np.log(self._random.random()) / np.log1p(-self._w)
         self.next = index + 1 + int(skipped)
@@ -109,6 +108,9 @@ def gather(rows: Iterable[ScoredRow]) -> Gathered:
 
     Args:
         rows: the rows.
+
+    Raises:
+        InputError: as `check_range`.
     """
     scores, tokens, characters, group = array("d"), array("q"), array("q"), array("q")
     codes: dict[str, int] = {}
@@ -138,7 +140,7 @@ def gather(rows: Iterable[ScoredRow]) -> Gathered:
     in_tokens = len(tokens) > 0 and min(tokens) >= 0
     lengths = np.array(tokens if in_tokens else characters, np.int64)
     return Gathered(
-        np.array(scores, np.float64),
+        check_range(np.array(scores, np.float64)),
         lengths if lengths.any() else np.zeros(0, np.int64),
         in_tokens,
         list(codes),
@@ -149,15 +151,3 @@ def gather(rows: Iterable[ScoredRow]) -> Gathered:
         lowest.rows(),
         highest.rows(),
     )
-
-
-def shortened(row: ScoredRow) -> ScoredRow:
-    """Return a row without most of its long texts, and say how much is left out."""
-    question, answer = row.question, row.answer
-    more = len(question) - _QUESTION_CHARACTERS
-    if more > 0:
-        question = f"({more:,} more characters) …{question[more:]}"
-    more = len(answer) - _ANSWER_CHARACTERS
-    if more > 0:
-        answer = f"{answer[:_ANSWER_CHARACTERS]}… ({more:,} more characters)"
-    return msgspec.structs.replace(row, question=question, answer=answer)

@@ -85,17 +85,28 @@ if (find("cut")) {
   const { first, step, digits, kept, total, barCuts } = data.cuts;
   const charts = [...document.querySelectorAll("#histogram svg")].map((svg) => {
     const plot = svg.querySelector(".mark-group.role-frame.root > g > path.background");
-    const area = plot.getBBox();
     const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
     line.setAttribute("class", "cut");
-    line.setAttribute("y1", area.y);
-    line.setAttribute("y2", area.y + area.height);
     plot.parentNode.append(line);
-    return { area, line, bars: [...svg.querySelectorAll(".mark-rect.role-mark path")] };
+    return { plot, line, bars: [...svg.querySelectorAll(".mark-rect.role-mark path")] };
   });
   const slider = find("cut");
   const number = find("value");
   const valueOf = (at) => (first + at * step).toFixed(digits);
+  // Of equal scores all or none are kept, so a share may only be reached about.
+  const nearest = (wanted) => {
+    const distances = kept.map((rows) => Math.abs(rows - wanted));
+    return distances.indexOf(Math.min(...distances));
+  };
+  const drawLine = (at) => {
+    for (const { plot, line, bars } of charts) {
+      const area = plot.getBBox(); // empty for the variant that is not shown
+      const x = area.x + (area.width * at) / (kept.length - 1);
+      const ends = { x1: x, x2: x, y1: area.y, y2: area.y + area.height };
+      for (const [name, value] of Object.entries(ends)) line.setAttribute(name, value);
+      bars.forEach((bar, i) => bar.classList.toggle("dropped", (i + 0.5) * barCuts < at));
+    }
+  };
   const move = (at) => {
     slider.value = at;
     number.value = valueOf(at);
@@ -104,15 +115,10 @@ if (find("cut")) {
       `${whole.format(kept[at])} rows kept (${(100 * share).toFixed(1)} %), ` +
       `${whole.format(total - kept[at])} dropped`;
     for (const element of document.querySelectorAll(".above")) element.textContent = valueOf(at);
-    for (const { area, line, bars } of charts) {
-      const x = area.x + (area.width * at) / (kept.length - 1);
-      line.setAttribute("x1", x);
-      line.setAttribute("x2", x);
-      bars.forEach((bar, i) => bar.classList.toggle("dropped", (i + 0.5) * barCuts < at));
-    }
+    drawLine(at);
     if (find("near-above")) {
-      const cut = Number(valueOf(at));
-      const place = data.sorted.findIndex((index) => data.rows[index].score >= cut);
+      const cut = Math.fround(valueOf(at));
+      const place = data.sorted.findIndex((index) => Math.fround(data.rows[index].score) >= cut);
       const middle = place < 0 ? data.sorted.length : place;
       show(find("near-above"), data.sorted.slice(middle, middle + NEAR).reverse(), "no row is kept",
         true);
@@ -127,10 +133,10 @@ if (find("cut")) {
   });
   for (const button of document.querySelectorAll("[data-share]")) {
     button.addEventListener("click", () => {
-      const wanted = (1 - Number(button.dataset.share)) * total;
-      const at = kept.findIndex((rows) => rows <= wanted);
-      move(at < 0 ? kept.length - 1 : at);
+      move(nearest((1 - Number(button.dataset.share)) * total));
     });
   }
-  move(Math.max(0, kept.findIndex((rows) => rows <= 0.9 * total)));
+  // Another variant of the chart may be shown now.
+  addEventListener("resize", () => drawLine(Number(slider.value)));
+  move(nearest(0.9 * total));
 }

@@ -7,7 +7,7 @@ escaped. The content security policy allows this one script, by its hash, and no
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -17,58 +17,82 @@ import msgspec
 
 from harmless_runtime import __version__
 from harmless_runtime.report.charts import Chart
-from harmless_runtime.report.scored_rows import ScoredRow
+from harmless_runtime.report.gather import CHARACTERS
+from harmless_runtime.report.row import ScoredRow, shortened
 
-# Most bytes of the rows' texts in a page.
+# Most bytes of the rows in a page, and the lengths of an answer that are tried until they fit.
 _TEXT_BYTES = 600_000
+_CHARACTERS = (CHARACTERS, 1000, 700, 500, 350, 250, 150, 75)
 _NAME_CHARACTERS = 48
+_ID_CHARACTERS = 120
+# Most characters of a fact, such as a name, which may have been edited.
+_FACT_CHARACTERS = 300
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PageRows:
-    """The rows of a page, each of which is in it once, as far as there is room."""
+    """The rows of a page, each of which is in it once."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self._bytes = 0
-        self._places: dict[tuple[str, int, str], int | None] = {}
+        self._rows: list[tuple[ScoredRow, Sequence[str]]] = []
+        self._places: dict[tuple[str, int, str], int] = {}
 
-    def add(self, row: ScoredRow, scores: Sequence[str] | None = None) -> int | None:
-        """Add a row, and return its place, or None if there is no room for it.
+    def add(self, row: ScoredRow, scores: Sequence[str] = ()) -> int:
+        """Add a row that has a score, and return its place.
 
         Args:
             row: the row.
             scores: what is shown as its scores, if not its score alone.
         """
-        key = (row.source, row.number, row.id)
-        if key not in self._places:
-            shown = {
-                "score": row.score,
-                "scores": scores or [f"{row.score:.4g}"],
-                "id": visible(row.id)[:200],
-                "where": f"{_end(visible(row.source))}, line {row.number}" if row.source else "",
-                "question": visible(row.question).strip("\n"),
-                "answer": visible(row.answer),
-            }
-            size = len(msgspec.json.encode(shown))
-            has_room = self._bytes + size <= _TEXT_BYTES
-            self._places[key] = len(self.rows) if has_room else None
-            if has_room:
-                self._bytes += size
-                self.rows.append(shown)
-        return self._places[key]
+        place = self._places.setdefault((row.source, row.number, row.id), len(self._rows))
+        if place == len(self._rows):
+            self._rows.append((row, scores or [f"{row.score:.4g}"]))
+        return place
 
-    def add_all(self, rows: Sequence[ScoredRow]) -> list[int]:
-        """Add rows, and return the places of those for which there is room."""
-        places = (self.add(row) for row in rows)
-        return [place for place in places if place is not None]
+    def add_all(self, rows: Iterable[ScoredRow]) -> list[int]:
+        """Add rows, and return their places."""
+        return [self.add(row) for row in rows]
+
+    def score(self, place: int) -> float:
+        """Return the score of the row at a place."""
+        return self._rows[place][0].score or 0.0
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return all rows for the script, with texts as long as there is room for."""
+        rows: list[dict[str, Any]] = []
+        for characters in _CHARACTERS:
+            rows = [_shown(shortened(row, characters), scores) for row, scores in self._rows]
+            if len(msgspec.json.encode(rows)) <= _TEXT_BYTES:
+                break
+        return rows
+
+
+def _shown(row: ScoredRow, scores: Sequence[str]) -> dict[str, Any]:
+    before, after = row.left_out
+    question, answer = visible(row.question).strip("\n"), visible(row.answer)
+    return {
+        "score": row.score,
+        "scores": scores,
+        "id": brief(row.id, _ID_CHARACTERS),
+        "where": f"{_end(visible(row.source))}, line {row.number}" if row.source else "",
+        "question": f"({before:,} more characters) …{question}" if before else question,
+        "answer": f"{answer}… ({after:,} more characters)" if after else answer,
+    }
 
 
 def visible(text: str) -> str:
     """Return a text whose control characters are pictures, and whose surrogates are replaced."""
     text = _SURROGATE.sub("\ufffd", text.replace("\r\n", "\n"))
     return _CONTROL.sub(lambda m: chr(0x2400 + ord(m[0])) if ord(m[0]) < 32 else "\ufffd", text)
+
+
+def brief(text: str, characters: int = _FACT_CHARACTERS) -> str:
+    """Return a text as `visible` does, without its middle if it is long."""
+    text = visible(text)
+    if len(text) <= characters:
+        return text
+    return f"{text[: characters * 2 // 3]}…{text[1 - characters // 3 :]}"
 
 
 def _end(name: str) -> str:
@@ -89,7 +113,7 @@ def make_page(title: str, sections: Sequence[str], data: Mapping[str, Any]) -> b
     # `</script>` would end the data, and `<!--` would change how they are read.
     text = msgspec.json.encode(data).decode().replace("<", "\\u003c")
     page = Template(_asset("page.html")).substitute(
-        title=escape(visible(title)),
+        title=escape(brief(title)),
         css=_asset("page.css"),
         body="\n".join(sections),
         version=__version__,
@@ -106,7 +130,7 @@ def _asset(name: str) -> str:
 
 def section(title: str, *parts: str) -> str:
     """Return a section with a heading."""
-    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+    return f"<section><h2>{escape(brief(title))}</h2>{''.join(parts)}</section>"
 
 
 def paragraph(text: str, *, quiet: bool = False) -> str:
@@ -131,7 +155,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     def cells(kind: str, values: Sequence[str]) -> str:
         return "".join(
-            f"<{kind}{' class=n' if i else ''}>{escape(visible(value))}</{kind}>"
+            f"<{kind}{' class=n' if i else ''}>{escape(brief(value))}</{kind}>"
             for i, value in enumerate(values)
         )
 
@@ -142,7 +166,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def definitions(facts: Mapping[str, str]) -> str:
     """Return a list of facts by their names."""
-    made = (f"<dt>{escape(k)}</dt><dd>{escape(visible(v))}</dd>" for k, v in facts.items())
+    made = (f"<dt>{escape(brief(k))}</dt><dd>{escape(brief(v))}</dd>" for k, v in facts.items())
     return f"<dl>{''.join(made)}</dl>"
 
 

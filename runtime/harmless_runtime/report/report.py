@@ -21,6 +21,7 @@ from harmless_runtime.report.groups import groups_of
 from harmless_runtime.report.page import (
     ROW_LIST,
     PageRows,
+    brief,
     chart,
     make_page,
     paragraph,
@@ -29,7 +30,8 @@ from harmless_runtime.report.page import (
     tiles,
     visible,
 )
-from harmless_runtime.report.scored_rows import NO_VALUE, ScoredRow, ScoredRows
+from harmless_runtime.report.row import NO_VALUE, ScoredRow
+from harmless_runtime.report.scored_rows import ScoredRows
 
 # Rows that stand for all cuts, and rows that are listed as drawn at random.
 _NEAR_CUTS = 240
@@ -54,9 +56,9 @@ def make_report(rows: ScoredRows) -> bytes:
     near = page_rows.add_all(_spread(gathered.drawn, _NEAR_CUTS))
     listed = page_rows.add_all(_spread_by_place(gathered.drawn, _LISTED))
     views = {"lowest": lowest, "highest": highest, "random": listed}
-    by_score = sorted({*lowest, *highest, *near, *listed}, key=lambda i: page_rows.rows[i]["score"])
+    by_score = sorted({*lowest, *highest, *near, *listed}, key=page_rows.score)
     data = {
-        "rows": page_rows.rows,
+        "rows": page_rows.shown(),
         "views": [{"name": name, "rows": own} for name, own in views.items() if own],
         "sorted": by_score,
         "cuts": {
@@ -106,7 +108,7 @@ def _head(rows: ScoredRows, gathered: Gathered) -> str:
     if gathered.without_score:
         facts["rows without"] = f"{gathered.without_score:,}"
     about = [part for part in (model_of(rows.record), when(rows.record)) if part]
-    title = f"<h1>Scores of {escape(visible(rows.name))}</h1>"
+    title = f"<h1>Scores of {escape(brief(rows.name))}</h1>"
     more = "Higher is more harmless. " + " · ".join(about)
     return title + paragraph(more, quiet=True) + tiles(facts)
 
@@ -121,7 +123,11 @@ def _cut_section(rows: ScoredRows, gathered: Gathered, cuts: Cuts, shown: int) -
         f'step={cuts.step:g} aria-label="the lowest score that is kept"></div>'
         f"<div class=shares>{shares}</div><p><b id=kept role=status></b></p>"
     )
-    command = f"<code class=command>{escape(select_command(rows))} <span class=above></span></code>"
+    command, note = select_command(rows)
+    shown_command = (
+        f"<code class=command>{escape(visible(command))} <span class=above></span></code>"
+        + (paragraph(note, quiet=True) if note else "")
+    )
     near = ""
     if gathered.drawn and any(row.answer for row in gathered.drawn):
         near = (
@@ -131,7 +137,7 @@ def _cut_section(rows: ScoredRows, gathered: Gathered, cuts: Cuts, shown: int) -
             "above is kept, what is below is dropped</p><div id=near-below></div>"
         )
     drawn = f"<div id=histogram>{chart(charts.histogram(cuts))}</div>"
-    return section("Where to cut", drawn, controls, command, near)
+    return section("Where to cut", drawn, controls, shown_command, near)
 
 
 def _quantile_section(scores: NDArray[np.float64]) -> str:
@@ -144,13 +150,10 @@ def _length_section(gathered: Gathered, cuts: Cuts) -> str:
     if not len(gathered.lengths):
         return ""
     unit = "tokens" if gathered.in_tokens else "characters"
-    correlation = np.nan
+    told = "The darker, the more rows."
     if gathered.lengths.std() and gathered.scores.std():
         correlation = np.corrcoef(gathered.lengths, gathered.scores)[0, 1]
-    told = (
-        f"The darker, the more rows. The correlation of score and length in {unit} is "
-        f"{correlation:.2f}."
-    )
+        told += f" The correlation of score and length in {unit} is {correlation:.2f}."
     drawn = chart(charts.by_length(gathered, cuts))
     return section("Score and length", drawn, paragraph(told, quiet=True))
 
@@ -161,7 +164,10 @@ def _group_section(rows: ScoredRows, gathered: Gathered) -> str:
     groups = groups_of(gathered)
     told = "5 to 95 % of the rows (line), 25 to 75 % (bar), and the median."
     if OTHER in gathered.groups:
-        told += f" There are more than {len(gathered.groups) - 1:,} groups; these are the largest."
+        told += (
+            f" There are more than {len(gathered.groups) - 1:,} groups; these are the largest of "
+            "those that come first."
+        )
     elif len(groups) < len(gathered.groups):
         told += f" The {len(groups)} largest of {len(gathered.groups):,} groups."
     told += " The group with the highest median comes first."

@@ -18,10 +18,10 @@ def inputs_of(record: RunRecord | None, folder: Path) -> tuple[Source, ...] | No
     for facts in record.inputs:
         source = _find(facts, folder)
         if source is None:
+            is_local = facts.changed is not None
+            why = "is not where it was, or has changed" if is_local else "is not a local file"
             logger.warning(
-                "no texts are shown, because %s is not where it was, or has changed (`rows` names "
-                "it)",
-                facts.name,
+                "no texts are shown, because %s %s (`rows` names the inputs)", facts.name, why
             )
             return None
         sources.append(source)
@@ -29,7 +29,9 @@ def inputs_of(record: RunRecord | None, folder: Path) -> tuple[Source, ...] | No
 
 
 def _find(facts: InputFacts, folder: Path) -> Source | None:
-    """Find an input by its name, as seen from here or from the folder of the scores."""
+    """Find a local input by its name, as seen from here or from the folder of the scores."""
+    if facts.changed is None:
+        return None
     for name in (facts.name, str(folder / facts.name)):
         try:
             source = find_source(name)

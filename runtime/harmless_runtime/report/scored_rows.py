@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,10 +14,11 @@ import msgspec
 from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.config import LINE_BYTES
 from harmless_runtime.errors import InputError, ShapeError
+from harmless_runtime.report.row import NO_VALUE, ScoredRow
 from harmless_runtime.report.run_inputs import inputs_of
 from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.inputs import FIRST_ROWS, Inputs
-from harmless_runtime.rows.records import Pair
+from harmless_runtime.rows.records import Fields, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import values_of
@@ -29,39 +31,11 @@ from harmless_runtime.scores.earlier import (
     rows_with_scores,
 )
 from harmless_runtime.scores.log import text_of_id
-from harmless_runtime.scores.record import RunRecord, read_record
+from harmless_runtime.scores.record import RunRecord, change_of, read_record
 
 logger = logging.getLogger(__name__)
 
 _ANY_LENGTH = 2**30
-# The group of rows that lack the field.
-NO_VALUE = "(none)"
-
-
-class ScoredRow(msgspec.Struct, frozen=True, gc=False):
-    """A row and its score.
-
-    Attributes:
-        score: None if the row has none.
-        id: as a text.
-        source: name of its input, or "" if that is not known.
-        number: its number in the input, or among the scores.
-        question: Q, or "" if the rows are not known.
-        answer: A, likewise.
-        tokens: number of its tokens, if the scores have details.
-        truncated: whether tokens were cut off, likewise.
-        group: its value in the column that rows are grouped by, or its input.
-    """
-
-    score: float | None
-    id: str
-    source: str
-    number: int
-    question: str = ""
-    answer: str = ""
-    tokens: int | None = None
-    truncated: bool = False
-    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +44,7 @@ class ScoredRows:
 
     Attributes:
         name: the output of the run, as it was named.
-        record: what the run did, or None if its record is gone.
+        record: what the run did, or None if its record is gone, or tells of another file.
         rejects: the file of rejects, which may not exist.
         inputs: the rows, or None if only their scores are known.
         run: the run whose scores they have, or None if the rows hold the scores themselves.
@@ -124,7 +98,7 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
         if rows:
             raise InputError(f"{scores} holds rows joined with their scores", "leave `rows` out")
         joined = _read_as(sources, record, _ANY_LENGTH)  # rows became longer by their scores
-        return ScoredRows(scores, record, rejects, joined, None, column, by)
+        return ScoredRows(scores, _unchanged(record, path), rejects, joined, None, column, by)
     run = find_run(path)
     found = find_sources(rows) if rows else inputs_of(record, record_path.parent)
     if found is None and by is not None:
@@ -132,6 +106,12 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
             f"the rows of {scores} are not where they were, and {by} is one of their fields",
             "`rows` names them",
         )
+    for source in found or ():
+        if not source.can_be_opened_again:
+            raise InputError(
+                f"{source.name} can be read only once, and a report looks at rows twice",
+                "save them in a file first",
+            )
     line_bytes = record.how_read.line_bytes if record else LINE_BYTES
     inputs = None if found is None else _read_as(found, record, line_bytes)
     return ScoredRows(scores, record, rejects, inputs, run, column or SCORE_COLUMN, by)
@@ -145,6 +125,21 @@ def _score_column(sources: Sequence[Source], record: RunRecord | None) -> str | 
     first = (values_of(row) or {} for source in sources for row, _ in inputs.originals(source))
     names = {name for values in islice(first, FIRST_ROWS) for name in values}
     return SCORE_COLUMN if SCORE_COLUMN in names else None
+
+
+def _unchanged(record: RunRecord | None, joined: Path) -> RunRecord | None:
+    """Return the record of joined rows, unless they were changed since: people edit such files."""
+    if record is None:
+        return None
+    if joined.is_dir():
+        changes = [change_of(joined / facts.name, facts) for facts in record.files]
+    else:  # the rejects come before it, and it may have another name by now
+        changes = [change_of(joined, record.files[-1])]
+    change = next(filter(None, changes), None)
+    if change is not None:
+        logger.warning("nothing is said of the run, because %s", change)
+        return None
+    return record
 
 
 def _read_as(sources: Sequence[Source], record: RunRecord | None, line_bytes: int) -> Inputs:
@@ -165,7 +160,7 @@ def _scores_alone(run: EarlierRun) -> Iterator[ScoredRow]:
     for number, raw in enumerate(lines_of(run), 1):
         line = decode_line(raw, run.name)
         yield ScoredRow(
-            float(bytes(line.score)),
+            _number(bytes(line.score)),
             text_of_id(bytes(line.id)),
             line.source or "",
             line.line or number,
@@ -182,7 +177,7 @@ def _rows_and_scores(run: EarlierRun, inputs: Inputs, by: str | None) -> Iterato
             yield ScoredRow(None, "", item.source, item.number, group=group)
             continue
         yield ScoredRow(
-            float(bytes(line.score)),
+            _number(bytes(line.score)),
             text_of_id(bytes(line.id)),
             item.source,
             item.number,
@@ -195,14 +190,27 @@ def _rows_and_scores(run: EarlierRun, inputs: Inputs, by: str | None) -> Iterato
 
 
 def _joined_rows(inputs: Inputs, column: str, by: str | None) -> Iterator[ScoredRow]:
+    parse = inputs.parser()
     for source in inputs.sources:
         for row, item in inputs.originals(source):
             values = values_of(row) or {}
+            if isinstance(item, Reject) and isinstance(row, Fields):
+                item = parse(Fields(row.source, row.number, _decoded(values)))
             score = _number(values.get(column))
             texts = (item.question, item.answer) if isinstance(item, Pair) else ("", "")
             row_id = text_of_id(item.id) if isinstance(item, Pair) else ""
             group = item.source if by is None else _group(values, by)
             yield ScoredRow(score, row_id, item.source, item.number, *texts, group=group)
+
+
+def _decoded(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return cells with the lists and objects whose JSON they hold, as joined CSV has them."""
+    decoded = dict(values)
+    for name, value in values.items():
+        if isinstance(value, str) and value[:1] in ("[", "{"):
+            with suppress(msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+                decoded[name] = msgspec.json.decode(value)
+    return decoded
 
 
 def _number(value: Any) -> float | None:
@@ -216,4 +224,9 @@ def _number(value: Any) -> float | None:
 def _group(values: Mapping[str, Any] | None, by: str) -> str:
     if values is None or by not in values:
         return NO_VALUE
-    return str(values[by])
+    value = values[by]
+    try:
+        text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return str(type(value).__name__)
+    return text if isinstance(text, str) else text.decode()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,7 +20,7 @@ from harmless_runtime.rows.records import Fields, Line, Pair, Reject
 from harmless_runtime.rows.streams import Meter
 from harmless_runtime.scores.columns import values_of
 from harmless_runtime.scores.log import Results, ScoreLine, decode_score, text_of_id
-from harmless_runtime.scores.record import FileFacts, RunRecord, change_of, read_record
+from harmless_runtime.scores.record import Count, FileFacts, RunRecord, change_of, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -159,13 +160,32 @@ def lines_of(run: EarlierRun) -> Iterator[bytes]:
                 raise _no_scores(run.name, row)
 
 
+class _Details(msgspec.Struct):
+    """What `details` adds to a line of scores."""
+
+    tokens: Count | None = None
+    truncated: bool | None = None
+    source: str | None = None
+    line: Count | None = None
+
+
 def _as_line(row: Fields, scores: Path) -> bytes:
     """Return the line of scores that a row of CSV or Parquet is."""
+    details = _details(row.values)
     try:
         known = {"id": row.values["id"], "score": float(row.values["score"])}
-        return msgspec.json.encode(known, enc_hook=str)
+        return msgspec.json.encode(known | details, enc_hook=str)
     except (TypeError, ValueError, OverflowError):  # UnicodeEncodeError is a ValueError
         raise _no_scores(scores, row) from None
+
+
+def _details(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `details` adds, with numbers made of the texts of CSV, or nothing."""
+    given = {name: value for name, value in values.items() if value != ""}
+    try:
+        return msgspec.structs.asdict(msgspec.convert(given, _Details, strict=False))
+    except msgspec.ValidationError:
+        return {}  # columns of other programs have these names
 
 
 def decode_line(line: bytes, scores: Path) -> ScoreLine:

@@ -8,6 +8,7 @@ from harmless_runtime.choices import Side
 from harmless_runtime.errors import OutputError
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.scores.record import Count
 
 _NO_SCORE = b"null"
 
@@ -17,10 +18,10 @@ class ScoreLine(msgspec.Struct, frozen=True, gc=False):
 
     id: msgspec.Raw
     score: msgspec.Raw
-    tokens: int | None = None
+    tokens: Count | None = None
     truncated: bool | None = None
     source: str | None = None
-    line: int | None = None
+    line: Count | None = None
     text: Side | None = None
 
 
@@ -45,6 +46,9 @@ class Results:
         scores: the lines of the scores file.
         rejects: the lines of the rejects file.
         names: the names that the inputs had in the run, by those they have now, if they differ.
+
+    Raises:
+        OutputError: the first line of rejects is none.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Results:
     ) -> None:
         self._names = names or {}
         self._scores = iter(scores)
-        self._rejects = map(_decode_reject, rejects)
+        self._rejects = _read_rejects(rejects)
         self._reject = next(self._rejects, None)
         self._digest = InputDigest()
 
@@ -63,7 +67,7 @@ class Results:
         """Return the line of scores of the next row, or None if the row was rejected.
 
         Raises:
-            OutputError: the row is not the one that was scored.
+            OutputError: the row is not the one that was scored, or a line of rejects is none.
         """
         self._digest.add([item])
         reject = self._reject
@@ -105,6 +109,14 @@ class Results:
             raise _changed(f"the input has {self._digest.lines:,} rows, and {lines:,} were scored")
         if self._digest.sha256 != digest:
             raise _changed("an id or a text differs")
+
+
+def _read_rejects(lines: Iterable[bytes]) -> Iterator[_RejectLine]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield _decode_reject(line)
+        except msgspec.DecodeError as error:
+            raise OutputError(f"line {number} of the rejects is not a reject: {error}") from None
 
 
 def text_of_id(text: bytes) -> str:

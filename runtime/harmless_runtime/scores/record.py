@@ -176,6 +176,8 @@ def _fault(record: RunRecord) -> str | None:
     known = {field.name for field in fields(Tally)}
     if unknown := record.counts.keys() - known:
         return f"its counts have the name {min(unknown)!r:.80}"
+    if any("\0" in facts.name for facts in record.inputs):
+        return "an input has a name that no file has"
     for file in record.files:
         if not _is_name_below(file.name):
             return f"{file.name!r:.80} is not the name of a file below its folder"
