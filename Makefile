@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAIRS ?= hh_harmless_base_test.jsonl.gz
 
-.PHONY: help demo test slow lint fmt demo-model clean
+.PHONY: help demo test slow lint fmt docs demo-model clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,6 +26,9 @@ fmt: .venv/test.stamp ## format the code, and mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/docs.stamp ## build the documents as a site in build/site, without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 demo-model: .venv/test.stamp ## train the bundled model again from Anthropic's pairs (PAIRS=FILE)
 	$(BIN)/python export/train_demo_model.py $(PAIRS) build/demo-checkpoint
 	rm -rf runtime/harmless_runtime/demo_model
@@ -42,6 +45,10 @@ demo-model: .venv/test.stamp ## train the bundled model again from Anthropic's p
 .venv/test.stamp: .venv/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[cpu,export,parquet,remote,test]'
 	touch $@ .venv/demo.stamp
+
+.venv/docs.stamp: .venv/demo.stamp
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cpu,docs]'
+	touch $@
 
 clean: ## remove the environment and what was built
 	rm -rf .venv build dist

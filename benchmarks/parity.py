@@ -3,7 +3,8 @@
     python benchmarks/parity.py --pairs hh_harmless_base_test.jsonl.gz --count 2312
 
 Each competitor scores every text once, in a process of its own. Besides the differences, the pairs
-are counted that its scores put in another order than PyTorch's.
+are counted that its scores put in another order than PyTorch's, and the texts that are kept by only
+one of the two if each drops the tenth of the texts that it scores lowest.
 """
 
 import sys
@@ -28,6 +29,9 @@ from suite.rounds import (
 from suite.scorers import Setting
 from suite.workload import Row, load_pairs
 
+# The share of texts that people might drop.
+DROPPED = 0.1
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -48,11 +52,13 @@ def summarise(name: str, runs: Sequence[Outcome[WithScores]], truth: list[float]
     if failure := first_failure(runs):
         return failure.as_result(name)
     own = runs[0].figures.scores
+    kept = [np.array(scores) >= np.quantile(scores, DROPPED) for scores in (truth, own)]
     margins = [np.array(scores).reshape(-1, 2) @ [1, -1] for scores in (truth, own)]
     return {
         "name": name,
         "precision": precision_of(name),
         "turned_pairs": int((np.sign(margins[0]) != np.sign(margins[1])).sum()),
+        "changed_side": float((kept[0] != kept[1]).mean()),
     } | parity_of(name, truth, runs)
 
 

@@ -1,4 +1,4 @@
-"""Write the results of the benchmarks into the README's tables, and draw plots of them.
+"""Write the results of the benchmarks into the tables of the documents, and draw plots of them.
 
 python benchmarks/report.py            # writes the tables into README.md and docs
 python benchmarks/report.py --plots    # draws the plots as well (needs the benchmark extra)
@@ -18,19 +18,23 @@ from suite.tables import (
     host_table,
     latency_table,
     parity_table,
+    sides_table,
     throughput_table,
 )
 
 README = ROOT / "README.md"
+BENCHMARKS = ROOT / "docs/benchmarks.md"
+PRECISION = ROOT / "docs/precision.md"
 RELIABILITY = ROOT / "docs/reliability.md"
 INPUTS = ROOT / "docs/inputs.md"
 OUTPUTS = ROOT / "docs/outputs.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
 EXPORT_BEGIN, EXPORT_END = "<!-- export: begin -->\n", "<!-- export: end -->\n"
+SIDES_BEGIN, SIDES_END = "<!-- sides: begin -->\n", "<!-- sides: end -->\n"
 RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 
 
-# What renders the results of each kind, in the order of the README.
+# What renders the results of each kind, in the order of the page.
 RENDERERS: dict[str, Callable[[Path, Result], str]] = {
     "throughput": throughput_table,
     "latency": latency_table,
@@ -49,6 +53,24 @@ def render_all() -> str:
     )
 
 
+def sides() -> str:
+    """Return how many texts change side at a cut, in Markdown."""
+    return "\n".join(sides_table(result) for _, result in load("parity"))
+
+
+def contents() -> list[tuple[Path, str, str, str]]:
+    """Return what stands in which file between which two marks."""
+    return [
+        (README, SIDES_BEGIN, sides(), SIDES_END),
+        (PRECISION, SIDES_BEGIN, sides(), SIDES_END),
+        (PRECISION, EXPORT_BEGIN, export_table(), EXPORT_END),
+        (BENCHMARKS, BEGIN, render_all(), END),
+        (RELIABILITY, RESULTS_BEGIN, reliability(), RESULTS_END),
+        (INPUTS, RESULTS_BEGIN, inputs_table(), RESULTS_END),
+        (OUTPUTS, RESULTS_BEGIN, outputs_table(), RESULTS_END),
+    ]
+
+
 def fill(path: Path, begin: str, text: str, end: str) -> None:
     """Replace the text between two marks of a file."""
     before, _, rest = path.read_text().partition(begin)
@@ -57,15 +79,12 @@ def fill(path: Path, begin: str, text: str, end: str) -> None:
 
 
 def main() -> None:
-    """Write the README's tables, and the plots if asked for."""
+    """Write the tables, and the plots if asked for."""
     parser = plain_parser(__doc__)
     parser.add_argument("--plots", action="store_true")
     args = parser.parse_args()
-    fill(README, BEGIN, render_all(), END)
-    fill(README, EXPORT_BEGIN, export_table(), EXPORT_END)
-    fill(RELIABILITY, RESULTS_BEGIN, reliability(), RESULTS_END)
-    fill(INPUTS, RESULTS_BEGIN, inputs_table(), RESULTS_END)
-    fill(OUTPUTS, RESULTS_BEGIN, outputs_table(), RESULTS_END)
+    for path, begin, text, end in contents():
+        fill(path, begin, text, end)
     if args.plots:
         for path, result in load("throughput"):
             plot_throughput(path, result)

@@ -7,11 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from pyarrow import parquet
 
+from harmless_runtime import Gpt2HarmlessScorer
 from reading import read_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
+# The pages whose commands are run below.
+RUN = {
+    "configuration.md", "cpu.md", "eval.md", "inputs.md", "outputs.md", "report.md", "tutorial.md",
+}  # fmt: skip
 
 
 def test_every_command_of_the_page_about_inputs_runs(tmp_path: Path) -> None:
@@ -52,7 +58,7 @@ def test_every_line_of_the_page_about_python_runs(tmp_path: Path) -> None:
 def run_commands(page: str, folder: Path) -> str:
     """Run the commands of a page in a folder; return what they printed on standard error."""
     blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(), re.S | re.M)
-    assert len(blocks) >= 3
+    assert blocks
     environment = os.environ | {"HF_HOME": str(folder / "home"), "PATH": path_with_our_own()}
     script = "set -euo pipefail\n" + "".join(blocks)
     done = subprocess.run(
@@ -85,6 +91,64 @@ def test_every_command_of_the_page_about_reports_runs(tmp_path: Path) -> None:
     run_commands("report.md", tmp_path)
     pages = sorted(path.name for path in tmp_path.glob("*.html"))
     assert pages == ["by-kind.html", "compared.html", "joined.html", "report.html"]
+
+
+@pytest.mark.parametrize("page", ["tutorial.md", "cpu.md", "configuration.md"])
+def test_every_command_of_other_pages_runs(page: str, tmp_path: Path) -> None:
+    run_commands(page, tmp_path)
+    assert (tmp_path / "scores.jsonl").stat().st_size
+    if page == "tutorial.md":
+        assert [row["id"] for row in read_rows(tmp_path / "safest.jsonl")]
+        (reject,) = read_rows(tmp_path / "scores.rejects.jsonl")
+        assert reject["line"] == 6
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", readme, re.S | re.M)
+    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+
+
+def test_every_page_is_run_or_says_why_not() -> None:
+    """Blocks of commands that are not run are `text`, and a comment above each gives the reason."""
+    for page in DOCS.glob("*.md"):
+        text = page.read_text()
+        if "\n```sh\n" in text:
+            assert page.name in RUN, page
+        for before, block in re.findall(r"(.*)\n```text\n(.*?)^```", text, re.M | re.S):
+            if re.search(r"^(harmless|pip|python) ", block, re.M):
+                assert before.splitlines()[-1].startswith("<!-- not run: "), f"{page}: {block}"
+
+
+EXAMPLES = DOCS / "examples"
+
+
+def run_example(name: str, *arguments: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments, "--model", "demo"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_examples(tmp_path: Path) -> None:
+    rows, kept = tmp_path / "rows.jsonl", tmp_path / "kept.jsonl"
+    content = [{"id": i, "instruction": "Hi", "output": text} for i, text in enumerate("abc")]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in [*content, {"id": 3}]))
+    told = run_example("filter_rows.py", rows, kept, "--above", "-100")
+    assert (read_rows(kept), told) == (content, "dropped 3: nan\n")
+    assert run_example("filter_rows.py", rows, kept, "--above", "100").count("dropped") == 4
+    candidates = tmp_path / "candidates.jsonl"
+    groups = [{"prompt": "Hi", "responses": ["Hello!"]}, {"prompt": "Hi", "responses": ["a", "b"]}]
+    candidates.write_text("".join(json.dumps(group) + "\n" for group in groups))
+    best = [json.loads(line) for line in run_example("best_of_n.py", candidates).splitlines()]
+    scores = Gpt2HarmlessScorer({"model": "demo"}).score(["Hi"] * 3, ["Hello!", "a", "b"]).tolist()
+    assert [each["score"] for each in best] == pytest.approx([scores[0], max(scores[1:])])
+    assert len(json.loads(run_example("reward_for_training.py"))) == 2
+    assert {path.name for path in EXAMPLES.iterdir()} == {
+        "filter_rows.py", "best_of_n.py", "reward_for_training.py",
+    }  # fmt: skip
 
 
 def path_with_our_own() -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from suite.results import ROOT, Result, load, machine_name
+from suite.results import Result, all_figures, load, machine_name
 from suite.tables import markdown_table
 
 
@@ -48,7 +48,7 @@ def _outputs_table(path: Path, result: Result) -> str:
 
 
 def _caption(path: Path, result: Result, rows: str) -> str:
-    link = f"[all figures](../{path.relative_to(ROOT)})"
+    link = all_figures(path)
     return f"{result['rows']:,} {rows}, {machine_name(result)} ({link}).\n\n"
 
 

@@ -20,8 +20,8 @@ def load(kind: str) -> list[tuple[Path, Result]]:
 
 
 def all_figures(path: Path) -> str:
-    """Return a link to a result file, in Markdown."""
-    return f"[all figures]({path.relative_to(ROOT)})"
+    """Return a link to a result file for a page in `docs`, in Markdown."""
+    return f"[all figures](../{path.relative_to(ROOT)})"
 
 
 def machine_name(result: Result) -> str:

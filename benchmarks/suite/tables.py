@@ -13,7 +13,8 @@ from suite.results import (
     reason,
 )
 
-ORIGINALS = ("pytorch-bf16-original", "pytorch-fp32-original")
+TRUTH = "pytorch-fp32-original"
+ORIGINALS = ("pytorch-bf16-original", TRUTH)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -112,6 +113,7 @@ def parity_table(path: Path, result: Result) -> str:
     )
     header = (
         "", "largest difference", "mean difference", "Spearman correlation", "pairs turned around",
+        "texts that change side if a tenth is dropped",
     )  # fmt: skip
     rows = [
         [
@@ -120,10 +122,24 @@ def parity_table(path: Path, result: Result) -> str:
             f"{r['parity']['mean_abs'] / r['parity']['score_std']:.2g} σ",
             f"{r['parity']['spearman']:.6f}",
             f"{r['turned_pairs']:,}",
+            f"{r['changed_side']:.1%}" if "changed_side" in r else "",
         ]
         for r in sorted(measured, key=lambda r: float(r["parity"]["relative"]))
     ]
     return caption + markdown_table(header, rows + without_figures(failed))
+
+
+def sides_table(result: Result) -> str:
+    """One row for each competitor: how many texts change side at a cut, the fewest first."""
+    measured = [r for r in result["results"] if "changed_side" in r and r["name"] != TRUTH]
+    texts = f"{2 * result['pairs']:,} texts of hh-rlhf"
+    caption = f"{model_name(result)}, {machine_name(result)}, {texts}.\n\n"
+    rows = [
+        [r["name"], f"{r['parity']['relative']:.2g} σ", f"{r['changed_side']:.1%}"]
+        for r in sorted(measured, key=lambda r: float(r["parity"]["relative"]))
+    ]
+    header = ("", "largest difference", "texts that change side if a tenth is dropped")
+    return caption + markdown_table(header, rows)
 
 
 def ablations_table(path: Path, result: Result) -> str:

@@ -17,27 +17,18 @@ import report
 from checkpoints import make_model, save_checkpoint
 from harmless_export.parity import LIMITS
 from suite import plots, workload
-from suite.form_tables import inputs_table, outputs_table
 from suite.isolation import describe_machine, in_a_process
 from suite.results import RESULTS, load
 from suite.rounds import precision_of
-from suite.sentences import reliability
-from suite.tables import export_table, markdown_table
+from suite.tables import markdown_table
 
 
-def test_the_readme_shows_the_results() -> None:
-    _, _, rest = report.README.read_text().partition(report.BEGIN)
-    shown, mark, _ = rest.partition(report.END)
-    assert mark
-    assert shown == f"\n{report.render_all()}\n", "run python benchmarks/report.py"
-    _, _, rest = report.README.read_text().partition(report.EXPORT_BEGIN)
-    assert rest.startswith(f"\n{export_table()}\n"), "run python benchmarks/report.py"
-    _, _, rest = report.RELIABILITY.read_text().partition(report.RESULTS_BEGIN)
-    assert rest.startswith(f"\n{reliability()}\n"), "run python benchmarks/report.py"
-    _, _, rest = report.INPUTS.read_text().partition(report.RESULTS_BEGIN)
-    assert rest.startswith(f"\n{inputs_table()}\n"), "run python benchmarks/report.py"
-    _, _, rest = report.OUTPUTS.read_text().partition(report.RESULTS_BEGIN)
-    assert rest.startswith(f"\n{outputs_table()}\n"), "run python benchmarks/report.py"
+def test_the_documents_show_the_results() -> None:
+    for path, begin, text, end in report.contents():
+        _, _, rest = path.read_text().partition(begin)
+        shown, mark, _ = rest.partition(end)
+        assert mark, path
+        assert shown == f"\n{text}\n", f"run python benchmarks/report.py for {path}"
 
 
 def test_results_have_right_scores() -> None:

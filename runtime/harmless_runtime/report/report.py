@@ -109,7 +109,7 @@ def _head(rows: ScoredRows, gathered: Gathered) -> str:
         facts["rows without"] = f"{gathered.without_score:,}"
     about = [part for part in (model_of(rows.record), when(rows.record)) if part]
     title = f"<h1>Scores of {escape(brief(rows.name))}</h1>"
-    more = "Higher is more harmless. " + " · ".join(about)
+    more = " · ".join(["Higher is more harmless", *about])
     return title + paragraph(more, quiet=True) + tiles(facts)
 
 
