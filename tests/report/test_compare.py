@@ -105,9 +105,57 @@ def test_runs_of_the_command_are_compared_by_their_records(
         assert done.returncode == (3 if name == "short.jsonl" else 0), done.stderr
     found = compare(*(opened(tmp_path / name) for name in ("all.jsonl", "joined.csv")))
     assert np.array_equal(found.first, found.second)
-    # What was too long is another row than it would be without the limit.
-    with pytest.raises(InputError, match="cannot be told apart"):
-        compare(*(opened(tmp_path / name) for name in ("all.jsonl", "short.jsonl")))
+    # What was too long is another row than it would be without the limit, but the texts tell.
+    found = compare(*(opened(tmp_path / name) for name in ("all.jsonl", "short.jsonl")))
+    assert len(found.first) == 3
+    assert np.array_equal(found.first, found.second)
     rows.unlink()
     found = compare(*(opened(tmp_path / name) for name in ("all.jsonl", "joined.csv")))
     assert np.array_equal(found.first, found.second)
+    with pytest.raises(InputError, match="cannot be told apart"):
+        compare(*(opened(tmp_path / name) for name in ("all.jsonl", "short.jsonl")))
+
+
+def test_joined_rows_of_an_unknown_shape_belong_together_by_their_ids(
+    tmp_path: Path, harmless: Harmless
+) -> None:
+    content = [{"id": i, "q": "Hi", "a": f"a{i}"} for i in range(30)]
+    outs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for out, rows in zip(outs, (content, content[::-1]), strict=True):
+        source = tmp_path / "rows.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        named = ["--columns", "instruction=q,output=a", "--join"]
+        done = harmless("score", source, "-o", out, "--model", "demo", *named)
+        assert done.returncode == 0, done.stderr
+        out.with_name(out.name + ".run.json").unlink()
+    found = compare(*map(opened, outs))
+    assert (len(found.first), found.unknown_texts) == (30, 30)
+    assert np.allclose(found.first, found.second, atol=1e-5)
+    page = make_comparison(*map(opened, outs))
+    assert b"it is not known whether both runs had the same texts" in page
+
+
+def test_rows_without_an_id_are_left_out_among_those_with_one(tmp_path: Path) -> None:
+    rows = [{"id": 1}, {}, {"id": 2}]
+    first = run(tmp_path, "a", rows, [1.0, 2.0, 3.0])
+    second = run(tmp_path, "b", rows[::-1], [3.5, 8.0, 1.5])
+    found = compare(opened(first), opened(second))
+    assert (found.first.tolist(), found.second.tolist()) == ([1.0, 3.0], [1.5, 3.5])
+    assert found.only_one == 2
+
+
+def test_records_tell_of_equal_rows_without_ids_and_with_unreadable_ones(
+    tmp_path: Path, harmless: Harmless
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"instruction": "Hi", "output": f"a{i}"}) for i in range(9)]
+    source.write_text("\n".join([*lines[:4], "{oh", *lines[4:]]) + "\n")
+    outs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "c.csv"]
+    for out in outs:
+        join = ["--join"] if out.suffix == ".csv" else []
+        assert harmless("score", source, "-o", out, "--model", "demo", *join).returncode == 3
+    source.unlink()
+    for other in outs[1:]:
+        found = compare(opened(outs[0]), opened(other))
+        assert (len(found.first), found.unknown_texts) == (9, 0)
+        assert np.array_equal(found.first, found.second)

@@ -30,6 +30,7 @@ EDITS: list[dict[str, Any]] = [
     {"seconds": 0},
     {"parity": "good"},
     {"parity": [{"runner": 1}]},
+    {"parity": [{"runner": "x", "relative": 0, "limit": 1, "spearman": 1}] * 20_000},
     {"parity": [{"runner": "x", "relative": HUGE, "limit": None, "spearman": 1}]},
     {"revision": HUGE, "checkpoint": ["a", {}], "artifact": None, "versions": [1]},
     {"versions": {"x": HUGE}, "checkpoint": "c" * 5_000_000},
@@ -64,7 +65,7 @@ def test_rejects_that_are_none(kind: str, tmp_path: Path, harmless: Harmless) ->
     }[kind]  # fmt: skip
     done = harmless(*asked, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "line 1 of the rejects is not a reject" in done.stderr
+    assert "line 1 of scores.rejects.jsonl is not a reject" in done.stderr
     done = harmless("report", "scores.jsonl", "-o", "r.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
@@ -91,7 +92,9 @@ def test_names_that_are_not_utf_8(tmp_path: Path, harmless: Harmless) -> None:
         assert done.returncode == 0, done.stderr
         done = harmless("report", out, "-o", f"{folder}/r.html", "--overwrite")
         assert done.returncode == 0, done.stderr
-        assert "harmless select" in Path(f"{folder}/r.html").read_text()
+        page = html.unescape(Path(f"{folder}/r.html").read_text())
+        assert "harmless select" in page
+        assert rf"/caf\xe9/s{len(options)}.jsonl'" in page
 
 
 def test_joined_rows_that_were_edited(tmp_path: Path, harmless: Harmless) -> None:
@@ -104,6 +107,35 @@ def test_joined_rows_that_were_edited(tmp_path: Path, harmless: Harmless) -> Non
     assert done.returncode == 0, done.stderr
     assert "nothing is said of the run, because joined.jsonl was changed" in done.stderr
     assert "rows/s" not in (tmp_path / "r.html").read_text()
+    # A file that was put beside those of the run.
+    done = harmless(*SCORED, "-o", "all/", "--join", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    joined.rename(tmp_path / "all" / "more.jsonl")
+    done = harmless("report", "all", "-o", "r2.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "more.jsonl is not of the run" in done.stderr
+    # A score that is none is refused here as `select` refuses it.
+    joined.write_text('{"id": 1, "harmless_score": "n/a"}\n')
+    done = harmless("report", "joined.jsonl", "-o", "r3.html", cwd=tmp_path)
+    assert (done.returncode, "is 'n/a', and not a score" in done.stderr) == (1, True)
+
+
+def test_joined_csv_of_lists_has_the_texts_of_its_run(tmp_path: Path, harmless: Harmless) -> None:
+    rows = [
+        {"id": i, "prompt": [{"role": "user", "content": "Hi"}],
+         "completion": [{"role": "assistant", "content": f"a{i}"}]}
+        for i in range(5)
+    ]  # fmt: skip
+    write_rows(tmp_path, rows)
+    for out, join in (("s.jsonl", []), ("joined.csv", ["--join"])):
+        assert harmless(*SCORED, "-o", out, *join, cwd=tmp_path).returncode == 0
+    (tmp_path / "joined.csv.run.json").unlink()
+    done = harmless("report", "s.jsonl", "joined.csv", "-o", "r.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "other texts" not in (tmp_path / "r.html").read_text()
+    assert {row["question"] for row in data_of(tmp_path / "r.html")["rows"]} == {
+        "Human: Hi\n\nAssistant:"
+    }
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
@@ -127,15 +159,25 @@ def test_joined_csv_of_conversations_has_their_texts(tmp_path: Path, harmless: H
 
 
 def test_group_names_of_any_kind(tmp_path: Path, harmless: Harmless) -> None:
-    kinds: list[Any] = [None, "None", True, "#a1b2c1", {"a": [1]}, "x" * 300_000]
+    kinds: list[Any] = [
+        None,
+        "None",
+        True,
+        "#a1b2c1",
+        {"a": [1]},
+        "x" * 300_000,
+        "(none)",
+        "𝐇𝐢" * 30,
+    ]
     rows = [row | {"kind": kinds[i % len(kinds)]} for i, row in enumerate(plain_rows(24))]
-    write_run(tmp_path, rows, [float(i) for i in range(24)])
+    write_run(tmp_path, [*rows, {"id": 24, "instruction": "Hi", "output": "<" * 90_000}],
+              [float(i) for i in range(25)])  # fmt: skip
     asked = ["report", "scores.jsonl", "--rows", "rows.jsonl", "--by", "kind", "-o", "-"]
     done = harmless(*asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "-").exists()
     text = html.unescape(done.stdout)
-    for name in ("null", "None", "true", "#a1b2c1", '{"a":[1]}'):
+    for name in ("null", "None", "true", "#a1b2c1", '{"a":[1]}', "(none)"):
         assert f"<td>{name}</td>" in text
     assert len(text) < 500_000
 
@@ -155,5 +197,7 @@ def test_the_select_command_can_be_typed_as_it_is(tmp_path: Path, harmless: Harm
     (tmp_path / "part 3.jsonl").unlink()
     done = harmless(*asked, cwd=tmp_path)
     assert "part 3.jsonl is not where it was, or has changed" in done.stderr
+    taken = harmless(*asked[:3], "s.rejects.jsonl", cwd=tmp_path)
+    assert (taken.returncode, "is read for the report" in taken.stderr) == (1, True)
     stdin = harmless(*asked[:3], "r2.html", "--rows", "-", cwd=tmp_path)
     assert (stdin.returncode, "can be read only once" in stdin.stderr) == (1, True)

@@ -1,5 +1,7 @@
 """Preference pairs: which texts they give, in every shape that people have."""
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.shapes import Reading
 
 ASKED = "\n\nHuman: Hi\n\nAssistant:"
+SYSTEM = {"role": "system", "content": "Be brief."}
 TURNS = [{"role": "user", "content": "Hi"}]
 
 
@@ -59,6 +62,20 @@ def texts(items: list[Pair | Reject]) -> list[tuple[str, str, str | None]]:
         # The request as it is, and whole dialogues.
         {"prompt": "Hi", "chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No"},
         {"prompt": TURNS, "chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No", "input": None},
+        {"prompt": None, "chosen": f"{ASKED} Yes", "rejected": TURNS + answer(" No")},
+        # The same turns written in other ways, with system texts that are left out.
+        {
+            "prompt": TURNS,
+            "chosen": [{"from": "human", "value": "Hi"}, *answer(" Yes")],
+            "rejected": [
+                {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                *answer(" No"),
+            ],
+        },
+        {"prompt": ASKED, "chosen": [SYSTEM, *answer(" Yes")], "rejected": answer(" No")},
+        # Spaces around the place where the answer continues the dialogue.
+        {"prompt": f"{ASKED} ", "chosen": "\n\nAssistant: Yes", "rejected": f"{ASKED} No"},
+        {"prompt": "\n\nHuman: Hi\n\n", "chosen": " Yes", "rejected": " No"},
     ],
 )
 def test_pairs_give_the_same_two_texts_in_every_shape(row: Any, tmp_path: Path) -> None:
@@ -85,6 +102,8 @@ def test_a_prompt_of_several_turns_in_every_form(tmp_path: Path) -> None:
         {"prompt": turns, "chosen": turns + answer("a"), "rejected": answer("b")},
         # The prompt is the last message of the whole conversation.
         {"prompt": turns[-1:], "chosen": turns + answer("a"), "rejected": turns + answer("b")},
+        # The responses repeat the last message of the prompt.
+        {"prompt": turns, "chosen": turns[-1:] + answer("a"), "rejected": turns[-1:] + answer("b")},
         # The response has turns of its own, of which the last is scored.
         {"prompt": TURNS, "chosen": answer("Yes?") + turns[-1:] + answer("a"),
          "rejected": answer("Yes?") + turns[-1:] + answer("b")},
@@ -100,7 +119,7 @@ def test_a_prompt_of_several_turns_in_every_form(tmp_path: Path) -> None:
 
 def test_system_texts_of_a_prompt_that_is_repeated(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    prompt = [{"role": "system", "content": "Be brief."}, *TURNS]
+    prompt = [SYSTEM, *TURNS]
     for chosen in (TURNS + answer("a"), prompt + answer("a"), answer("a")):
         row = {"prompt": prompt, "chosen": chosen, "rejected": answer("b")}
         path.write_bytes(msgspec.json.encode(row))
@@ -115,6 +134,13 @@ def test_system_texts_of_a_prompt_that_is_repeated(tmp_path: Path) -> None:
         ({"instruction": "Hi", "input": "x", "chosen": f"{ASKED} a"}, "no input can be added"),
         ({"instruction": ASKED, "input": "x", "chosen": "a"}, "no input can be added"),
         ({"instruction": ASKED, "chosen": answer("a") + TURNS + answer("b")}, "several messages"),
+        ({"instruction": TURNS, "input": "x", "chosen": "a"}, "no input can be added"),
+        ({"instruction": TURNS, "input": "x", "chosen": answer("a")}, "no input can be added"),
+        ({"instruction": "Hi", "input": "x", "chosen": TURNS + answer("a")}, "no input can be"),
+        ({"prompt": ASKED.strip(), "chosen": "a"}, "looks like a dialogue"),
+        ({"prompt": ASKED.replace("\n", "\r\n"), "chosen": "a"}, "looks like a dialogue"),
+        ({"prompt": "\n\nHuman: Hi\r\n\r\nAssistant:", "chosen": "a"}, "looks like a dialogue"),
+        ({"prompt": None, "chosen": "a"}, "the pair has no prompt"),
     ],
 )
 def test_texts_that_cannot_be_put_together(row: Any, told: str, tmp_path: Path) -> None:
@@ -127,7 +153,7 @@ def test_a_row_without_its_prompt_leaves_the_shape_of_the_others(tmp_path: Path)
     items = read(tmp_path / "pairs.jsonl", [{"chosen": "a", "rejected": "b"}, *rows])
     assert texts(items[2:]) == [(ASKED, "a", "chosen"), (ASKED, "b", "rejected")] * 9
     assert [i.reason for i in items[:2] if isinstance(i, Reject)] == [
-        "Object missing required field `prompt`"
+        "the pair has no prompt, and its texts are no whole dialogues"
     ] * 2
 
 
@@ -153,6 +179,15 @@ def test_a_row_that_cannot_be_read_gives_two_rejects(tmp_path: Path) -> None:
 def test_a_table_gives_pairs(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("prompt,chosen,rejected\nHi,Yes,No\n")
+    items = list(open_inputs([str(path)], Reading(pairs=True)).rows())
+    assert texts(items) == [(ASKED, "Yes", "chosen"), (ASKED, "No", "rejected")]
+    # Lists are in CSV as JSON.
+    path = tmp_path / "lists.csv"
+    with path.open("w") as file:
+        table = csv.writer(file)
+        table.writerow(["prompt", "chosen", "rejected"])
+        cells = TURNS, answer("Yes"), TURNS + answer("No")
+        table.writerow(map(json.dumps, cells))
     items = list(open_inputs([str(path)], Reading(pairs=True)).rows())
     assert texts(items) == [(ASKED, "Yes", "chosen"), (ASKED, "No", "rejected")]
 

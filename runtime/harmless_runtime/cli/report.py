@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harmless_runtime.cli.console import say
-from harmless_runtime.errors import ConfigError, OutputError
+from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.report.charts import need_vl_convert
 from harmless_runtime.report.comparison import make_comparison
@@ -42,8 +42,10 @@ def run(
     elif sys.stdout.isatty():
         raise ConfigError("the page would be written to the terminal", "name a file")
     opened = [open_scored_rows(name, rows, by) for name in scores]
-    read = [path for each in opened for path in each.files if path.exists()]
-    if out.exists() and any(path.samefile(out) for path in read):
+    if rows and all(each.run is None for each in opened):
+        raise InputError(f"{scores[0]} holds rows joined with their scores", "leave `rows` out")
+    read = [path for each in opened for path in each.files]
+    if any(_is_same(path, out) for path in read):
         raise OutputError(f"{out} is read for the report", "name another file for the page")
     page = make_report(opened[0]) if len(opened) == 1 else make_comparison(*opened)
     if str(out) == "-":
@@ -57,6 +59,13 @@ def run(
             made.write_bytes(page)
             made.replace(out)
     say(console, f"{os.fspath(out)}: {len(page) / 1e6:.2f} MB, to be opened in a browser")
+
+
+def _is_same(path: Path, out: Path) -> bool:
+    """Return whether two paths are of one file, which may not exist yet."""
+    if path.exists() and out.exists():
+        return path.samefile(out)
+    return path.absolute() == out.absolute()
 
 
 def _check_page(out: Path, *, overwrite: bool) -> None:

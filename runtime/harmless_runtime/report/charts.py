@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +154,7 @@ def by_group(groups: Sequence[Group]) -> Chart:
         # Names may be equal after they were cut, so that their place is what counts.
         "axis": {
             "labelExpr": f"{[value['name'] for value in values]}[datum.value]",
-            "labelLimit": 130,
+            "labelLimit": 0,  # Vega would cut between the halves of a surrogate pair
             "domain": False,
             "ticks": False,
         },
@@ -223,9 +224,14 @@ def scatter(first: NDArray[np.float64], second: NDArray[np.float64], names: Sequ
 
 
 def _plain(name: str, longest: int) -> str:
-    """Return a name without control characters, and without its beginning if it is long."""
+    """Return a name without control characters, and without its beginning if it is wide."""
     printable = "".join(c if c.isprintable() else "·" for c in name)
-    return printable if len(printable) <= longest else f"…{printable[1 - longest :]}"
+    widths = [2 if east_asian_width(c) in "FW" or c > "\uffff" else 1 for c in printable]
+    if sum(widths) <= longest:
+        return printable
+    ends = np.cumsum(widths[::-1])
+    kept = int(np.searchsorted(ends, longest - 1, side="right"))
+    return f"…{printable[len(printable) - kept :]}"
 
 
 def _chart(spec: dict[str, Any]) -> Chart:

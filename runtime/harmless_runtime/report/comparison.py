@@ -67,8 +67,15 @@ def _agreement(found: Comparison) -> str:
         facts["rows with one score"] = f"{found.only_one:,}"
     if found.other_texts:
         facts["rows with other texts"] = f"{found.other_texts:,}"
+    if found.unknown_texts:
+        facts["rows whose texts are not known"] = f"{found.unknown_texts:,}"
     told = f"σ is the standard deviation of the first scores, {spread:.4g}."
-    return tiles(facts) + paragraph(told, quiet=True)
+    alone = (
+        "Rows belong together by their ids, and of some it is not known whether both runs had the "
+        "same texts."
+    )
+    note = paragraph(alone) if found.unknown_texts else ""
+    return tiles(facts) + note + paragraph(told, quiet=True)
 
 
 def _or_dash(correlation: float) -> str:

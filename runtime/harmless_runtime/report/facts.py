@@ -1,5 +1,6 @@
 """Tell the facts of a run: what its record says, and its rejects."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,6 +18,7 @@ from harmless_runtime.scores.record import RunRecord
 
 _REASONS = 8
 _INPUTS = 5
+_RUNNERS = 10
 
 
 def run_section(rows: ScoredRows) -> str:
@@ -81,7 +83,7 @@ def _parity(record: RunRecord) -> str:
         return ""
     rows = [
         [each.runner, f"{each.relative:.2g} σ", f"{each.limit:g} σ", f"{each.spearman:.5f}"]
-        for each in reports
+        for each in reports[:_RUNNERS]
     ]
     told = paragraph(
         "How far the artifact's scores are from PyTorch's in fp32, on bundled texts. σ is the "
@@ -120,19 +122,29 @@ def _reasons(rejects: Path) -> str:
 def select_command(rows: ScoredRows) -> tuple[str, str]:
     """Return the beginning of the command that keeps the rows above a cut, and a note on it."""
     if rows.run is None:
-        column, name = shlex.quote(rows.column), shlex.quote(rows.name)
+        column, name = _quoted(rows.column), _quoted(rows.name)
         kept = f"kept{_form_of(rows.name)}"
         return f"harmless select {name} --score-column {column} -o {kept} --above", ""
     sources = rows.inputs.sources if rows.inputs else ()
-    names, note = " ".join(shlex.quote(source.where) for source in sources), ""
+    names, note = " ".join(_quoted(source.where) for source in sources), ""
     if not 0 < len(sources) <= _INPUTS:
         names, note = "ROWS", "ROWS stands for the inputs of the run, in their order."
     known = [source.name for source in sources]
     if rows.record is not None:
         known += [facts.name for facts in rows.record.inputs]
     kept = f"kept{_form_of(known[0]) if known else '.jsonl'}"
-    scores = shlex.quote(rows.name)
+    scores = _quoted(rows.name)
     return f"harmless select {names} --scores {scores} -o {kept} --above", note
+
+
+def _quoted(name: str) -> str:
+    """Return a name as it is typed in a shell. bash and zsh know `$'\\xff'`."""
+    if name.isprintable():
+        return shlex.quote(name)
+    escaped = (
+        chr(b) if 32 <= b < 127 and b not in b"\\'" else f"\\x{b:02x}" for b in os.fsencode(name)
+    )
+    return f"$'{''.join(escaped)}'"
 
 
 def _form_of(name: str) -> str:

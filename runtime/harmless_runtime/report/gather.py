@@ -19,7 +19,6 @@ _EXTREME = 30
 CHARACTERS = 1500
 # Rows of further groups are counted together.
 _MOST_GROUPS = 100_000
-OTHER = "(other)"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Gathered:
         lengths: int64 [scored], the lengths of the rows in tokens, or else in characters. Empty if
             neither is known.
         in_tokens: whether the lengths are in tokens.
-        groups: the names of the groups.
+        groups: the names of the groups. None has the rows that lack the field.
+        has_more_groups: whether the last group has the rows of all further ones.
         group: int64 [scored], the index of each row's group.
         without_score: number of rows without a score.
         truncated: number of rows of which tokens were cut off, as far as the scores tell.
@@ -43,7 +43,8 @@ class Gathered:
     scores: NDArray[np.float64]
     lengths: NDArray[np.int64]
     in_tokens: bool
-    groups: list[str]
+    groups: list[str | None]
+    has_more_groups: bool
     group: NDArray[np.int64]
     without_score: int
     truncated: int
@@ -113,7 +114,7 @@ def gather(rows: Iterable[ScoredRow]) -> Gathered:
         InputError: as `check_range`.
     """
     scores, tokens, characters, group = array("d"), array("q"), array("q"), array("q")
-    codes: dict[str, int] = {}
+    codes: dict[str | None, int] = {}
     without_score = truncated = 0
     lowest, highest, drawn = _Extreme(), _Extreme(), _Drawn()
     for row in rows:
@@ -126,10 +127,9 @@ def gather(rows: Iterable[ScoredRow]) -> Gathered:
         tokens.append(-1 if row.tokens is None else row.tokens)
         characters.append(len(row.question) + len(row.answer))
         truncated += row.truncated
-        code = codes.get(row.group)
-        if code is None:
-            name = row.group if len(codes) < _MOST_GROUPS else OTHER
-            code = codes.setdefault(name, len(codes))
+        code = codes.get(row.group, _MOST_GROUPS)
+        if code == _MOST_GROUPS > len(codes):
+            code = codes[row.group] = len(codes)
         group.append(code)
         if score > highest.least or index < _EXTREME:
             highest.add(score, index, row)
@@ -137,13 +137,15 @@ def gather(rows: Iterable[ScoredRow]) -> Gathered:
             lowest.add(-score, index, row)
         if index == drawn.next:
             drawn.add(index, row)
+    has_more = _MOST_GROUPS in group
     in_tokens = len(tokens) > 0 and min(tokens) >= 0
     lengths = np.array(tokens if in_tokens else characters, np.int64)
     return Gathered(
         check_range(np.array(scores, np.float64)),
         lengths if lengths.any() else np.zeros(0, np.int64),
         in_tokens,
-        list(codes),
+        [*codes, *(["(other)"] if has_more else [])],
+        has_more,
         np.array(group, np.int64),
         without_score,
         truncated,

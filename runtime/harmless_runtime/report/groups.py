@@ -25,6 +25,11 @@ def groups_of(gathered: Gathered) -> list[Group]:
     groups = []
     for code in largest:
         own = gathered.scores[gathered.group == code]
+        name = gathered.groups[code]
         quantiles = np.quantile(own, [0.05, 0.25, 0.5, 0.75, 0.95])
-        groups.append(Group(gathered.groups[code], len(own), tuple(quantiles.tolist())))
+        groups.append(Group(_shown(name), len(own), tuple(quantiles.tolist())))
     return sorted(groups, key=lambda group: -group.quantiles[2])
+
+
+def _shown(name: str | None) -> str:
+    return "(none)" if name is None else name

@@ -16,7 +16,7 @@ from harmless_runtime.report.facts import (
     select_command,
     when,
 )
-from harmless_runtime.report.gather import OTHER, Gathered, gather
+from harmless_runtime.report.gather import Gathered, gather
 from harmless_runtime.report.groups import groups_of
 from harmless_runtime.report.page import (
     ROW_LIST,
@@ -30,7 +30,7 @@ from harmless_runtime.report.page import (
     tiles,
     visible,
 )
-from harmless_runtime.report.row import NO_VALUE, ScoredRow
+from harmless_runtime.report.row import ScoredRow
 from harmless_runtime.report.scored_rows import ScoredRows
 
 # Rows that stand for all cuts, and rows that are listed as drawn at random.
@@ -48,7 +48,7 @@ def make_report(rows: ScoredRows) -> bytes:
     gathered = gather(rows)
     if not len(gathered.scores):
         raise InputError(f"{rows.name} has no scores")
-    if gathered.groups == [NO_VALUE]:
+    if gathered.groups == [None]:
         raise InputError(f"no row of {rows.name} has the field {rows.by}", "`by` names another one")
     cuts = find_cuts(gathered.scores)
     page_rows = PageRows()
@@ -163,7 +163,7 @@ def _group_section(rows: ScoredRows, gathered: Gathered) -> str:
         return ""
     groups = groups_of(gathered)
     told = "5 to 95 % of the rows (line), 25 to 75 % (bar), and the median."
-    if OTHER in gathered.groups:
+    if gathered.has_more_groups:
         told += (
             f" There are more than {len(gathered.groups) - 1:,} groups; these are the largest of "
             "those that come first."

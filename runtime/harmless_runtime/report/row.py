@@ -1,9 +1,10 @@
 """Say what a report knows of a row."""
 
-import msgspec
+import math
+from collections.abc import Mapping
+from typing import Any
 
-# The group of rows that lack the field.
-NO_VALUE = "(none)"
+import msgspec
 
 
 class ScoredRow(msgspec.Struct, frozen=True, gc=False):
@@ -18,7 +19,8 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False):
         answer: A, likewise.
         tokens: number of its tokens, if the scores have details.
         truncated: whether tokens were cut off, likewise.
-        group: its value in the column that rows are grouped by, or its input.
+        group: its value in the column that rows are grouped by, or None if it lacks that; or its
+            input.
         left_out: number of characters that are missing at the beginning of the question, and at the
             end of the answer.
     """
@@ -31,7 +33,7 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False):
     answer: str = ""
     tokens: int | None = None
     truncated: bool = False
-    group: str = ""
+    group: str | None = ""
     left_out: tuple[int, int] = (0, 0)
 
 
@@ -53,3 +55,24 @@ def shortened(row: ScoredRow, characters: int) -> ScoredRow:
         answer=row.answer[: len(row.answer) - after],
         left_out=(missing[0] + before, missing[1] + after),
     )
+
+
+def finite(value: Any) -> float | None:
+    """Return a score, or None if it is not finite."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def group_of(values: Mapping[str, Any] | None, by: str) -> str | None:
+    """Return the group of a row by one of its fields, or None if it lacks that."""
+    return None if values is None or by not in values else text_of(values[by])
+
+
+def text_of(value: Any) -> str:
+    """Return a value as a text: a string as it is, and everything else as JSON."""
+    if isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return type(value).__name__

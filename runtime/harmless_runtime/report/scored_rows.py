@@ -1,24 +1,20 @@
 """Read scored rows: the scores of a run in step with its rows, or joined rows, or scores alone."""
 
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.config import LINE_BYTES
 from harmless_runtime.errors import InputError, ShapeError
-from harmless_runtime.report.row import NO_VALUE, ScoredRow
+from harmless_runtime.report.joined_rows import joined_rows
+from harmless_runtime.report.row import ScoredRow, finite, group_of
 from harmless_runtime.report.run_inputs import inputs_of
 from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.inputs import FIRST_ROWS, Inputs
-from harmless_runtime.rows.records import Fields, Pair, Reject
+from harmless_runtime.rows.records import Pair
 from harmless_runtime.rows.shapes import KNOWN, Reading
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import values_of
@@ -73,7 +69,7 @@ class ScoredRows:
             assert self.run is not None
             return _scores_alone(self.run)
         if self.run is None:
-            return _joined_rows(self.inputs, self.column, self.by)
+            return joined_rows(self.inputs, self.column, self.by)
         return _rows_and_scores(self.run, self.inputs, self.by)
 
 
@@ -95,10 +91,9 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
     sources = find_sources([scores], with_outputs=True)
     column = _score_column(sources, record)
     if column is not None:
-        if rows:
-            raise InputError(f"{scores} holds rows joined with their scores", "leave `rows` out")
         joined = _read_as(sources, record, _ANY_LENGTH)  # rows became longer by their scores
-        return ScoredRows(scores, _unchanged(record, path), rejects, joined, None, column, by)
+        known = _unchanged(record, path, sources)
+        return ScoredRows(scores, known, rejects, joined, None, column, by)
     run = find_run(path)
     found = find_sources(rows) if rows else inputs_of(record, record_path.parent)
     if found is None and by is not None:
@@ -127,12 +122,17 @@ def _score_column(sources: Sequence[Source], record: RunRecord | None) -> str | 
     return SCORE_COLUMN if SCORE_COLUMN in names else None
 
 
-def _unchanged(record: RunRecord | None, joined: Path) -> RunRecord | None:
+def _unchanged(
+    record: RunRecord | None, joined: Path, sources: Sequence[Source]
+) -> RunRecord | None:
     """Return the record of joined rows, unless they were changed since: people edit such files."""
     if record is None:
         return None
     if joined.is_dir():
         changes = [change_of(joined / facts.name, facts) for facts in record.files]
+        written = {facts.name for facts in record.files}
+        more = (f"{s.name} is not of the run" for s in sources if s.below not in written)
+        changes.append(next(more, None))
     else:  # the rejects come before it, and it may have another name by now
         changes = [change_of(joined, record.files[-1])]
     change = next(filter(None, changes), None)
@@ -160,7 +160,7 @@ def _scores_alone(run: EarlierRun) -> Iterator[ScoredRow]:
     for number, raw in enumerate(lines_of(run), 1):
         line = decode_line(raw, run.name)
         yield ScoredRow(
-            _number(bytes(line.score)),
+            finite(bytes(line.score)),
             text_of_id(bytes(line.id)),
             line.source or "",
             line.line or number,
@@ -172,12 +172,12 @@ def _scores_alone(run: EarlierRun) -> Iterator[ScoredRow]:
 
 def _rows_and_scores(run: EarlierRun, inputs: Inputs, by: str | None) -> Iterator[ScoredRow]:
     for row, item, line in rows_with_scores(run, inputs):
-        group = item.source if by is None else _group(values_of(row), by)
+        group = item.source if by is None else group_of(values_of(row), by)
         if line is None or not isinstance(item, Pair):
             yield ScoredRow(None, "", item.source, item.number, group=group)
             continue
         yield ScoredRow(
-            _number(bytes(line.score)),
+            finite(bytes(line.score)),
             text_of_id(bytes(line.id)),
             item.source,
             item.number,
@@ -187,46 +187,3 @@ def _rows_and_scores(run: EarlierRun, inputs: Inputs, by: str | None) -> Iterato
             bool(line.truncated),
             group,
         )
-
-
-def _joined_rows(inputs: Inputs, column: str, by: str | None) -> Iterator[ScoredRow]:
-    parse = inputs.parser()
-    for source in inputs.sources:
-        for row, item in inputs.originals(source):
-            values = values_of(row) or {}
-            if isinstance(item, Reject) and isinstance(row, Fields):
-                item = parse(Fields(row.source, row.number, _decoded(values)))
-            score = _number(values.get(column))
-            texts = (item.question, item.answer) if isinstance(item, Pair) else ("", "")
-            row_id = text_of_id(item.id) if isinstance(item, Pair) else ""
-            group = item.source if by is None else _group(values, by)
-            yield ScoredRow(score, row_id, item.source, item.number, *texts, group=group)
-
-
-def _decoded(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return cells with the lists and objects whose JSON they hold, as joined CSV has them."""
-    decoded = dict(values)
-    for name, value in values.items():
-        if isinstance(value, str) and value[:1] in ("[", "{"):
-            with suppress(msgspec.DecodeError, RecursionError, UnicodeEncodeError):
-                decoded[name] = msgspec.json.decode(value)
-    return decoded
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _group(values: Mapping[str, Any] | None, by: str) -> str:
-    if values is None or by not in values:
-        return NO_VALUE
-    value = values[by]
-    try:
-        text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return str(type(value).__name__)
-    return text if isinstance(text, str) else text.decode()

@@ -84,6 +84,26 @@ def is_system(turn: Turn) -> bool:
     return _known_role(turn) == _SYSTEM
 
 
+def said(turn: Turn) -> tuple[str | None, str | None]:
+    """Return who says what in a turn, however it is written, so that two turns can be compared."""
+    try:
+        return _known_role(turn), _text(turn)
+    except BadRowError:
+        return _known_role(turn), None
+
+
+def turns_in(text: object) -> list[Any] | None:
+    """Return the turns whose JSON a text is, as cells of CSV hold them, or None if it is none."""
+    if not isinstance(text, str) or not text.startswith("["):
+        return None
+    try:
+        values = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return None
+    kinds = [isinstance(value, dict) and bool({"role", "from"} & value.keys()) for value in values]
+    return values if kinds and all(kinds) else None
+
+
 def begins_dialogue(text: object) -> TypeGuard[str]:
     """Return whether a value is a text that begins as a dialogue of hh-rlhf does."""
     return isinstance(text, str) and text.startswith(_DIALOGUE_START)
@@ -101,9 +121,10 @@ def complete_dialogue(begun: str, answer: str) -> str:
     it, both or neither. A dialogue that ends within an answer is continued as it is.
     """
     if answer.startswith(_ANSWER_START):
-        return begun.removesuffix(_ANSWER_START) + answer
-    is_asked = begun.rfind(_DIALOGUE_START) > begun.rfind(_ANSWER_START)
-    return begun + _ANSWER_START + answer if is_asked else begun + answer
+        return begun.rstrip().removesuffix(_ANSWER_START) + answer
+    if begun.rfind(_DIALOGUE_START) > begun.rfind(_ANSWER_START):
+        return begun.removesuffix("\n\n") + _ANSWER_START + answer
+    return begun + answer
 
 
 def split_dialogue(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from harmless_runtime.choices import SystemChoice
-from harmless_runtime.rows.conversations import BadRowError, Turn
+from harmless_runtime.rows.conversations import BadRowError, Turn, turns_in
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Shape, check_distinct
@@ -93,6 +93,8 @@ class RowParser:
             return self._reject(row, str(error))
 
     def _parse_values(self, row: Line | Fields, values: Any) -> Pair:
+        if self._side and isinstance(row, Fields) and isinstance(values, Mapping):
+            values = {n: turns_in(v) or v for n, v in values.items()}  # cells hold turns as JSON
         # Fields that are not needed may have names and values that cannot be converted.
         if self._flat and type(values) is dict:
             values = {path: values[path] for path in self._needed if path in values}
@@ -139,7 +141,7 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
     text = str if shape == KNOWN["alpaca"] else str | list[Turn]
     default = msgspec.Raw(NO_ID) if id_type is msgspec.Raw else _MISSING
     types: dict[str, tuple[Any, ...]] = {
-        "instruction": (text,),
+        "instruction": (text | None, None) if shape.side else (text,),
         "input": (str | None, None),
         "output": (text,),
         "messages": (list[Turn],),

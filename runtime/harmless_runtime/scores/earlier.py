@@ -138,7 +138,7 @@ def rows_with_scores(
         names = {s.name: then.name for s, then in zip(inputs.sources, record.inputs, strict=True)}
     with ExitStack() as stack:
         rejects = stack.enter_context(run.rejects.open("rb")) if run.rejects.exists() else ()
-        results = Results(lines_of(run), rejects, names)
+        results = Results(lines_of(run), rejects, names, str(run.rejects))
         for source in inputs.sources:
             for row, item in inputs.originals(source):
                 line = results.line_of(item)

@@ -46,6 +46,7 @@ class Results:
         scores: the lines of the scores file.
         rejects: the lines of the rejects file.
         names: the names that the inputs had in the run, by those they have now, if they differ.
+        rejects_name: what the error calls the rejects.
 
     Raises:
         OutputError: the first line of rejects is none.
@@ -56,10 +57,11 @@ class Results:
         scores: Iterable[bytes],
         rejects: Iterable[bytes],
         names: Mapping[str, str] | None = None,
+        rejects_name: str = "the rejects",
     ) -> None:
         self._names = names or {}
         self._scores = iter(scores)
-        self._rejects = _read_rejects(rejects)
+        self._rejects = _read_rejects(rejects, rejects_name)
         self._reject = next(self._rejects, None)
         self._digest = InputDigest()
 
@@ -111,12 +113,12 @@ class Results:
             raise _changed("an id or a text differs")
 
 
-def _read_rejects(lines: Iterable[bytes]) -> Iterator[_RejectLine]:
+def _read_rejects(lines: Iterable[bytes], name: str) -> Iterator[_RejectLine]:
     for number, line in enumerate(lines, 1):
         try:
             yield _decode_reject(line)
         except msgspec.DecodeError as error:
-            raise OutputError(f"line {number} of the rejects is not a reject: {error}") from None
+            raise OutputError(f"line {number} of {name} is not a reject: {error}") from None
 
 
 def text_of_id(text: bytes) -> str:

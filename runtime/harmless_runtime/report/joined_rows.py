@@ -1,0 +1,81 @@
+"""Read rows that hold their scores, as `harmless score --join` writes them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from harmless_runtime.errors import InputError
+from harmless_runtime.report.row import ScoredRow, finite, group_of, text_of
+from harmless_runtime.rows.conversations import turns_in
+from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.parsing import RowParser
+from harmless_runtime.rows.records import Fields, Line, Pair, Reject
+from harmless_runtime.scores.columns import values_of
+from harmless_runtime.scores.log import text_of_id
+
+
+def joined_rows(inputs: Inputs, column: str, by: str | None) -> Iterator[ScoredRow]:
+    """Yield joined rows.
+
+    Args:
+        inputs: the rows.
+        column: the field of their scores.
+        by: the field that they are grouped by, or None for their inputs.
+
+    Raises:
+        InputError: a field of scores holds something else, or the rows cannot be read.
+    """
+    parse = inputs.parser()
+    for source in inputs.sources:
+        for row, item in inputs.originals(source):
+            values = values_of(row) or {}
+            if isinstance(row, Fields):
+                item = _with_decoded_cells(row, item, values, parse)
+            score = _score_in(values.get(column), row, column)
+            texts = (item.question, item.answer) if isinstance(item, Pair) else ("", "")
+            row_id = (
+                text_of_id(item.id) if isinstance(item, Pair) else text_of(values.get("id", ""))
+            )
+            group = item.source if by is None else group_of(values, by)
+            yield ScoredRow(score, row_id, item.source, item.number, *texts, group=group)
+
+
+def _with_decoded_cells(
+    row: Fields, item: Pair | Reject, values: Mapping[str, Any], parse: RowParser
+) -> Pair | Reject:
+    """Return what is made of a row whose cells hold lists and objects as JSON, as joined CSV does.
+
+    A text is taken for a conversation only if it is a list of turns.
+    """
+    decoded = {name: turns_in(value) or value for name, value in values.items()}
+    if isinstance(item, Reject):
+        decoded = _decoded(values)
+    elif all(decoded[name] is value for name, value in values.items()):
+        return item
+    made = parse(Fields(row.source, row.number, decoded))
+    return made if isinstance(made, Pair) else item
+
+
+def _decoded(values: Mapping[str, Any]) -> dict[str, Any]:
+    decoded = dict(values)
+    for name, value in values.items():
+        if isinstance(value, str) and value[:1] in ("[", "{"):
+            with suppress(msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+                decoded[name] = msgspec.json.decode(value)
+    return decoded
+
+
+def _score_in(value: Any, row: Line | Fields | Reject, column: str) -> float | None:
+    """Return the score in a field of a joined row, or None if it has none.
+
+    Raises:
+        InputError: it is something else, as `select` says it.
+    """
+    try:
+        return None if value in (None, "") else finite(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{row.source}, line {row.number}: {column} is {value!r:.80}, and not a score"
+        ) from None
