@@ -14,6 +14,7 @@ from suite.results import ROOT, Result, load
 from suite.sentences import end_to_end_line, footprint_line, reliability
 from suite.tables import (
     ablations_table,
+    comparison_table,
     export_table,
     host_table,
     latency_table,
@@ -30,6 +31,7 @@ INPUTS = ROOT / "docs/inputs.md"
 OUTPUTS = ROOT / "docs/outputs.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
 EXPORT_BEGIN, EXPORT_END = "<!-- export: begin -->\n", "<!-- export: end -->\n"
+WHY_BEGIN, WHY_END = "<!-- why: begin -->\n", "<!-- why: end -->\n"
 SIDES_BEGIN, SIDES_END = "<!-- sides: begin -->\n", "<!-- sides: end -->\n"
 RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 
@@ -58,9 +60,17 @@ def sides() -> str:
     return "\n".join(sides_table(result) for _, result in load("parity"))
 
 
+def comparison() -> str:
+    """Return the README's table of speeds, in Markdown."""
+    results = {path.stem.rsplit("-", 3)[0]: result for path, result in load("throughput")}
+    names = ("throughput-gpt2-large-avx512", "throughput-gpt2-avx512")
+    return comparison_table(*(results[name] for name in names))
+
+
 def contents() -> list[tuple[Path, str, str, str]]:
     """Return what stands in which file between which two marks."""
     return [
+        (README, WHY_BEGIN, comparison(), WHY_END),
         (README, SIDES_BEGIN, sides(), SIDES_END),
         (PRECISION, SIDES_BEGIN, sides(), SIDES_END),
         (PRECISION, EXPORT_BEGIN, export_table(), EXPORT_END),

@@ -147,7 +147,7 @@ def test_examples(tmp_path: Path) -> None:
     assert [each["score"] for each in best] == pytest.approx([scores[0], max(scores[1:])])
     assert len(json.loads(run_example("reward_for_training.py"))) == 2
     assert {path.name for path in EXAMPLES.iterdir()} == {
-        "filter_rows.py", "best_of_n.py", "reward_for_training.py",
+        "filter_rows.py", "best_of_n.py", "reward_for_training.py", "ray_data.py",
     }  # fmt: skip
 
 

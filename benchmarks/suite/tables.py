@@ -129,6 +129,31 @@ def parity_table(path: Path, result: Result) -> str:
     return caption + markdown_table(header, rows + without_figures(failed))
 
 
+# What the README compares, by the names of the competitors.
+_COMPARED = {
+    "harmless-int8": "**harmless-scorer**, int8",
+    "harmless-fp32": "**harmless-scorer**, fp32",
+    "compile-bf16": "PyTorch compiled, in bf16, with this project's batches",
+    "crossencoder-bf16": "[CrossEncoder](https://sbert.net) of sentence-transformers, in bf16",
+    "pytorch-bf16-original": "[the original scorer](https://github.com/OpenDataArena/"
+    "OpenDataArena-Tool), PyTorch in bf16",
+    "crossencoder-onnx": "CrossEncoder on ONNX Runtime",
+}
+
+
+def comparison_table(large: Result, small: Result) -> str:
+    """One row for each competitor that people would use, for models of two sizes."""
+    rates = [{r["name"]: r for r in result["results"] if is_right(r)} for result in (large, small)]
+    rows = []
+    for name, label in _COMPARED.items():
+        entries = [own.get(name) for own in rates]
+        speeds = [f"{e['tokens_per_second']:,.0f}" if e else "" for e in entries]
+        worst = max(e["parity"]["relative"] for e in entries if e)
+        rows.append([label, *speeds, f"{worst:.2g} σ"])
+    header = ("tokens/s on two cores", "GPT-2-large size", "GPT-2-small size", "off by at most")
+    return markdown_table(header, rows)
+
+
 def sides_table(result: Result) -> str:
     """One row for each competitor: how many texts change side at a cut, the fewest first."""
     measured = [r for r in result["results"] if "changed_side" in r and r["name"] != TRUTH]

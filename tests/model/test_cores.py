@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harmless_runtime.model.cores import _cpu_quota
+from harmless_runtime.model.cores import _cpu_quota, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,13 @@ def test_a_process_bound_to_one_core_uses_one() -> None:
         "from harmless_runtime.model.cores import usable_cores; assert usable_cores() == 1"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(("setting", "cores"), [("1", 1), ("1,4", 1), ("100", None), ("all", None)])
+def test_the_usual_limit_of_threads_counts(
+    setting: str, cores: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    without = usable_cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    assert usable_cores() == (cores or without)

@@ -10,11 +10,18 @@ def usable_cores() -> int:
 
     Hyper-threads of one core count once, because a matrix product gains nothing from a second
     thread on a core. ONNX Runtime itself counts all cores of the host, even if a container may use
-    only some of them.
+    only some of them. OMP_NUM_THREADS is a limit here as it is for PyTorch: Ray and batch systems
+    set it to the cores that they give to a process.
     """
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     cores = len({_siblings(cpu) for cpu in allowed}) or os.cpu_count() or 1
-    return math.ceil(min(cores, _cpu_quota()))
+    return math.ceil(min(cores, _cpu_quota(), _thread_limit()))
+
+
+def _thread_limit() -> float:
+    """Return the number in OMP_NUM_THREADS, or infinity. It may be a list, one for each level."""
+    first, _, _ = os.environ.get("OMP_NUM_THREADS", "").partition(",")
+    return int(first) if first.strip().isdecimal() and int(first) > 0 else math.inf
 
 
 def _siblings(cpu: int) -> str:
