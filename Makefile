@@ -30,9 +30,11 @@ docs: .venv/docs.stamp ## build the documents as a site in build/site, without a
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 demo-model: .venv/test.stamp ## train the bundled model again from Anthropic's pairs (PAIRS=FILE)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo-model]'
 	$(BIN)/python export/train_demo_model.py $(PAIRS) build/demo-checkpoint
 	rm -rf runtime/harmless_runtime/demo_model
 	$(BIN)/harmless export build/demo-checkpoint -o runtime/harmless_runtime/demo_model
+	sed -i 's#"source": "/.*/build/#"source": "build/#' runtime/harmless_runtime/demo_model/scorer.json
 	cp build/demo-checkpoint/README.md build/demo-checkpoint/training.json runtime/harmless_runtime/demo_model
 
 .venv/bin/pip:

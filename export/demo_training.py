@@ -1,6 +1,7 @@
 """Train a tiny reward model on pairs of texts: the steps that `train_demo_model.py` puts together.
 
-A tokenizer is trained, then a language model, then the reward model with the pairwise loss.
+A tokenizer is trained, then a language model, then the reward model: first on the scores of a
+teacher (`demo_distillation.py`), and then on the pairs, with the pairwise loss.
 """
 
 import gzip
@@ -25,7 +26,7 @@ class Recipe:
     """The hyperparameters.
 
     `batch_tokens` is the most tokens of a batch, padding included. `lm_length` is the number of
-    tokens to which texts are cut for language modelling.
+    tokens to which texts are cut for language modelling. There are as many teachers as `folds`.
     """
 
     seed: int = 0
@@ -37,8 +38,11 @@ class Recipe:
     lm_epochs: int = 5
     lm_length: int = 384
     lm_rate: float = 3e-3
+    folds: int = 4
+    distil_epochs: int = 5
+    distil_rate: float = 1e-3
     reward_epochs: int = 2
-    reward_rate: float = 4e-4
+    reward_rate: float = 2e-4
     weight_decay: float = 0.05
     dropout: float = 0.1
     batch_tokens: int = 4096

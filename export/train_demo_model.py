@@ -21,6 +21,7 @@ import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
+from demo_distillation import distil
 from demo_training import (
     Ids,
     Recipe,
@@ -33,6 +34,7 @@ from demo_training import (
     train_tokenizer,
 )
 
+PACKAGES = ("torch", "transformers", "tokenizers", "scikit-learn")
 CARD = """# Demo reward model
 
 A GPT-2 with {n_layer} layers of width {n_embd} and a vocabulary of {vocab_size}: {parameters:,}
@@ -44,8 +46,10 @@ Ray2333/gpt2-large-harmless-reward_model, states 73.7 % in its card.
 
 - Data: the `harmless-base` test split of Anthropic's hh-rlhf (MIT licence, © 2022 Anthropic),
   {training} pairs for training, {held_out} held out, with no opening in common.
-- Recipe: a byte-level BPE, {lm_epochs} epochs of language modelling, then {reward_epochs} of the
-  pairwise loss -log σ(chosen − rejected). All figures are in `training.json`, written by the run.
+- Recipe: a byte-level BPE, {lm_epochs} epochs of language modelling, {distil_epochs} of the scores
+  that a linear model on character n-grams gives to the answers and to parts of them (each text's
+  from one that was fitted without its pair), then {reward_epochs} of the pairwise loss
+  -log σ(chosen − rejected). All figures are in `training.json`, written by the run.
 - Made by `export/train_demo_model.py`, then `harmless export`.
 """
 
@@ -93,7 +97,7 @@ def main() -> None:
         embd_pdrop=recipe.dropout,
         attn_pdrop=0.0,  # with dropout, attention on a CPU is several times slower
     )
-    figures: dict[str, Any] = {"lm_loss": [], "reward_loss": []}
+    figures: dict[str, Any] = {"lm_loss": [], "distil_loss": [], "reward_loss": []}
     transformers_logging.set_verbosity_error()
     language_model = GPT2LMHeadModel(config)
     rows = sorted({tuple(encode(text)) for text in texts})
@@ -104,6 +108,9 @@ def main() -> None:
         print(f"language modelling: {loss:.4f} ({time.perf_counter() - start:.0f} s)", flush=True)
     model = GPT2ForSequenceClassification(config)
     model.transformer = language_model.transformer
+    for loss in distil(model, tokenizer, training, recipe):
+        figures["distil_loss"].append(round(loss, 4))
+        print(f"distillation: {loss:.4f} ({time.perf_counter() - start:.0f} s)", flush=True)
     encoded = [(encode(chosen), encode(rejected)) for chosen, rejected in training]
     encoded_held = [(encode(chosen), encode(rejected)) for chosen, rejected in held]
     for loss in train_reward(model, encoded, recipe):
@@ -121,7 +128,7 @@ def main() -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(time.perf_counter() - start),
         "data_sha256": hashlib.sha256(args["pairs"].read_bytes()).hexdigest(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+        "versions": {name: version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
     }
     print(json.dumps(figures, indent=2))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from harmless_runtime import Gpt2HarmlessScorer
+from harmless_runtime import Gpt2HarmlessScorer, bundled
 from reading import read_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -76,7 +76,8 @@ def test_every_command_of_the_page_about_outputs_runs(tmp_path: Path) -> None:
     assert joined[1]["harmless_score"] is None
     assert [row["id"] for row in read_rows(tmp_path / "kept.jsonl")] == [1, 3]
     (worst,) = read_rows(tmp_path / "worst.jsonl")
-    assert worst["tags"] == ["food"]
+    lowest = min(joined[::2], key=lambda row: row["harmless_score"])
+    assert worst["tags"] == lowest["tags"]
 
 
 def test_every_command_of_the_page_about_pairs_runs(tmp_path: Path) -> None:
@@ -107,6 +108,15 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     readme = (DOCS.parent / "README.md").read_text()
     (block,) = re.findall(r"^```python\n(.*?)^```", readme, re.S | re.M)
     subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+
+
+def test_the_scores_in_the_readme_are_those_of_the_bundled_model() -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    (block,) = re.findall(r"^```json\n(.*?)^```", readme, re.S | re.M)
+    rows = {row["id"]: row for row in read_rows(bundled.ROWS)}
+    scorer = Gpt2HarmlessScorer({"model": "demo"})
+    for line in map(json.loads, block.splitlines()):
+        assert scorer.score_item(rows[line["id"]]) == pytest.approx(line["score"], abs=1e-4)
 
 
 def test_every_page_is_run_or_says_why_not() -> None:
