@@ -19,6 +19,8 @@ ProviderChoice = Literal["auto", Provider]
 PrecisionChoice = Literal["auto", Precision]
 ComputeChoice = Literal["auto", Compute]
 
+# What runs `harmless score`.
+EngineName = Literal["local", "ray"]
 # What `harmless eval` can compare with.
 Program = Literal["pytorch"]
 

@@ -19,6 +19,7 @@ from harmless_runtime.output.publish import object_url, publish
 from harmless_runtime.output.record import finished_before
 from harmless_runtime.output.writer import Output, open_output
 from harmless_runtime.rows.output_lines import common_reasons, reject_line
+from harmless_runtime.rows.pieces import PieceStarts
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.sources import valid_text
 from harmless_runtime.run import Run
@@ -71,7 +72,7 @@ def score_files(
         publish(run)
         return _summary(run, engine, tally, tally, start, [], is_old=True)
     with ExitStack() as stack:
-        about = _about(engine)
+        about = about_engine(engine)
         output = stack.enter_context(open_output(run, fingerprint, about))
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
         about["resumed_rows"] = resumed.rows
@@ -88,6 +89,7 @@ def score_files(
                 engine.limits,
                 lambda: run.inputs.position,
                 resumed.input_bytes,
+                PieceStarts(run.inputs.sources, run.piece_bytes),
             )
         )
         tally, sample = resumed, ScoreSample()
@@ -147,7 +149,7 @@ def _summary(
     )
 
 
-def _about(engine: Engine) -> dict[str, Any]:
+def about_engine(engine: Engine) -> dict[str, Any]:
     """Return the facts about the model that the record of a run tells."""
     manifest = engine.artifact.manifest
     return {

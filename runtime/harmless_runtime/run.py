@@ -8,6 +8,7 @@ from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.object_store import check_store, staging_path
 from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.pieces import PIECE_BYTES
 from harmless_runtime.rows.remote import is_remote
 from harmless_runtime.rows.sources import STDIN
 
@@ -35,6 +36,8 @@ class Run:
         commit_seconds: least seconds between two commits. A commit comes only after a window. A
             crash costs the results since the last commit, and the windows that were under way.
             `benchmarks/host.py` measures the share of the time that commits take.
+        piece_bytes: inputs that follow each other are a piece, if they have so many bytes. A window
+            begins with each piece, so that pieces can be scored on several machines.
     """
 
     inputs: Inputs
@@ -46,6 +49,7 @@ class Run:
     strict: bool = False
     details: bool = False
     commit_seconds: float = 5.0
+    piece_bytes: int = PIECE_BYTES
 
     @property
     def name(self) -> str:

@@ -52,11 +52,13 @@ def read_windows(
     limits: Limits,
     position: Callable[[], int] = lambda: 0,
     start: int = 0,
+    starts_piece: Callable[[Pair | Reject], bool] = lambda _: False,
 ) -> Iterator[Window]:
     """Tokenise rows, and cut them into windows.
 
-    The end of a window depends only on the rows since its start and on the limits. So a run that
-    is resumed at the start of a window cuts the same windows as an uninterrupted run.
+    The end of a window depends only on the rows since its start, on the limits and on the pieces of
+    the inputs. So a run that is resumed at the start of a window cuts the same windows as an
+    uninterrupted run, and a piece is cut alike alone and in a run of several.
 
     Args:
         pairs: the rows.
@@ -64,6 +66,7 @@ def read_windows(
         limits: the limits of a window.
         position: gives the number of bytes of the inputs that were read so far.
         start: the bytes that count for rows before these.
+        starts_piece: tells of each row whether a window has to begin with it.
     """
     items: list[Row | Reject] = []
     tokens = size = 0
@@ -75,8 +78,10 @@ def read_windows(
         share = (told - before) / len(chunk)
         for item, item_size in _tokenise(chunk, tokenizer):
             item_tokens = len(item.encoded.ids) if isinstance(item, Row) else 0
+            starts = starts_piece(item.pair if isinstance(item, Row) else item)
             if items and (
-                len(items) >= limits.window_rows
+                starts
+                or len(items) >= limits.window_rows
                 or tokens + item_tokens > limits.window_tokens
                 or size + item_size > limits.window_bytes
             ):
@@ -146,9 +151,10 @@ class ReadAhead:
         limits: Limits,
         position: Callable[[], int] = lambda: 0,
         start: int = 0,
+        starts_piece: Callable[[Pair | Reject], bool] = lambda _: False,
     ) -> None:
         self._pairs = pairs
-        self._arguments = tokenizer, limits, position, start
+        self._arguments = tokenizer, limits, position, start, starts_piece
         # Each item is a window, the thread's error, or None at the end.
         self._ahead: queue.Queue[Window | BaseException | None] = queue.Queue(1)
         self._abandoned = threading.Event()

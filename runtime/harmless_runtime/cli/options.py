@@ -61,6 +61,28 @@ ScoreColumn = Annotated[
         show_default=choices.SCORE_COLUMN,
     ),
 ]
+Engine = Annotated[
+    choices.EngineName | None,
+    typer.Option(
+        help="What runs the scoring: this process, or workers of Ray, on one machine or many.",
+        show_default="local, or ray with --workers or --address",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="With Ray: number of processes that score, each on a GPU or a share of the cores.",
+        show_default="one for each GPU, or else for each machine",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="A Ray that is running, such as auto or ray://HOST:10001.",
+        show_default="one on this machine, for this run alone",
+    ),
+]
 Config = Annotated[Path | None, typer.Option(help="YAML file. Flags replace its settings.")]
 Model = Annotated[
     str | None,

@@ -29,6 +29,9 @@ def score(
     details: options.Details = False,
     join: options.Join = False,
     score_column: options.ScoreColumn = None,
+    engine: options.Engine = None,
+    workers: options.Workers = None,
+    address: options.Address = None,
     dry_run: options.DryRun = False,
     _quiet: options.Quiet = False,
     _verbose: options.Verbose = False,
@@ -79,6 +82,9 @@ def score(
                 join=join,
                 score_column=score_column,
                 dry_run=dry_run,
+                engine=engine or ("ray" if workers or address else "local"),
+                workers=workers,
+                address=address,
             ),
         )
 

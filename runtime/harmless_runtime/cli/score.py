@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from harmless_runtime.choices import EngineName
 from harmless_runtime.cli.console import say, say_always, say_hint
 from harmless_runtime.cli.display import ScoringProgress, show_rejects, show_summary
 from harmless_runtime.cli.dry_run import show_dry_run
@@ -28,6 +29,7 @@ from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode, join_column, output_named
+from harmless_runtime.tally import Summary
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Arguments:
     join: bool
     score_column: str | None
     dry_run: bool
+    engine: EngineName = "local"
+    workers: int | None = None
+    address: str | None = None
 
 
 def run(console: Console, arguments: Arguments) -> None:
@@ -63,12 +68,15 @@ def run(console: Console, arguments: Arguments) -> None:
     # minutes.
     check_output(asked)
     asked.inputs.shape(refuse=not goes_on(asked))
-    engine = load_engine(config, for_many_rows=True)
-    with (
-        resumable(console, asked),
-        ScoringProgress(console, asked.inputs.sources) as progress,
-    ):
-        summary = score_files(asked, engine, progress.update)
+    if arguments.engine == "ray":
+        summary = _on_ray(console, arguments, asked, config)
+    else:
+        engine = load_engine(config, for_many_rows=True)
+        with (
+            resumable(console, asked),
+            ScoringProgress(console, asked.inputs.sources) as progress,
+        ):
+            summary = score_files(asked, engine, progress.update)
     if summary.is_old:
         tally = summary.tally
         rejected = f" {tally.rejected:,} rejected," if tally.rejected else ""
@@ -83,6 +91,23 @@ def run(console: Console, arguments: Arguments) -> None:
         raise typer.Exit(EXIT_REJECTS)
     if not summary.tally.rows:
         say_always(console, "warning: the inputs hold no rows")
+
+
+def _on_ray(console: Console, arguments: Arguments, asked: Run, config: ScorerConfig) -> Summary:
+    """Score on Ray, and say how to go on if that ends early."""
+    from harmless_runtime.cluster.driver import score_on_ray
+    from harmless_runtime.cluster.manifest import pieces_folder
+    from harmless_runtime.cluster.pool import Resources
+
+    resources = Resources(arguments.workers, arguments.address)
+    try:
+        with ScoringProgress(console, asked.inputs.sources) as progress:
+            return score_on_ray(asked, config, resources, progress.update)
+    except BaseException:
+        if pieces_folder(asked.output).exists():
+            say(console, f"finished pieces are kept in {pieces_folder(asked.output)}")
+            _hint_to_resume(console)
+        raise
 
 
 def settings_of(flags: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +186,10 @@ def _say_how_to_resume(console: Console, asked: Run) -> None:
         say(console, f"the results are whole, but not yet all in {asked.name}")
     elif state.lines:
         say(console, f"the results of the first {state.lines:,} lines are on the disk")
-    again = "the same standard input and " if asked.reads_stdin else ""
+    _hint_to_resume(console, "the same standard input and " if asked.reads_stdin else "")
+
+
+def _hint_to_resume(console: Console, again: str = "") -> None:
     if all(argument.isprintable() for argument in sys.argv):
         name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
         command = shlex.join([_own_name(), name, "--resume", *arguments])

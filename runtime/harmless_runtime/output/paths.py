@@ -7,7 +7,7 @@ from harmless_runtime.output import disk
 from harmless_runtime.rows.beside import RECORD_SUFFIX, record_name, rejects_name
 
 # Suffixes of the files that a run creates next to its output.
-OWN_SUFFIXES = (".partial", ".state", ".lock", ".tmp", ".made", RECORD_SUFFIX)
+OWN_SUFFIXES = (".partial", ".state", ".lock", ".tmp", ".made", ".pieces", RECORD_SUFFIX)
 
 
 def rejects_path(output: Path) -> Path:

@@ -98,6 +98,11 @@ class Output:
                 self._commit(complete=False)
             self._failed = False
 
+    def set_counts(self, counts: Mapping[str, int]) -> None:
+        """Replace the figures for the summary, before the last commit."""
+        self._counts = counts
+        self._pending = True
+
     def open_parts(self, files: ExitStack) -> None:
         """Open the partial files, and cut off what the state does not claim."""
         if self.is_complete:

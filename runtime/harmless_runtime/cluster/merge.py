@@ -1,0 +1,110 @@
+"""Put the results of all pieces together, in the order of the rows, as one machine writes them."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from typing import Any
+
+from harmless_runtime.cluster.manifest import Attempt, Manifest
+from harmless_runtime.errors import OutputError
+from harmless_runtime.output.fingerprint import skip_finished
+from harmless_runtime.output.writer import Output, open_output
+from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.rows.sources import Source
+from harmless_runtime.run import Run
+from harmless_runtime.scores.log import Results
+from harmless_runtime.tally import Tally
+
+# Rows whose results are written at a time.
+_BLOCK_ROWS = 4096
+
+
+def merge(
+    run: Run,
+    fingerprint: Mapping[str, Any],
+    about: Mapping[str, Any],
+    pieces: list[tuple[Source, ...]],
+    manifest: Manifest,
+    on_progress: Callable[[Tally], None],
+) -> Tally:
+    """Write the output of a run of which all pieces are scored; return what was done in all.
+
+    The rows are read again, for the record and for rows that are joined with their scores. It can
+    be interrupted and continued like a run on one machine.
+
+    Args:
+        run: what was asked for.
+        fingerprint: what decided the results.
+        about: facts for the record.
+        pieces: the inputs of each piece.
+        manifest: names the results of each piece.
+        on_progress: called now and then with what was put together.
+
+    Raises:
+        OutputError: results or rows have changed, or as `open_output`.
+    """
+    tally = Tally()
+    with open_output(run, fingerprint, about) as output:
+        if output.is_complete and output.resumed is not None:
+            return Tally(**output.resumed.counts)
+        left = 0
+        if output.resumed is not None:
+            skip_finished(output.done, run.inputs.rows(), output.resumed)
+            left = output.resumed.lines  # rows whose results are in the output already
+        for number, sources in enumerate(pieces):
+            attempt = manifest.done[number]
+            manifest.check(attempt)
+            own = Inputs(sources, run.inputs.reading, run.inputs.shape())
+            after = tally + Tally(**attempt.counts)
+            tally = _append(output, own, attempt, manifest, tally, left)
+            left = max(0, left - attempt.lines)
+            tally = after
+            on_progress(tally)
+        output.set_counts(asdict(tally))
+    return tally
+
+
+def _append(
+    output: Output,
+    inputs: Inputs,
+    attempt: Attempt,
+    manifest: Manifest,
+    before: Tally,
+    skipped: int,
+) -> Tally:
+    """Append the results of one piece, except those of its first rows."""
+    (scores, _), (rejects, _) = manifest.files_of(attempt)
+    tally, lines = before, 0
+    with ExitStack() as stack:
+        score_lines, reject_lines, again = (
+            stack.enter_context(path.open("rb")) for path in (scores, rejects, rejects)
+        )
+        results = Results(score_lines, reject_lines)
+        items = ((item, results.line_of(item)) for item in inputs.rows())
+        for block in _blocks(items):
+            written = block[max(0, skipped - lines) :]
+            rejected = sum(line is None for _, line in block)
+            texts = list(itertools.islice(again, rejected))
+            kept = sum(line is None for _, line in written)
+            tally += Tally(rows=len(block) - rejected, rejected=rejected)
+            lines += len(block)
+            if written:
+                output.write(
+                    b"".join(line for _, line in written if line is not None),
+                    b"".join(texts[len(texts) - kept :]),
+                    [item for item, _ in written],
+                    asdict(replace(before, rows=tally.rows, rejected=tally.rejected)),
+                )
+        results.check_no_more()
+    if lines != attempt.lines:
+        raise OutputError(f"piece {attempt.piece} has {attempt.lines:,} results for {lines:,} rows")
+    return tally
+
+
+def _blocks(
+    items: Iterator[tuple[Pair | Reject, bytes | None]],
+) -> Iterator[list[tuple[Pair | Reject, bytes | None]]]:
+    while block := list(itertools.islice(items, _BLOCK_ROWS)):
+        yield block

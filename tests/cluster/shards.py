@@ -1,0 +1,40 @@
+"""Make inputs of several files, and runs over them in small pieces."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from harmless_runtime.rows.inputs import open_inputs
+from harmless_runtime.run import Run
+
+
+def write_shards(folder: Path, files: int, rows: int) -> list[Path]:
+    """Write files of rows of mixed length, of which some cannot be read."""
+    rng = random.Random(1)
+    paths = []
+    folder.mkdir(exist_ok=True)
+    for number in range(files):
+        lines = [
+            json.dumps({"id": i, "instruction": f"ask {i}", "output": "word " * rng.randrange(60)})
+            if rng.random() > 0.02
+            else "{oops"
+            for i in range(number * rows, (number + 1) * rows)
+        ]
+        paths.append(folder / f"part{number}.jsonl")
+        paths[-1].write_text("".join(line + "\n" for line in lines))
+    return paths
+
+
+def run_over(paths: list[Path], output: Path, **options: Any) -> Run:
+    """Return a run in which each file is a piece."""
+    return Run(open_inputs(map(str, paths)), output, piece_bytes=1, **options)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder except records, which tell the time."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith("run.json")
+    }

@@ -1,0 +1,161 @@
+"""`harmless score` on a real Ray: the bytes of one machine, whatever dies."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shards import files_in, run_over, write_shards
+
+from harmless_runtime.cluster import driver
+from harmless_runtime.cluster.manifest import pieces_folder
+from harmless_runtime.cluster.pool import Resources
+from harmless_runtime.config import make_config
+from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.pipeline import score_files
+from processes import COMMAND
+from runs import cpu_engine
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # those of Ray itself
+]
+CONFIG = make_config({"model": "demo", "provider": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """A Ray for all tests of this module, whose workers come and go."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+def workers() -> list[int]:
+    """Return the processes of the workers that score."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            if path.read_bytes().startswith(b"ray::Worker"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def listening() -> set[str]:
+    """Return the addresses in hexadecimal that any process of this machine listens at."""
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]
+    ]
+    return {fields[1].split(":")[0] for fields in lines if fields[3] == "0A"}
+
+
+@pytest.mark.usefixtures("ray")
+@pytest.mark.parametrize("form", ["lines", "joined", "folder"])
+def test_the_output_is_that_of_one_machine(form: str, tmp_path: Path) -> None:
+    paths = write_shards(tmp_path / "rows", 5, 300)
+    options: dict[str, dict[str, Any]] = {
+        "lines": {"details": True},
+        "joined": {"join": "harmless_score"},
+        "folder": {"join": "harmless_score", "is_folder": True},
+    }
+    name = {"lines": "out.jsonl", "joined": "out.csv", "folder": "out"}[form]
+    own = tmp_path / "one", tmp_path / "many"
+    for folder in own:
+        folder.mkdir()
+    one = score_files(run_over(paths, own[0] / name, **options[form]), cpu_engine())
+    many = driver.score_on_ray(
+        run_over(paths, own[1] / name, **options[form]), CONFIG, Resources(workers=2)
+    )
+    assert files_in(own[1]) == files_in(own[0])
+    assert many.tally == one.tally
+    assert many.reasons == one.reasons
+    # It is complete for either of them.
+    again = run_over(paths, own[1] / name, existing="resume", **options[form])
+    assert driver.score_on_ray(again, CONFIG, Resources(workers=1)).is_old
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_worker_that_dies_costs_nothing_but_time(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path / "rows", 6, 1500)
+    one, many = tmp_path / "one.jsonl", tmp_path / "many.jsonl"
+    score_files(run_over(paths, one), cpu_engine())
+    killed: list[int] = []
+
+    def kill(_: Any) -> None:
+        if len(killed) < 2:
+            killed.append(pid := workers()[0])
+            os.kill(pid, signal.SIGKILL)
+
+    driver.score_on_ray(run_over(paths, many), CONFIG, Resources(workers=2), kill)
+    assert len(killed) == 2
+    assert many.read_bytes() == one.read_bytes()
+    assert not pieces_folder(many).exists()
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_piece_that_always_fails_is_named_and_tried_again_later(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path / "rows", 4, 200)
+    one, many = tmp_path / "one.jsonl", tmp_path / "many.jsonl"
+    score_files(run_over(paths, one), cpu_engine())
+    run = run_over(paths, many)
+    content, times = paths[2].read_bytes(), paths[2].stat()
+    planned = threading.Event()
+
+    def change(_: Any) -> None:  # called when the run is planned, and after each piece
+        if not planned.is_set():
+            planned.set()
+            paths[2].write_bytes(content + b"{}\n")
+
+    with pytest.raises(InputError, match=r"1 of 4 pieces could not be scored.*part2\.jsonl"):
+        driver.score_on_ray(run, CONFIG, Resources(workers=2), change)
+    assert not many.exists()
+    with pytest.raises(OutputError, match="holds the pieces of an interrupted run"):
+        driver.score_on_ray(run_over(paths, many), CONFIG, Resources(workers=2))
+    paths[2].write_bytes(content)
+    os.utime(paths[2], ns=(times.st_atime_ns, times.st_mtime_ns))
+    done = driver.score_on_ray(
+        run_over(paths, many, existing="resume"), CONFIG, Resources(workers=2)
+    )
+    assert many.read_bytes() == one.read_bytes()
+    assert done.resumed.rows > 400, "three pieces were kept"
+
+
+def test_the_driver_is_killed_and_goes_on(tmp_path: Path) -> None:
+    """In processes and a Ray of their own, with files that are large enough to be pieces."""
+    pytest.importorskip("ray")
+    paths = write_shards(tmp_path / "rows", 3, 2500)
+    filler = b" " * (64 * 2**20 - 1) + b"\n"  # a blank line makes a piece of each file
+    for path in paths:
+        path.write_bytes(path.read_bytes() + filler)
+    one = tmp_path / "one.jsonl"
+    score_files(run_over(paths, one), cpu_engine())
+    many = tmp_path / "many.jsonl"
+    options: list[str | Path] = ["-o", many, "--model", "demo", "--workers", "2"]
+    command: list[str | Path] = [COMMAND, "score", *paths, *options]
+    before = listening()
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    manifest = pieces_folder(many) / "manifest.jsonl"
+    deadline = time.monotonic() + 120
+    while not manifest.exists() or manifest.read_bytes().count(b'"piece"') < 1:
+        assert time.monotonic() < deadline
+        assert running.poll() is None
+        time.sleep(0.05)
+    assert {address[-8:] for address in listening() - before} == {"0100007F"}, "127.0.0.1 alone"
+    running.kill()
+    running.wait()
+    assert not many.exists()
+    done = subprocess.run(
+        [*command, "--resume"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 3, done.stderr
+    assert "rows done by an earlier run" in done.stderr
+    assert many.read_bytes() == one.read_bytes()
