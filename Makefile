@@ -28,6 +28,7 @@ fmt: .venv/test.stamp ## format the code, and mend what ruff can
 
 docs: .venv/docs.stamp ## build the documents as a site in build/site, without a network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "the pages are in build/site: open build/site/index.html"
 
 demo-model: .venv/test.stamp ## train the bundled model again from Anthropic's pairs (PAIRS=FILE)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo-model]'

@@ -97,7 +97,8 @@ def test_every_command_of_the_page_about_reports_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", ["tutorial.md", "cpu.md", "configuration.md"])
 def test_every_command_of_other_pages_runs(page: str, tmp_path: Path) -> None:
     run_commands(page, tmp_path)
-    assert (tmp_path / "scores.jsonl").stat().st_size
+    (scores,) = (path for path in tmp_path.glob("*scores.jsonl"))
+    assert scores.stat().st_size
     if page == "tutorial.md":
         assert [row["id"] for row in read_rows(tmp_path / "safest.jsonl")]
         (reject,) = read_rows(tmp_path / "scores.rejects.jsonl")
@@ -147,10 +148,14 @@ def test_examples(tmp_path: Path) -> None:
     content = [{"id": i, "instruction": "Hi", "output": text} for i, text in enumerate("abc")]
     rows.write_text("".join(json.dumps(row) + "\n" for row in [*content, {"id": 3}]))
     told = run_example("filter_rows.py", rows, kept, "--above", "-100")
-    assert (read_rows(kept), told) == (content, "dropped 3: nan\n")
-    assert run_example("filter_rows.py", rows, kept, "--above", "100").count("dropped") == 4
+    assert (read_rows(kept), told) == (content, "dropped line 4: nan\n")
+    rows.write_text(rows.read_text() + "{oh\n")
+    told = run_example("filter_rows.py", rows, kept, "--above", "100")
+    assert (told.count("dropped"), "line 5 is not JSON" in told) == (4, True)
     candidates = tmp_path / "candidates.jsonl"
-    groups = [{"prompt": "Hi", "responses": ["Hello!"]}, {"prompt": "Hi", "responses": ["a", "b"]}]
+    groups = [
+        {"prompt": "Hi", "responses": responses} for responses in (["Hello!"], [], ["a", "b"])
+    ]
     candidates.write_text("".join(json.dumps(group) + "\n" for group in groups))
     best = [json.loads(line) for line in run_example("best_of_n.py", candidates).splitlines()]
     scores = Gpt2HarmlessScorer({"model": "demo"}).score(["Hi"] * 3, ["Hello!", "a", "b"]).tolist()

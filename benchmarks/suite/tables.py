@@ -141,6 +141,9 @@ _COMPARED = {
 }
 
 
+_ROW_TOKENS = 150
+
+
 def comparison_table(large: Result, small: Result) -> str:
     """One row for each competitor that people would use, for models of two sizes."""
     rates = [{r["name"]: r for r in result["results"] if is_right(r)} for result in (large, small)]
@@ -149,8 +152,13 @@ def comparison_table(large: Result, small: Result) -> str:
         entries = [own.get(name) for own in rates]
         speeds = [f"{e['tokens_per_second']:,.0f}" if e else "" for e in entries]
         worst = max(e["parity"]["relative"] for e in entries if e)
-        rows.append([label, *speeds, f"{worst:.2g} σ"])
-    header = ("tokens/s on two cores", "GPT-2-large size", "GPT-2-small size", "off by at most")
+        rate = entries[0]["tokens_per_second"] if entries[0] else None
+        hours = f"{_ROW_TOKENS * 100_000 / rate / 3600:,.0f} hours" if rate else ""
+        rows.append([label, *speeds, hours, f"{worst:.2g} σ"])
+    header = (
+        "tokens/s", "GPT-2-large size, as the real model", "GPT-2-small size",
+        f"100,000 rows of {_ROW_TOKENS} tokens, large size", "largest error, against PyTorch fp32",
+    )  # fmt: skip
     return markdown_table(header, rows)
 
 
@@ -159,11 +167,16 @@ def sides_table(result: Result) -> str:
     measured = [r for r in result["results"] if "changed_side" in r and r["name"] != TRUTH]
     texts = f"{2 * result['pairs']:,} texts of hh-rlhf"
     caption = f"{model_name(result)}, {machine_name(result)}, {texts}.\n\n"
+    total = 2 * result["pairs"]
     rows = [
-        [r["name"], f"{r['parity']['relative']:.2g} σ", f"{r['changed_side']:.1%}"]
+        [
+            _COMPARED.get(r["name"], r["name"]),
+            f"{r['parity']['relative']:.2g} σ",
+            f"{round(r['changed_side'] * total)} of {total}",
+        ]
         for r in sorted(measured, key=lambda r: float(r["parity"]["relative"]))
     ]
-    header = ("", "largest difference", "texts that change side if a tenth is dropped")
+    header = ("", "largest error", "texts that change side")
     return caption + markdown_table(header, rows)
 
 

@@ -19,7 +19,9 @@ parser.add_argument("--model", default="artifact")
 args = parser.parse_args()
 
 scorer = Gpt2HarmlessScorer({"model": args.model})
-groups = [json.loads(line) for line in args.candidates.read_text().splitlines()]
+with args.candidates.open() as lines:
+    groups = [json.loads(line) for line in lines]
+groups = [group for group in groups if group["responses"]]
 # One call scores all answers, so that they share batches.
 prompts = [group["prompt"] for group in groups for _ in group["responses"]]
 responses = [response for group in groups for response in group["responses"]]

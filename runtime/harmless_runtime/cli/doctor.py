@@ -134,4 +134,6 @@ def _speed(model: str, provider: Provider) -> str:
         seconds = time.perf_counter() - start
         count *= 2
     rows = count // 2 / seconds
-    return f"{rows * length:,.0f} tokens/s, {rows:,.1f} rows/s ({engine.precision})"
+    million = engine.artifact.manifest.parameters / 1e6
+    about = f"{engine.precision}, a model of {million:,.0f} million parameters"
+    return f"{rows * length:,.0f} tokens/s, {rows:,.1f} rows/s ({about})"

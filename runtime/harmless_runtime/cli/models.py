@@ -30,7 +30,9 @@ def run(console: Console, remove: Sequence[str]) -> None:
         say(console, f"there are no exports in {folder}")
         return
     table = Table(title=str(folder), title_justify="left")
-    for name in ("name", "checkpoint", "precision", "size", "made"):
+    # Names are copied to be removed, so they stay on one line.
+    table.add_column("name", min_width=max(map(len, found)), no_wrap=True)
+    for name in ("checkpoint", "precision", "size", "made"):
         table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
     for name, path in found.items():
         size = f"{sum(file.stat().st_size for file in path.iterdir()) / 1e9:.2f} GB"

@@ -20,6 +20,7 @@ from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import values_of
 from harmless_runtime.scores.earlier import (
     EarlierRun,
+    check_finished,
     decode_line,
     files_beside,
     find_run,
@@ -86,6 +87,7 @@ def open_scored_rows(scores: str, rows: Sequence[str], by: str | None) -> Scored
         OutputError: the output was changed since the run wrote it, or its record is damaged.
     """
     path = Path(scores)
+    check_finished(path)
     rejects, record_path = files_beside(path)
     record = read_record(record_path)
     sources = find_sources([scores], with_outputs=True)

@@ -57,6 +57,15 @@ def files_beside(output: Path) -> tuple[Path, Path]:
     )
 
 
+def check_finished(output: Path) -> None:
+    """Raise InputError if a run has begun to write an output, and did not finish it."""
+    if not output.exists() and output.with_name(f"{output.name}.partial").exists():
+        raise InputError(
+            f"{output} is not there yet, because its run was not finished",
+            "the same `harmless score` with `resume` finishes it",
+        )
+
+
 def find_run(output: Path) -> EarlierRun:
     """Find what a run has left, by the name of its output.
 
@@ -64,6 +73,7 @@ def find_run(output: Path) -> EarlierRun:
         InputError: there is no such output, or it holds rows that were joined with their scores.
         OutputError: it was changed since the run wrote it.
     """
+    check_finished(output)
     is_folder = output.is_dir()
     beside = rejects, record_path = files_beside(output)
     record = read_record(record_path)
