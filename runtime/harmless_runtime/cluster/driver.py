@@ -1,6 +1,7 @@
 """Score a run on Ray: hand out pieces to workers, and put their results together."""
 
 import logging
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable
@@ -88,6 +89,7 @@ def score_on_ray(
                 f"each; the first is {names}: {failures[0].reason}",
                 "the others are kept: `resume` tries these again",
             )
+        _tell_spread(manifest)
         about = {**pool.model.about, "pieces": _told(manifest), "resumed_rows": resumed.rows}
         about["seconds"] = round(time.perf_counter() - start, 3)
     tally = merge(run, fingerprint, about, pieces, manifest, on_progress=lambda _: None)
@@ -164,6 +166,24 @@ def _told(manifest: Manifest) -> list[dict[str, Any]]:
         {"node": a.node, "rows": a.lines, "seconds": round(a.seconds, 3), "tries": a.tries}
         for _, a in sorted(manifest.done.items())
     ]
+
+
+def _tell_spread(manifest: Manifest) -> None:
+    """Log how long pieces took, so that a slow machine is seen."""
+    attempts = list(manifest.done.values())
+    if not attempts:
+        return
+    slowest = max(attempts, key=lambda attempt: attempt.seconds)
+    logger.info(
+        "%d pieces on %d machines took %.0f s each (median), the slowest %.0f s on %s; %d were "
+        "tried again",
+        len(attempts),
+        len({attempt.node for attempt in attempts}),
+        statistics.median(attempt.seconds for attempt in attempts),
+        slowest.seconds,
+        slowest.node,
+        sum(attempt.tries > 1 for attempt in attempts),
+    )
 
 
 def _summary(
