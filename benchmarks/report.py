@@ -10,16 +10,15 @@ from pathlib import Path
 from suite.form_tables import inputs_table, outputs_table
 from suite.options import plain_parser
 from suite.plots import plot_latency, plot_throughput
+from suite.readme_tables import comparison_table, sides_table
 from suite.results import ROOT, Result, load
 from suite.sentences import end_to_end_line, footprint_line, reliability
 from suite.tables import (
     ablations_table,
-    comparison_table,
     export_table,
     host_table,
     latency_table,
     parity_table,
-    sides_table,
     throughput_table,
 )
 

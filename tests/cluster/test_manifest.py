@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from harmless_runtime.cluster.manifest import Attempt, Manifest, make_plan, pieces_folder
+from harmless_runtime.cluster.manifest import (
+    Attempt,
+    Manifest,
+    attempt_name,
+    discard,
+    make_plan,
+    pieces_folder,
+)
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.state import Claim
 from harmless_runtime.scores.record import hash_of
@@ -21,7 +28,7 @@ def attempt(folder: Path, piece: int, name: str) -> Attempt:
         Claim((own / file).stat().st_size, hash_of(own / file))
         for file in ("scores.jsonl", "rejects.jsonl")
     )
-    return Attempt(piece, name, 3, scores, rejects, {"rows": 3}, "node", 1.0)
+    return Attempt(piece, name, 3, "", scores, rejects, {"rows": 3}, "node", 1.0)
 
 
 def test_an_attempt_counts_once_and_survives(tmp_path: Path) -> None:
@@ -73,11 +80,23 @@ def test_another_run_does_not_go_on(tmp_path: Path) -> None:
         Manifest(folder, PLAN)
 
 
-def test_only_a_folder_of_pieces_is_removed(tmp_path: Path) -> None:
+def test_only_what_a_run_has_written_is_removed(tmp_path: Path) -> None:
     (tmp_path / "own.txt").touch()
-    with pytest.raises(OutputError, match="is not a folder of pieces"):
-        Manifest.discard(tmp_path)
+    for act in (discard, lambda folder: Manifest(folder, PLAN)):
+        with pytest.raises(OutputError, match="is not a folder of pieces"):
+            act(tmp_path)
+    (tmp_path / "manifest.jsonl").write_text('{"audio": "a.wav"}\n')
+    with pytest.raises(OutputError, match="is damaged"):
+        discard(tmp_path)
     folder = Manifest(tmp_path / "p", PLAN).folder
-    Manifest.discard(folder)
-    Manifest.discard(folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["own.txt"]
+    attempt(folder, 0, attempt_name(0))
+    (folder / "own.txt").touch()
+    discard(folder)
+    assert [path.name for path in folder.iterdir()] == ["own.txt"]
+    (folder / "own.txt").unlink()
+    discard(folder)
+    discard(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.jsonl", "own.txt"]
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(OutputError, match="is not a folder of pieces"):
+        Manifest(tmp_path / "link", PLAN)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import files_in, run_over, write_shards
+from shards import files_in, own_ray, run_over, write_shards
 
 from harmless_runtime.cluster import driver
 from harmless_runtime.cluster.manifest import pieces_folder
@@ -32,10 +32,8 @@ CONFIG = make_config({"model": "demo", "provider": "cpu"})
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """A Ray for all tests of this module, whose workers come and go."""
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    yield ray
-    ray.shutdown()
+    with own_ray(2) as ray:
+        yield ray
 
 
 def workers() -> list[int]:

@@ -1,5 +1,6 @@
 """`RewardScorer` alone, and in the actors of a real Ray."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from shards import own_ray
 
 from harmless_runtime import Gpt2HarmlessScorer
 from harmless_runtime.cluster import RewardScorer
@@ -61,10 +63,8 @@ def test_rows_that_cannot_be_scored() -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    yield ray
-    ray.shutdown()
+    with own_ray(4) as ray:
+        yield ray
 
 
 @pytest.mark.slow
@@ -77,6 +77,7 @@ def test_the_example_scores_a_data_set_of_ray(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLE, *paths, "--model", "demo"],
         capture_output=True, text=True, check=False, timeout=300,
+        env=os.environ | {"RAY_ADDRESS": "local"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     table = parquet.read_table(tmp_path / "scored").sort_by("id")

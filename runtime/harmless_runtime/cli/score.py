@@ -68,6 +68,8 @@ def run(console: Console, arguments: Arguments) -> None:
     # minutes.
     check_output(asked)
     asked.inputs.shape(refuse=not goes_on(asked))
+    if arguments.engine == "local" and (arguments.workers or arguments.address):
+        raise ConfigError("workers and address are for Ray", "set `engine` to ray, or leave it out")
     if arguments.engine == "ray":
         summary = _on_ray(console, arguments, asked, config)
     else:
@@ -104,7 +106,7 @@ def _on_ray(console: Console, arguments: Arguments, asked: Run, config: ScorerCo
         with ScoringProgress(console, asked.inputs.sources) as progress:
             return score_on_ray(asked, config, resources, progress.update)
     except BaseException:
-        if pieces_folder(asked.output).exists():
+        if (pieces_folder(asked.output) / "manifest.jsonl").exists():
             say(console, f"finished pieces are kept in {pieces_folder(asked.output)}")
             _hint_to_resume(console)
         raise

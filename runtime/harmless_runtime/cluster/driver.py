@@ -3,20 +3,28 @@
 import logging
 import statistics
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from harmless_runtime.cluster.manifest import Attempt, Manifest, make_plan, pieces_folder
+from harmless_runtime.cluster.manifest import (
+    Manifest,
+    Plan,
+    discard,
+    make_plan,
+    pieces_folder,
+    read_plan,
+)
 from harmless_runtime.cluster.merge import merge
 from harmless_runtime.cluster.pool import Pool, Resources
-from harmless_runtime.cluster.worker import Task
+from harmless_runtime.cluster.schedule import TRIES, score_pieces
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ConfigError, InputError, OutputError
+from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.fingerprint import run_fingerprint
+from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.record import finished_before
 from harmless_runtime.rows.output_lines import common_reasons
@@ -25,17 +33,6 @@ from harmless_runtime.run import Run
 from harmless_runtime.tally import Summary, Tally
 
 logger = logging.getLogger(__name__)
-
-# How often a piece is tried.
-TRIES = 3
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A piece that could not be scored, and why."""
-
-    names: list[str]
-    reason: str
 
 
 def score_on_ray(
@@ -59,41 +56,65 @@ def score_on_ray(
         SessionError: no worker could be started.
     """
     start = time.perf_counter()
-    _check(run)
-    check_output(run)
     folder = pieces_folder(run.output)
-    if run.existing == "refuse" and folder.exists():
-        raise OutputError(
-            f"{folder} holds the pieces of an interrupted run",
-            "`resume` continues it, `overwrite` starts again",
-        )
+    _check(run, folder)
+    check_output(run)
+    with disk.os_errors_named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = held_lock(folder.with_name(f"{folder.name}.lock"))
+    with lock:
+        plan = read_plan(folder)
+        if run.existing == "refuse" and plan is not None:
+            raise OutputError(
+                f"{folder} holds the pieces of an interrupted run",
+                "`resume` continues it, `overwrite` starts again",
+            )
+        if run.existing == "overwrite":
+            discard(folder)
+            plan = None
+        return _score(run, config, resources, folder, plan, start, on_progress)
+
+
+def _score(
+    run: Run,
+    config: ScorerConfig,
+    resources: Resources,
+    folder: Path,
+    earlier: Plan | None,
+    start: float,
+    on_progress: Callable[[Tally], None],
+) -> Summary:
+    """Score what an earlier run with this plan has left, or all, and write the output."""
     run.inputs.look_again()
     run.inputs.shape()
     pieces = pieces_of(run.inputs.sources, run.piece_bytes)
     with Pool(config, resources, len(pieces)) as pool:
         fingerprint = run_fingerprint(run, pool.model.fingerprint)
-        record = finished_before(run, fingerprint)
+        record = None if earlier else finished_before(run, fingerprint)
         if record is not None:
             return _summary(run, pool, Tally(**record.counts), Tally(), start, [], is_old=True)
-        if run.existing == "overwrite":
-            Manifest.discard(folder)
-        plan = make_plan(fingerprint, [[s.name for s in sources] for sources in pieces])
-        manifest = Manifest(folder, plan)
+        may_replace = earlier.replace if earlier else run.existing == "overwrite"
+        names = [[source.name for source in sources] for sources in pieces]
+        manifest = Manifest(folder, make_plan(fingerprint, names, replace=may_replace))
         resumed = _sum(manifest)
         on_progress(resumed)
-        failures = _score_pieces(run, pool, manifest, pieces, on_progress)
+        failures = score_pieces(run, pool, manifest, pieces, lambda: on_progress(_sum(manifest)))
         if failures:
-            names = ", ".join(failures[0].names[:3])
+            first = ", ".join(failures[0].names[:3])
             raise InputError(
                 f"{len(failures)} of {len(pieces)} pieces could not be scored in {TRIES} tries "
-                f"each; the first is {names}: {failures[0].reason}",
+                f"each; the first is {first}: {failures[0].reason}",
                 "the others are kept: `resume` tries these again",
             )
         _tell_spread(manifest)
         about = {**pool.model.about, "pieces": _told(manifest), "resumed_rows": resumed.rows}
         about["seconds"] = round(time.perf_counter() - start, 3)
-    tally = merge(run, fingerprint, about, pieces, manifest, on_progress=lambda _: None)
-    Manifest.discard(folder)
+    written = replace(run, existing="overwrite") if may_replace else run
+    tally = merge(written, fingerprint, about, pieces, manifest, on_progress=lambda _: None)
+    try:
+        discard(folder)
+    except (OSError, OutputError) as error:
+        logger.warning("the output is complete, but its pieces cannot be removed: %s", error)
     reasons = []
     if tally.rejected:
         with OutputPaths(run.output, run.is_folder).rejects.final.open("rb") as lines:
@@ -101,56 +122,26 @@ def score_on_ray(
     return _summary(run, pool, tally, resumed, start, reasons)
 
 
-def _check(run: Run) -> None:
-    """Raise ConfigError if a run cannot be divided into pieces that other machines can read."""
+def _check(run: Run, folder: Path) -> None:
+    """Check that a run can be divided into pieces that other machines can read.
+
+    Raises:
+        ConfigError: it cannot.
+        OutputError: an input is in the folder of the pieces.
+    """
     for source in run.inputs.sources:
+        is_local = source.kind == "file"
+        if is_local and Path(source.where).resolve().is_relative_to(folder.resolve()):
+            raise OutputError(
+                f"{source.name} is an input, and the run needs {folder} for its pieces",
+                "choose another output",
+            )
         if not source.can_be_opened_again:
             raise ConfigError(f"{source.name} can be read only once, and by one machine")
     if run.url is not None:
         raise ConfigError("the output of a cluster is on a shared folder", "name a path")
     if run.strict:
         raise ConfigError("strict stops at the first row of one machine", "leave `strict` out")
-
-
-def _score_pieces(
-    run: Run,
-    pool: Pool,
-    manifest: Manifest,
-    pieces: list[tuple[Any, ...]],
-    on_progress: Callable[[Tally], None],
-) -> list[Failure]:
-    """Score all pieces that are not done; return those that failed too often."""
-    todo = deque(number for number in range(len(pieces)) if number not in manifest.done)
-    tries = dict.fromkeys(todo, 0)
-    failures = []
-
-    def task(piece: int) -> Task:
-        tries[piece] += 1
-        return Task(
-            piece,
-            pieces[piece],
-            run.inputs.reading,
-            run.inputs.shape(),
-            run.details,
-            manifest.folder.absolute(),
-            f"{piece:06d}-{uuid4().hex[:12]}",
-            tries[piece],
-        )
-
-    while todo or pool.is_busy:
-        while todo and pool.has_room:
-            pool.start(task(todo.popleft()))
-        for asked, outcome in pool.wait():
-            if isinstance(outcome, Attempt):
-                manifest.add(outcome)
-                on_progress(_sum(manifest))
-            elif tries[asked.piece] < TRIES:
-                logger.warning("piece %d is tried again: %s", asked.piece, outcome)
-                todo.append(asked.piece)
-            else:
-                names = [source.name for source in asked.sources]
-                failures.append(Failure(names, str(outcome)))
-    return failures
 
 
 def _sum(manifest: Manifest) -> Tally:

@@ -7,10 +7,12 @@ Only the driver writes the manifest.
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
@@ -21,14 +23,20 @@ from harmless_runtime.output.state import START_AGAIN, Claim
 from harmless_runtime.scores.record import Count
 
 _FORMAT_VERSION = 1
+_NAME = "manifest.jsonl"
+_ATTEMPT = re.compile(r"\d{6,}-[0-9a-f]{12}")
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a run is: what decides its results, and the names of the inputs of each piece."""
+    """What a run is: what decides its results, and the names of the inputs of each piece.
+
+    `replace` says whether the output may replace an older one.
+    """
 
     format_version: int
     fingerprint: dict[str, Any]
     pieces: list[list[str]]
+    replace: bool = False
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -38,6 +46,7 @@ class Attempt(msgspec.Struct, frozen=True):
         piece: its number, from 0.
         folder: the attempt's folder in that of the pieces.
         lines: number of rows.
+        digest: their SHA-256, as `InputDigest` computes it.
         scores: what its file `scores.jsonl` holds.
         rejects: what `rejects.jsonl` holds.
         counts: the fields of `Tally`, by name.
@@ -49,6 +58,7 @@ class Attempt(msgspec.Struct, frozen=True):
     piece: Count
     folder: str
     lines: Count
+    digest: str
     scores: Claim
     rejects: Claim
     counts: dict[str, Count]
@@ -60,6 +70,49 @@ class Attempt(msgspec.Struct, frozen=True):
 def pieces_folder(output: Path) -> Path:
     """Return the folder of an output's pieces."""
     return output.with_name(f"{output.name}.pieces")
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """Return the plan of the run whose pieces are in a folder, or None if there is no such folder.
+
+    Raises:
+        OutputError: something else has the folder's name, or the manifest is damaged.
+    """
+    if not disk.is_taken(folder):
+        return None
+    path = folder / _NAME
+    if folder.is_symlink() or not folder.is_dir() or (not path.exists() and any(folder.iterdir())):
+        raise OutputError(f"{folder} is not a folder of pieces", "move it away")
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as lines:
+            return msgspec.json.decode(lines.readline(), type=Plan)
+    except msgspec.DecodeError as error:
+        raise OutputError(f"{path} is damaged: {error}", "move its folder away") from error
+
+
+def discard(folder: Path) -> None:
+    """Remove the pieces of a run: the manifest first, without which the others count nothing.
+
+    What no run has written is left alone.
+
+    Raises:
+        OutputError: as `read_plan`.
+        OSError: the disk failed.
+    """
+    if read_plan(folder) is not None:
+        (folder / _NAME).unlink()
+    for attempt in list(folder.iterdir()) if folder.is_dir() else []:
+        if _ATTEMPT.fullmatch(attempt.name) and attempt.is_dir() and not attempt.is_symlink():
+            shutil.rmtree(attempt)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def attempt_name(piece: int) -> str:
+    """Return a name for the folder of an attempt at a piece that no other attempt has."""
+    return f"{piece:06d}-{uuid4().hex[:12]}"
 
 
 class Manifest:
@@ -80,20 +133,17 @@ class Manifest:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
         self.done: dict[int, Attempt] = {}
-        self._path = folder / "manifest.jsonl"
+        self._path = folder / _NAME
+        then = read_plan(folder)
+        if then is not None:
+            self._read(then, plan)
+            return
         folder.mkdir(parents=True, exist_ok=True)
-        if self._path.exists():
-            self._read(plan)
-        else:
-            disk.replace(self._path, msgspec.json.encode(plan) + b"\n")
+        disk.replace(self._path, msgspec.json.encode(plan) + b"\n")
 
-    def _read(self, plan: Plan) -> None:
+    def _read(self, then: Plan, plan: Plan) -> None:
         # A line that a crash has cut is no attempt. What comes after it is on a line of its own.
-        first, *lines = self._path.read_bytes().split(b"\n")
-        try:
-            then = msgspec.json.decode(first, type=Plan)
-        except msgspec.DecodeError as error:
-            raise OutputError(f"{self._path} is damaged: {error}", START_AGAIN) from error
+        lines = self._path.read_bytes().split(b"\n")[1:]
         check_fingerprint(self._path, then.fingerprint, plan.fingerprint)
         if (then.format_version, then.pieces) != (plan.format_version, plan.pieces):
             raise OutputError(f"{self._path} tells of other pieces", START_AGAIN)
@@ -141,22 +191,10 @@ class Manifest:
             if digest != claim.sha256:
                 raise OutputError(f"{path} was changed since it was written", START_AGAIN)
 
-    @staticmethod
-    def discard(folder: Path) -> None:
-        """Remove a folder of pieces, the manifest first, without which they count nothing.
 
-        Raises:
-            OutputError: it is not one.
-        """
-        if not folder.exists():
-            return
-        if not (folder / "manifest.jsonl").exists() and any(folder.iterdir()):
-            raise OutputError(f"{folder} is not a folder of pieces", "move it away")
-        (folder / "manifest.jsonl").unlink(missing_ok=True)
-        shutil.rmtree(folder)
-
-
-def make_plan(fingerprint: Mapping[str, Any], pieces: Sequence[Sequence[str]]) -> Plan:
+def make_plan(
+    fingerprint: Mapping[str, Any], pieces: Sequence[Sequence[str]], *, replace: bool = False
+) -> Plan:
     """Return the plan of a run, as it reads again from its JSON."""
-    plan = Plan(_FORMAT_VERSION, dict(fingerprint), [list(names) for names in pieces])
+    plan = Plan(_FORMAT_VERSION, dict(fingerprint), [list(names) for names in pieces], replace)
     return msgspec.json.decode(msgspec.json.encode(plan), type=Plan)

@@ -10,6 +10,7 @@ from harmless_runtime.cluster.manifest import Attempt, Manifest
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.fingerprint import skip_finished
 from harmless_runtime.output.writer import Output, open_output
+from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.sources import Source
@@ -57,6 +58,7 @@ def merge(
             attempt = manifest.done[number]
             manifest.check(attempt)
             own = Inputs(sources, run.inputs.reading, run.inputs.shape())
+            _check_rows(own, attempt)  # before anything of the piece is in the output
             after = tally + Tally(**attempt.counts)
             tally = _append(output, own, attempt, manifest, tally, left)
             left = max(0, left - attempt.lines)
@@ -64,6 +66,18 @@ def merge(
             on_progress(tally)
         output.set_counts(asdict(tally))
     return tally
+
+
+def _check_rows(inputs: Inputs, attempt: Attempt) -> None:
+    """Raise OutputError unless the rows of a piece are those that were scored."""
+    digest = InputDigest()
+    digest.add(inputs.rows())
+    if (digest.lines, digest.sha256) != (attempt.lines, attempt.digest):
+        names = ", ".join(source.name for source in inputs.sources[:3])
+        raise OutputError(
+            f"{names} changed after it was scored: an id or a text differs",
+            "`overwrite` scores again",
+        )
 
 
 def _append(
@@ -98,8 +112,6 @@ def _append(
                     asdict(replace(before, rows=tally.rows, rejected=tally.rejected)),
                 )
         results.check_no_more()
-    if lines != attempt.lines:
-        raise OutputError(f"piece {attempt.piece} has {attempt.lines:,} results for {lines:,} rows")
     return tally
 
 

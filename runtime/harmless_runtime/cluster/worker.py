@@ -23,7 +23,8 @@ from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.shapes import Reading, Shape
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
-from harmless_runtime.scores.record import hash_of
+from harmless_runtime.scores.earlier import files_beside
+from harmless_runtime.scores.record import hash_of, read_record
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,14 @@ class Worker:
             scores = _publish(output, attempt / "scores.jsonl")
             rejects = _publish(rejects_path(output), attempt / "rejects.jsonl")
             disk.sync_folder(attempt)
+            record = read_record(files_beside(output)[1])
+        assert record is not None
         tally = summary.tally
         return Attempt(
             task.piece,
             task.attempt,
-            tally.rows + tally.rejected,
+            record.lines,
+            record.digest,
             scores,
             rejects,
             asdict(tally),

@@ -1,0 +1,101 @@
+"""Runs on Ray that are interrupted, and what may have happened until they go on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shards import own_ray, run_over, write_shards
+
+from harmless_runtime.cluster import driver
+from harmless_runtime.cluster.manifest import pieces_folder
+from harmless_runtime.cluster.pool import Resources
+from harmless_runtime.config import make_config
+from harmless_runtime.errors import OutputError
+from harmless_runtime.output.locks import held_lock
+from harmless_runtime.pipeline import score_files
+from harmless_runtime.tally import Summary, Tally
+from runs import cpu_engine
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("ray"),
+    pytest.mark.filterwarnings("ignore"),  # those of Ray itself
+]
+CONFIG = make_config({"model": "demo", "provider": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    with own_ray(2) as ray:
+        yield ray
+
+
+def score(paths: list[Path], out: Path, *, until: int | None = None, **options: Any) -> Summary:
+    """Score on Ray; end after so many pieces as Ctrl-C does."""
+    told: list[Tally] = []
+
+    def on_progress(tally: Tally) -> None:
+        told.append(tally)
+        if until is not None and len(told) > until:
+            raise KeyboardInterrupt
+
+    return driver.score_on_ray(
+        run_over(paths, out, **options), CONFIG, Resources(workers=2), on_progress
+    )
+
+
+def test_a_row_that_changed_after_its_piece_was_scored_is_noticed(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path / "rows", 4, 100)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        score(paths, out, until=2)
+    for path in paths:  # the size stays
+        path.write_text(path.read_text().replace("word word", "fool fool"))
+    with pytest.raises(OutputError, match=r"changed after it was scored"):
+        score(paths, out, existing="resume")
+    assert not out.exists()
+    assert not out.with_name("out.jsonl.state").exists()
+    one = tmp_path / "one.jsonl"
+    score_files(run_over(paths, one), cpu_engine())
+    score(paths, out, existing="overwrite")
+    assert out.read_bytes() == one.read_bytes()
+
+
+def test_a_run_that_replaces_an_older_output_goes_on(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path / "rows", 4, 100)
+    out, one = tmp_path / "out.jsonl", tmp_path / "one.jsonl"
+    score_files(run_over(paths, out), cpu_engine())
+    paths[3].write_text(paths[3].read_text() + '{"id": 1, "instruction": "x", "output": "y"}\n')
+    score_files(run_over(paths, one), cpu_engine())
+    with pytest.raises(KeyboardInterrupt):
+        score(paths, out, until=2, existing="overwrite")
+    assert score(paths, out, existing="resume").resumed.rows > 0
+    assert out.read_bytes() == one.read_bytes()
+    assert not pieces_folder(out).exists()
+
+
+def test_what_is_not_of_the_run_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    paths = write_shards(pieces_folder(out), 2, 10)
+    for existing in ("refuse", "resume", "overwrite"):
+        with pytest.raises(OutputError, match="for its pieces"):
+            score(paths, out, existing=existing)
+    other = write_shards(tmp_path / "rows", 2, 10)
+    for existing in ("refuse", "resume", "overwrite"):
+        with pytest.raises(OutputError, match="is not a folder of pieces"):
+            score(other, out, existing=existing)
+    assert all(path.exists() for path in paths)
+
+
+def test_two_runs_do_not_write_one_output(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path / "rows", 2, 10)
+    out = tmp_path / "out.jsonl"
+    with held_lock(tmp_path / "out.jsonl.pieces.lock"):
+        for existing in ("refuse", "resume", "overwrite"):
+            with pytest.raises(OutputError, match="another run is writing this output"):
+                score(paths, out, existing=existing)
+    score(paths, out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.jsonl", "out.jsonl.run.json", "rows",
+    ]  # fmt: skip
