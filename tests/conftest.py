@@ -71,6 +71,16 @@ def harmless() -> Harmless:
     return run
 
 
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    """A Ray of two cores for the tests of a module, which are skipped if there is none here."""
+    module = pytest.importorskip("ray")
+    how = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+    module.init("local", num_cpus=2, **how)
+    yield module
+    module.shutdown()
+
+
 @pytest.fixture
 def store() -> Iterator[Any]:
     """An object store in memory, which is empty."""

@@ -120,6 +120,18 @@ def test_the_scores_in_the_readme_are_those_of_the_bundled_model() -> None:
         assert scorer.score_item(rows[line["id"]]) == pytest.approx(line["score"], abs=1e-4)
 
 
+def test_what_the_space_before_an_answer_changes() -> None:
+    dialogues = [row[side] for row in read_rows(bundled.PAIRS) for side in ("chosen", "rejected")]
+    asked, _, answers = zip(*(text.rpartition("\n\nAssistant:") for text in dialogues), strict=True)
+    requests = [text.removeprefix("\n\nHuman: ") for text in asked]
+    scorer = Gpt2HarmlessScorer({"model": "demo"})
+    with_space = scorer.score(requests, answers)
+    apart = abs(with_space - scorer.score(requests, [text[1:] for text in answers]))
+    apart = apart / with_space.std()
+    told = f"{apart.mean():.2f} standard deviations apart on average, and {apart.max():.2f} at most"
+    assert told in (DOCS / "eval.md").read_text()
+
+
 def test_every_page_is_run_or_says_why_not() -> None:
     """Blocks of commands that are not run are `text`, and a comment above each gives the reason."""
     for page in DOCS.glob("*.md"):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from harmless_runtime.choices import Precision, Provider
 from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.output.checks import goes_on
@@ -65,12 +66,13 @@ def score_files(
     run.inputs.look_again()
     run.inputs.shape(refuse=not goes_on(run))
     fingerprint = run_fingerprint(run, engine.fingerprint)
+    model = engine.runner.target.provider, engine.precision
     record = finished_before(run, fingerprint)
     if record is not None:
         tally = Tally(**record.counts)
         _check_strict(run, tally)
         publish(run)
-        return _summary(run, engine, tally, tally, start, [], is_old=True)
+        return summary_of(run, model, tally, tally, start, [], is_old=True)
     with ExitStack() as stack:
         about = about_engine(engine)
         output = stack.enter_context(open_output(run, fingerprint, about))
@@ -103,11 +105,11 @@ def score_files(
             on_progress(tally)
         about["seconds"] = round(time.perf_counter() - start, 3)
     # The rejects are read before they are put elsewhere.
-    reasons = _reasons(run) if tally.rejected else []
+    reasons = reasons_of(run) if tally.rejected else []
     publish(run)
     if tally.truncated > TRUNCATION_WARNINGS:
         logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
-    summary = _summary(run, engine, tally, resumed, start, reasons)
+    summary = summary_of(run, model, tally, resumed, start, reasons)
     return replace(summary, scores=sample.scores())
 
 
@@ -119,15 +121,15 @@ def _check_strict(run: Run, done: Tally) -> None:
         )
 
 
-def _reasons(run: Run) -> list[tuple[str, int]]:
+def reasons_of(run: Run) -> list[tuple[str, int]]:
     """Return the commonest reasons of the rejects of a finished run."""
     with OutputPaths(run.output, run.is_folder).rejects.final.open("rb") as lines:
         return common_reasons(lines)
 
 
-def _summary(
+def summary_of(
     run: Run,
-    engine: Engine,
+    model: tuple[Provider, Precision],
     tally: Tally,
     resumed: Tally,
     start: float,
@@ -135,13 +137,23 @@ def _summary(
     *,
     is_old: bool = False,
 ) -> Summary:
+    """Return what a run did.
+
+    Args:
+        run: what was asked for.
+        model: the execution provider, and what the scores were computed in.
+        tally: all that was done.
+        resumed: the part of it that an earlier run had done.
+        start: when this run began, by `time.perf_counter`.
+        reasons: of the rejects.
+        is_old: as in `Summary`.
+    """
     rejects = OutputPaths(run.output, run.is_folder).rejects.final
     return Summary(
         tally,
         resumed,
         time.perf_counter() - start,
-        engine.runner.target.provider,
-        engine.precision,
+        *model,
         run.name,
         str(rejects) if run.url is None else object_url(run, rejects.name),
         reasons,

@@ -2,30 +2,14 @@
 
 import json
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from harmless_runtime.config import make_config
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.run import Run
 
-
-@contextmanager
-def own_ray(cpus: int) -> Iterator[Any]:
-    """Start a Ray for as long as the block runs, and skip the test if there is no Ray here."""
-    ray = pytest.importorskip("ray")
-    ray.init(
-        "local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        logging_level="ERROR",
-        log_to_driver=False,
-    )
-    yield ray
-    ray.shutdown()
+CONFIG = make_config({"model": "demo", "provider": "cpu"})
 
 
 def write_shards(folder: Path, files: int, rows: int) -> list[Path]:

@@ -1,16 +1,14 @@
 """Runs on Ray that are interrupted, and what may have happened until they go on."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import own_ray, run_over, write_shards
+from shards import CONFIG, run_over, write_shards
 
 from harmless_runtime.cluster import driver
 from harmless_runtime.cluster.manifest import pieces_folder
 from harmless_runtime.cluster.pool import Resources
-from harmless_runtime.config import make_config
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.pipeline import score_files
@@ -22,13 +20,6 @@ pytestmark = [
     pytest.mark.usefixtures("ray"),
     pytest.mark.filterwarnings("ignore"),  # those of Ray itself
 ]
-CONFIG = make_config({"model": "demo", "provider": "cpu"})
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    with own_ray(2) as ray:
-        yield ray
 
 
 def score(paths: list[Path], out: Path, *, until: int | None = None, **options: Any) -> Summary:

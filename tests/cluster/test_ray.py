@@ -5,18 +5,16 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import files_in, own_ray, run_over, write_shards
+from shards import CONFIG, files_in, run_over, write_shards
 
 from harmless_runtime.cluster import driver
 from harmless_runtime.cluster.manifest import pieces_folder
 from harmless_runtime.cluster.pool import Resources
-from harmless_runtime.config import make_config
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.pipeline import score_files
 from processes import COMMAND
@@ -26,14 +24,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # those of Ray itself
 ]
-CONFIG = make_config({"model": "demo", "provider": "cpu"})
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    """A Ray for all tests of this module, whose workers come and go."""
-    with own_ray(2) as ray:
-        yield ray
 
 
 def workers() -> list[int]:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from shards import own_ray
 
 from harmless_runtime import Gpt2HarmlessScorer
 from harmless_runtime.cluster import RewardScorer
@@ -61,12 +59,6 @@ def test_rows_that_cannot_be_scored() -> None:
         RewardScorer("demo")([{"prompt": "Hi", "response": "a"}])
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with own_ray(4) as ray:
-        yield ray
-
-
 @pytest.mark.slow
 def test_the_example_scores_a_data_set_of_ray(tmp_path: Path) -> None:
     """It runs in a process and a Ray of its own."""
@@ -88,10 +80,10 @@ def test_the_example_scores_a_data_set_of_ray(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_an_actor_has_as_many_threads_as_it_was_given_cores(cluster: Any) -> None:
+def test_an_actor_has_as_many_threads_as_it_was_given_cores(ray: Any) -> None:
     def cores() -> int:
         from harmless_runtime.model.cores import usable_cores
 
         return usable_cores()
 
-    assert cluster.get(cluster.remote(num_cpus=1)(cores).remote()) == 1
+    assert ray.get(ray.remote(num_cpus=1)(cores).remote()) == 1

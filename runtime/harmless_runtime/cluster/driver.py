@@ -25,9 +25,8 @@ from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.fingerprint import run_fingerprint
 from harmless_runtime.output.locks import held_lock
-from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.record import finished_before
-from harmless_runtime.rows.output_lines import common_reasons
+from harmless_runtime.pipeline import reasons_of, summary_of
 from harmless_runtime.rows.pieces import pieces_of
 from harmless_runtime.run import Run
 from harmless_runtime.tally import Summary, Tally
@@ -89,16 +88,18 @@ def _score(
     run.inputs.shape()
     pieces = pieces_of(run.inputs.sources, run.piece_bytes)
     with Pool(config, resources, len(pieces)) as pool:
+        model = pool.model.provider, pool.model.precision
         fingerprint = run_fingerprint(run, pool.model.fingerprint)
         record = None if earlier else finished_before(run, fingerprint)
         if record is not None:
-            return _summary(run, pool, Tally(**record.counts), Tally(), start, [], is_old=True)
+            tally = Tally(**record.counts)
+            return summary_of(run, model, tally, tally, start, [], is_old=True)
         may_replace = earlier.replace if earlier else run.existing == "overwrite"
         names = [[source.name for source in sources] for sources in pieces]
         manifest = Manifest(folder, make_plan(fingerprint, names, replace=may_replace))
-        resumed = _sum(manifest)
+        resumed = manifest.tally
         on_progress(resumed)
-        failures = score_pieces(run, pool, manifest, pieces, lambda: on_progress(_sum(manifest)))
+        failures = score_pieces(run, pool, manifest, pieces, lambda: on_progress(manifest.tally))
         if failures:
             first = ", ".join(failures[0].names[:3])
             raise InputError(
@@ -110,16 +111,13 @@ def _score(
         about = {**pool.model.about, "pieces": _told(manifest), "resumed_rows": resumed.rows}
         about["seconds"] = round(time.perf_counter() - start, 3)
     written = replace(run, existing="overwrite") if may_replace else run
-    tally = merge(written, fingerprint, about, pieces, manifest, on_progress=lambda _: None)
+    tally = merge(written, fingerprint, about, pieces, manifest)
     try:
         discard(folder)
     except (OSError, OutputError) as error:
         logger.warning("the output is complete, but its pieces cannot be removed: %s", error)
-    reasons = []
-    if tally.rejected:
-        with OutputPaths(run.output, run.is_folder).rejects.final.open("rb") as lines:
-            reasons = common_reasons(lines)
-    return _summary(run, pool, tally, resumed, start, reasons)
+    reasons = reasons_of(run) if tally.rejected else []
+    return summary_of(run, model, tally, resumed, start, reasons)
 
 
 def _check(run: Run, folder: Path) -> None:
@@ -142,13 +140,6 @@ def _check(run: Run, folder: Path) -> None:
         raise ConfigError("the output of a cluster is on a shared folder", "name a path")
     if run.strict:
         raise ConfigError("strict stops at the first row of one machine", "leave `strict` out")
-
-
-def _sum(manifest: Manifest) -> Tally:
-    tally = Tally()
-    for attempt in manifest.done.values():
-        tally += Tally(**attempt.counts)
-    return tally
 
 
 def _told(manifest: Manifest) -> list[dict[str, Any]]:
@@ -174,27 +165,4 @@ def _tell_spread(manifest: Manifest) -> None:
         slowest.seconds,
         slowest.node,
         sum(attempt.tries > 1 for attempt in attempts),
-    )
-
-
-def _summary(
-    run: Run,
-    pool: Pool,
-    tally: Tally,
-    resumed: Tally,
-    start: float,
-    reasons: list[tuple[str, int]],
-    *,
-    is_old: bool = False,
-) -> Summary:
-    return Summary(
-        tally,
-        resumed,
-        time.perf_counter() - start,
-        pool.model.provider,
-        pool.model.precision,
-        run.name,
-        str(OutputPaths(run.output, run.is_folder).rejects.final),
-        reasons,
-        is_old,
     )

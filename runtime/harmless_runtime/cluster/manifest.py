@@ -6,7 +6,6 @@ asked of a file system that several machines share, and a piece that was scored 
 Only the driver writes the manifest.
 """
 
-import hashlib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.fingerprint import check_fingerprint
 from harmless_runtime.output.state import START_AGAIN, Claim
-from harmless_runtime.scores.record import Count
+from harmless_runtime.scores.record import Count, hash_of
+from harmless_runtime.tally import Tally
 
 _FORMAT_VERSION = 1
 _NAME = "manifest.jsonl"
@@ -124,6 +124,7 @@ class Manifest:
 
     Attributes:
         done: the attempts that count, by the number of their piece.
+        tally: what they did in all.
 
     Raises:
         OutputError: the folder holds the pieces of a run with other inputs, model or settings, or
@@ -133,6 +134,7 @@ class Manifest:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
         self.done: dict[int, Attempt] = {}
+        self.tally = Tally()
         self._path = folder / _NAME
         then = read_plan(folder)
         if then is not None:
@@ -153,7 +155,7 @@ class Manifest:
             except msgspec.DecodeError:
                 continue
             if self._is_whole(attempt):
-                self.done[attempt.piece] = attempt
+                self._count(attempt)
 
     def _is_whole(self, attempt: Attempt) -> bool:
         """Return whether the files of an attempt are there. Their hashes are compared later."""
@@ -181,14 +183,17 @@ class Manifest:
         with self._path.open("ab") as file:
             disk.append(file, b"\n" + msgspec.json.encode(attempt) + b"\n")
             disk.sync(file)
-        self.done[attempt.piece] = attempt
+        self._count(attempt)
+
+    def _count(self, attempt: Attempt) -> None:
+        if attempt.piece not in self.done:
+            self.done[attempt.piece] = attempt
+            self.tally += Tally(**attempt.counts)
 
     def check(self, attempt: Attempt) -> None:
         """Raise OutputError if the files of an attempt are not what it wrote."""
         for path, claim in self.files_of(attempt):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != claim.sha256:
+            if hash_of(path) != claim.sha256:
                 raise OutputError(f"{path} was changed since it was written", START_AGAIN)
 
 

@@ -1,14 +1,16 @@
 """Put the results of all pieces together, in the order of the rows, as one machine writes them."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from harmless_runtime.cluster.manifest import Attempt, Manifest
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.fingerprint import skip_finished
+from harmless_runtime.output.state import Claim
 from harmless_runtime.output.writer import Output, open_output
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.inputs import Inputs
@@ -28,7 +30,6 @@ def merge(
     about: Mapping[str, Any],
     pieces: list[tuple[Source, ...]],
     manifest: Manifest,
-    on_progress: Callable[[Tally], None],
 ) -> Tally:
     """Write the output of a run of which all pieces are scored; return what was done in all.
 
@@ -41,7 +42,6 @@ def merge(
         about: facts for the record.
         pieces: the inputs of each piece.
         manifest: names the results of each piece.
-        on_progress: called now and then with what was put together.
 
     Raises:
         OutputError: results or rows have changed, or as `open_output`.
@@ -59,11 +59,9 @@ def merge(
             manifest.check(attempt)
             own = Inputs(sources, run.inputs.reading, run.inputs.shape())
             _check_rows(own, attempt)  # before anything of the piece is in the output
-            after = tally + Tally(**attempt.counts)
-            tally = _append(output, own, attempt, manifest, tally, left)
+            _append(output, own, manifest.files_of(attempt), tally, left)
             left = max(0, left - attempt.lines)
-            tally = after
-            on_progress(tally)
+            tally += Tally(**attempt.counts)
         output.set_counts(asdict(tally))
     return tally
 
@@ -83,40 +81,34 @@ def _check_rows(inputs: Inputs, attempt: Attempt) -> None:
 def _append(
     output: Output,
     inputs: Inputs,
-    attempt: Attempt,
-    manifest: Manifest,
+    files: Sequence[tuple[Path, Claim]],
     before: Tally,
     skipped: int,
-) -> Tally:
+) -> None:
     """Append the results of one piece, except those of its first rows."""
-    (scores, _), (rejects, _) = manifest.files_of(attempt)
-    tally, lines = before, 0
+    (scores, _), (rejects, _) = files
+    done, seen = before, 0
     with ExitStack() as stack:
         score_lines, reject_lines, again = (
             stack.enter_context(path.open("rb")) for path in (scores, rejects, rejects)
         )
         results = Results(score_lines, reject_lines)
-        items = ((item, results.line_of(item)) for item in inputs.rows())
-        for block in _blocks(items):
-            written = block[max(0, skipped - lines) :]
-            rejected = sum(line is None for _, line in block)
-            texts = list(itertools.islice(again, rejected))
-            kept = sum(line is None for _, line in written)
-            tally += Tally(rows=len(block) - rejected, rejected=rejected)
-            lines += len(block)
-            if written:
+
+        def lines() -> Iterator[tuple[Pair | Reject, bytes, bytes]]:
+            for item in inputs.rows():
+                score = results.line_of(item)
+                yield (item, b"", next(again)) if score is None else (item, score, b"")
+
+        items = lines()
+        while block := list(itertools.islice(items, _BLOCK_ROWS)):
+            rejected = sum(bool(reject) for _, _, reject in block)
+            done += Tally(rows=len(block) - rejected, rejected=rejected)
+            block, seen = block[max(0, skipped - seen) :], seen + len(block)
+            if block:
                 output.write(
-                    b"".join(line for _, line in written if line is not None),
-                    b"".join(texts[len(texts) - kept :]),
-                    [item for item, _ in written],
-                    asdict(replace(before, rows=tally.rows, rejected=tally.rejected)),
+                    b"".join(score for _, score, _ in block),
+                    b"".join(reject for _, _, reject in block),
+                    [item for item, _, _ in block],
+                    asdict(done),
                 )
         results.check_no_more()
-    return tally
-
-
-def _blocks(
-    items: Iterator[tuple[Pair | Reject, bytes | None]],
-) -> Iterator[list[tuple[Pair | Reject, bytes | None]]]:
-    while block := list(itertools.islice(items, _BLOCK_ROWS)):
-        yield block

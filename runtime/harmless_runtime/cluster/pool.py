@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks at workers that are started.
 _WAIT = 1.0
-# A worker that dies while it loads the model is replaced so often in all.
+# The run ends when so many workers have died while they loaded the model.
 _DEATHS = 5
 
 
@@ -95,9 +95,10 @@ class Pool:
             for _ in range(self._size):
                 self._hire()
             while True:
-                for actor, loaded in self._loaded():
-                    self._idle.append(actor)
-                    return loaded
+                for promise in self._ready():
+                    model = self._loaded(promise)
+                    if model is not None:
+                        return model
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -107,28 +108,35 @@ class Pool:
         actor = make.remote(self._config, str(Path.cwd()))
         self._loading[actor.load.remote()] = actor
 
-    def _loaded(self) -> Iterator[tuple[Any, Model]]:
-        """Yield workers whose model is there by now.
+    def _ready(self) -> list[Any]:
+        """Wait a second at most for a worker that has loaded the model, or scored a piece."""
+        promises = [*self._loading, *self._running]
+        ready: list[Any] = self._ray.wait(promises, timeout=_WAIT)[0] if promises else []
+        return ready
+
+    def _loaded(self, promise: Any) -> Model | None:
+        """Return what a worker has loaded, which waits for a piece then, or None if it died.
 
         Raises:
             HarmlessError: the model cannot be loaded.
             SessionError: too many workers died.
         """
         errors = self._ray.exceptions
-        ready, _ = self._ray.wait(list(self._loading), timeout=_WAIT) if self._loading else ([], [])
-        for promise in ready:
-            actor = self._loading.pop(promise)
-            try:
-                yield actor, Model(*self._ray.get(promise))
-            except errors.RayTaskError as error:
-                if isinstance(error.cause, HarmlessError):
-                    raise error.cause from None
-                raise SessionError(f"a worker failed: {one_line(error)}") from error
-            except errors.RayError as error:
-                self._deaths += 1
-                if self._deaths >= _DEATHS:
-                    raise SessionError(f"workers die: {one_line(error)}") from error
-                self._hire()
+        actor = self._loading.pop(promise)
+        try:
+            model = Model(*self._ray.get(promise))
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, HarmlessError):
+                raise error.cause from None
+            raise SessionError(f"a worker failed: {one_line(error)}") from error
+        except errors.RayError as error:
+            self._deaths += 1
+            if self._deaths >= _DEATHS:
+                raise SessionError(f"workers die: {one_line(error)}") from error
+            self._hire()
+            return None
+        self._idle.append(actor)
+        return model
 
     @property
     def is_busy(self) -> bool:
@@ -151,27 +159,32 @@ class Pool:
         Raises:
             OutputError: a worker's model is another one than the first worker's.
         """
-        for actor, loaded in self._loaded():
-            if dict(loaded.fingerprint) != dict(self.model.fingerprint):
+        for promise in self._ready():
+            if promise in self._running:
+                yield self._outcome(promise)
+                continue
+            loaded = self._loaded(promise)
+            if loaded is not None and dict(loaded.fingerprint) != dict(self.model.fingerprint):
                 raise OutputError(
                     "the workers' models or devices differ, so that equal rows could get other "
                     "scores",
                     "`provider` and `model` say what all of them use",
                 )
+
+    def _outcome(self, promise: Any) -> tuple[Task, Attempt | str]:
+        """Return a piece, with its results or what failed. A worker that died is replaced."""
+        errors = self._ray.exceptions
+        actor, task = self._running.pop(promise)
+        try:
+            attempt: Attempt = self._ray.get(promise)
+        except errors.RayTaskError as error:  # the worker itself goes on
             self._idle.append(actor)
-        ready, _ = self._ray.wait(list(self._running), timeout=_WAIT) if self._running else ([], [])
-        for promise in ready:
-            actor, task = self._running.pop(promise)
-            try:
-                attempt: Attempt = self._ray.get(promise)
-                self._idle.append(actor)
-                yield task, attempt
-            except self._ray.exceptions.RayTaskError as error:  # the worker itself goes on
-                self._idle.append(actor)
-                yield task, one_line(error.cause or error)
-            except self._ray.exceptions.RayError as error:
-                self._hire()
-                yield task, f"its worker died ({type(error).__name__})"
+            return task, one_line(error.cause or error)
+        except errors.RayError as error:
+            self._hire()
+            return task, f"its worker died ({type(error).__name__})"
+        self._idle.append(actor)
+        return task, attempt
 
     def __enter__(self) -> Self:
         return self

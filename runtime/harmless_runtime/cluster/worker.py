@@ -6,7 +6,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,14 @@ from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.output import disk
-from harmless_runtime.output.paths import rejects_path
+from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import EMPTY, Claim
 from harmless_runtime.pipeline import about_engine, score_files
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.shapes import Reading, Shape
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
-from harmless_runtime.scores.earlier import files_beside
-from harmless_runtime.scores.record import hash_of, read_record
+from harmless_runtime.scores.record import read_record
 
 
 @dataclass(frozen=True)
@@ -98,36 +97,38 @@ class Worker:
         if [(s, s.changed) for s in inputs.sources] != [(s, s.changed) for s in task.sources]:
             raise InputError(f"the inputs of piece {task.piece} have changed since the run began")
         with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder, "scores.jsonl")
-            summary = score_files(Run(inputs, output, details=task.details), self._engine)
+            paths = OutputPaths(Path(folder, "scores.jsonl"))
+            score_files(Run(inputs, paths.output, details=task.details), self._engine)
+            record = read_record(paths.record)
+            assert record is not None
             attempt = task.folder / task.attempt
             attempt.mkdir(parents=True)
-            scores = _publish(output, attempt / "scores.jsonl")
-            rejects = _publish(rejects_path(output), attempt / "rejects.jsonl")
+            claims = {file.name: Claim(file.size, file.sha256) for file in record.files}
+            for made, name in (
+                (paths.output, "scores.jsonl"),
+                (paths.rejects.final, "rejects.jsonl"),
+            ):
+                _publish(made, attempt / name)
             disk.sync_folder(attempt)
-            record = read_record(files_beside(output)[1])
-        assert record is not None
-        tally = summary.tally
         return Attempt(
             task.piece,
             task.attempt,
             record.lines,
             record.digest,
-            scores,
-            rejects,
-            asdict(tally),
+            claims[paths.output.name],
+            claims.get(paths.rejects.final.name, EMPTY),
+            record.counts,
             socket.gethostname(),
             time.perf_counter() - start,
             task.tries,
         )
 
 
-def _publish(made: Path, target: Path) -> Claim:
-    """Copy a file to shared storage, or make an empty one for none; return what it holds."""
+def _publish(made: Path, target: Path) -> None:
+    """Copy a file to shared storage, or make an empty one if there is none."""
     if not made.exists():
         target.touch()
-        return EMPTY
+        return
     shutil.copyfile(made, target)
     with target.open("rb+") as file:
         disk.sync(file)
-    return Claim(made.stat().st_size, hash_of(made))

@@ -6,14 +6,13 @@ from typing import Any
 
 import msgspec
 
-from harmless_runtime.errors import InputError
 from harmless_runtime.report.row import ScoredRow, finite, group_of, text_of
 from harmless_runtime.rows.conversations import turns_in
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.parsing import RowParser
-from harmless_runtime.rows.records import Fields, Line, Pair, Reject
+from harmless_runtime.rows.records import Fields, Pair, Reject
 from harmless_runtime.scores.columns import values_of
-from harmless_runtime.scores.log import text_of_id
+from harmless_runtime.scores.log import score_in, text_of_id
 
 
 def joined_rows(inputs: Inputs, column: str, by: str | None) -> Iterator[ScoredRow]:
@@ -33,13 +32,19 @@ def joined_rows(inputs: Inputs, column: str, by: str | None) -> Iterator[ScoredR
             values = values_of(row) or {}
             if isinstance(row, Fields):
                 item = _with_decoded_cells(row, item, values, parse)
-            score = _score_in(values.get(column), row, column)
-            texts = (item.question, item.answer) if isinstance(item, Pair) else ("", "")
-            row_id = (
-                text_of_id(item.id) if isinstance(item, Pair) else text_of(values.get("id", ""))
-            )
+            score = score_in(values.get(column), row, column)
+            row_id, texts = text_of(values.get("id", "")), ("", "")
+            if isinstance(item, Pair):
+                row_id, texts = text_of_id(item.id), (item.question, item.answer)
             group = item.source if by is None else group_of(values, by)
-            yield ScoredRow(score, row_id, item.source, item.number, *texts, group=group)
+            yield ScoredRow(
+                None if score is None else finite(score),
+                row_id,
+                item.source,
+                item.number,
+                *texts,
+                group=group,
+            )
 
 
 def _with_decoded_cells(
@@ -65,17 +70,3 @@ def _decoded(values: Mapping[str, Any]) -> dict[str, Any]:
             with suppress(msgspec.DecodeError, RecursionError, UnicodeEncodeError):
                 decoded[name] = msgspec.json.decode(value)
     return decoded
-
-
-def _score_in(value: Any, row: Line | Fields | Reject, column: str) -> float | None:
-    """Return the score in a field of a joined row, or None if it has none.
-
-    Raises:
-        InputError: it is something else, as `select` says it.
-    """
-    try:
-        return None if value in (None, "") else finite(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(
-            f"{row.source}, line {row.number}: {column} is {value!r:.80}, and not a score"
-        ) from None

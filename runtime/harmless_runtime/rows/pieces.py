@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.sources import Source
 
-# A piece ends with the input that makes it this large. Pieces of this size take a GPU about a
-# minute, and make up for the padding that the end of a window costs.
+# A piece ends with the input that makes it this large. That is about 16 million tokens, so what a
+# piece costs besides its scoring, and the padding at the end of its last window, hardly count.
 PIECE_BYTES = 64 * 2**20
 
 

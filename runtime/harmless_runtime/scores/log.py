@@ -1,13 +1,14 @@
 """Read the scores and the rejects of a run in step with its rows."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from harmless_runtime.choices import Side
-from harmless_runtime.errors import OutputError
+from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.rows.digest import InputDigest
-from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.rows.records import Fields, Line, Pair, Reject
 from harmless_runtime.scores.record import Count
 
 _NO_SCORE = b"null"
@@ -119,6 +120,25 @@ def _read_rejects(lines: Iterable[bytes], name: str) -> Iterator[_RejectLine]:
             yield _decode_reject(line)
         except msgspec.DecodeError as error:
             raise OutputError(f"line {number} of {name} is not a reject: {error}") from None
+
+
+def score_in(value: Any, row: Line | Fields | Reject, column: str | None) -> float | None:
+    """Return the score that a row holds in a field, or None if that is missing or empty.
+
+    Args:
+        value: of the field.
+        row: the row, for the error.
+        column: name of the field, for the error.
+
+    Raises:
+        InputError: the field holds something else.
+    """
+    try:
+        return None if value in (None, "") else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{row.source}, line {row.number}: {column} is {value!r:.80}, and not a score"
+        ) from None
 
 
 def text_of_id(text: bytes) -> str:

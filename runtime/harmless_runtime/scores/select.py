@@ -18,6 +18,7 @@ from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import objects_of, values_of
 from harmless_runtime.scores.cut import Cut, Wanted, choices, count_kept, find_cut
 from harmless_runtime.scores.earlier import EarlierRun, find_run, scores_of
+from harmless_runtime.scores.log import score_in
 from harmless_runtime.scores.record import read_record
 from harmless_runtime.scores.rewrite import Change, write_rows
 from harmless_runtime.scores.spool import Spool, spooled
@@ -189,14 +190,8 @@ def _score_column(selection: Selection, inputs: Inputs) -> str | None:
 def _scores_in_rows(inputs: Inputs, column: str | None) -> Iterator[float | None]:
     """Yield the scores that rows hold themselves."""
     for source in inputs.sources:
-        for row, item in inputs.originals(source):
-            value = (values_of(row) or {}).get(column or "")
-            try:
-                yield None if value in (None, "") else float(value)
-            except (TypeError, ValueError, OverflowError):
-                raise InputError(
-                    f"{source.name}, line {item.number}: {column} is {value!r:.80}, and not a score"
-                ) from None
+        for row, _ in inputs.originals(source):
+            yield score_in((values_of(row) or {}).get(column or ""), row, column)
 
 
 def _write(
