@@ -94,7 +94,7 @@ def measure(count: int) -> dict[str, tuple[float, float]]:
             out = folder / step.output
             seconds, peak = run_python(
                 LAST_STEP, folder / step.rows, out, JOINED if step.join else "",
-                folder / "scores.jsonl", str(digest.lines), digest.sha256,
+                folder / "scores.jsonl", str(digest.lines), digest.text,
             )  # fmt: skip
             if out.suffix:
                 out.with_name(f"{out.name}.made").replace(out)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 
 @contextmanager
 def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
@@ -196,8 +198,10 @@ def s3_store() -> Iterator[dict[str, str]]:
     """Serve an empty object store, and give the environment that finds it."""
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
+    # Connections to the store of an earlier test lead nowhere.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
@@ -210,4 +214,5 @@ def s3_store() -> Iterator[dict[str, str]]:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
     finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         server.stop()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harmless_runtime.scorer import Gpt2HarmlessScorer
 
 __all__ = ["Gpt2HarmlessScorer", "reward_function"]
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 
 def __getattr__(name: str) -> object:

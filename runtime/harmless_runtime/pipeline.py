@@ -15,12 +15,13 @@ from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.output.checks import goes_on
 from harmless_runtime.output.fingerprint import run_fingerprint, skip_finished
+from harmless_runtime.output.opening import open_output
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.publish import object_url, publish
 from harmless_runtime.output.record import finished_before
-from harmless_runtime.output.writer import Output, open_output
+from harmless_runtime.output.writer import Output
 from harmless_runtime.rows.output_lines import common_reasons, reject_line
-from harmless_runtime.rows.pieces import PieceStarts
+from harmless_runtime.rows.pieces import PiecedRows
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.sources import valid_text
 from harmless_runtime.run import Run
@@ -80,7 +81,8 @@ def score_files(
         about["resumed_rows"] = resumed.rows
         on_progress(resumed)
         _check_strict(run, resumed)
-        rows: Iterable[Pair | Reject] = _rows_left(output, run)
+        pieces = PiecedRows(run.inputs, run.piece_bytes)
+        rows: Iterable[Pair | Reject] = _rows_left(output, run, pieces)
         if run.strict:
             rows = raise_on_reject(rows, partial(refusal, hint=_STRICT))
         writer = stack.enter_context(WriteBehind(output))
@@ -91,7 +93,7 @@ def score_files(
                 engine.limits,
                 lambda: run.inputs.position,
                 resumed.input_bytes,
-                PieceStarts(run.inputs.sources, run.piece_bytes),
+                pieces.begins_piece,
             )
         )
         tally, sample = resumed, ScoreSample()
@@ -173,17 +175,18 @@ def about_engine(engine: Engine) -> dict[str, Any]:
     }
 
 
-def _rows_left(output: Output, run: Run) -> Iterator[Pair | Reject]:
+def _rows_left(output: Output, run: Run, pieces: PiecedRows) -> Iterator[Pair | Reject]:
     """Return the rows whose results are not on the disk yet."""
     if output.is_complete:
         return iter([])
-    rows = run.inputs.rows()
+    rows = pieces.rows()
     if output.resumed is not None:
         logger.info(
             "resuming: checking that the input begins with the %s lines that are done",
             f"{output.resumed.lines:,}",
         )
         skip_finished(output.done, rows, output.resumed)
+        pieces.skip(output.resumed.lines)
     elif run.existing == "resume":
         logger.info("there is nothing to resume: starting with the first line")
     return rows

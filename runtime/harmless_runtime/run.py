@@ -36,8 +36,9 @@ class Run:
         commit_seconds: least seconds between two commits. A commit comes only after a window. A
             crash costs the results since the last commit, and the windows that were under way.
             `benchmarks/host.py` measures the share of the time that commits take.
-        piece_bytes: inputs that follow each other are a piece, if they have so many bytes. A window
-            begins with each piece, so that pieces can be scored on several machines.
+        piece_bytes: larger files are cut into pieces, and inputs that follow each other are a piece
+            when they have so many bytes. A window begins with each piece, so that pieces can be
+            scored on several machines.
     """
 
     inputs: Inputs

@@ -1,5 +1,6 @@
 """Count what a run has done."""
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
 
 import numpy as np
@@ -55,8 +56,17 @@ class ScoreSample:
 
     def add(self, scores: NDArray[np.float32]) -> None:
         """Add the next scores, float32 [rows]."""
-        part = scores[-self._seen % self._every :: self._every]
-        self._seen += len(scores)
+        self.add_some(len(scores), lambda places: scores[places])
+
+    def add_some(self, count: int, scores_at: Callable[[slice], NDArray[np.float32]]) -> None:
+        """Add the next scores.
+
+        Args:
+            count: their number.
+            scores_at: returns those at some of their places, which are the ones that are kept.
+        """
+        part = scores_at(slice(-self._seen % self._every, None, self._every))
+        self._seen += count
         self._parts.append(part)
         self._kept += len(part)
         while self._kept > self.MOST:

@@ -52,7 +52,7 @@ def read_windows(
     limits: Limits,
     position: Callable[[], int] = lambda: 0,
     start: int = 0,
-    starts_piece: Callable[[Pair | Reject], bool] = lambda _: False,
+    begins_piece: Callable[[], bool] = lambda: False,
 ) -> Iterator[Window]:
     """Tokenise rows, and cut them into windows.
 
@@ -66,7 +66,7 @@ def read_windows(
         limits: the limits of a window.
         position: gives the number of bytes of the inputs that were read so far.
         start: the bytes that count for rows before these.
-        starts_piece: tells of each row whether a window has to begin with it.
+        begins_piece: called for each row, tells whether a window has to begin with it.
     """
     items: list[Row | Reject] = []
     tokens = size = 0
@@ -78,9 +78,9 @@ def read_windows(
         share = (told - before) / len(chunk)
         for item, item_size in _tokenise(chunk, tokenizer):
             item_tokens = len(item.encoded.ids) if isinstance(item, Row) else 0
-            starts = starts_piece(item.pair if isinstance(item, Row) else item)
+            begins = begins_piece()
             if items and (
-                starts
+                begins
                 or len(items) >= limits.window_rows
                 or tokens + item_tokens > limits.window_tokens
                 or size + item_size > limits.window_bytes
@@ -151,10 +151,10 @@ class ReadAhead:
         limits: Limits,
         position: Callable[[], int] = lambda: 0,
         start: int = 0,
-        starts_piece: Callable[[Pair | Reject], bool] = lambda _: False,
+        begins_piece: Callable[[], bool] = lambda: False,
     ) -> None:
         self._pairs = pairs
-        self._arguments = tokenizer, limits, position, start, starts_piece
+        self._arguments = tokenizer, limits, position, start, begins_piece
         # Each item is a window, the thread's error, or None at the end.
         self._ahead: queue.Queue[Window | BaseException | None] = queue.Queue(1)
         self._abandoned = threading.Event()

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from shards import CONFIG, run_over, write_shards
 
-from harmless_runtime.cluster import driver
+from harmless_runtime.cluster import driver, schedule
+from harmless_runtime.cluster.connection import Resources
 from harmless_runtime.cluster.manifest import pieces_folder
-from harmless_runtime.cluster.pool import Resources
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.pipeline import score_files
@@ -24,11 +24,11 @@ pytestmark = [
 
 def score(paths: list[Path], out: Path, *, until: int | None = None, **options: Any) -> Summary:
     """Score on Ray; end after so many pieces as Ctrl-C does."""
-    told: list[Tally] = []
+    folder = pieces_folder(out)
 
-    def on_progress(tally: Tally) -> None:
-        told.append(tally)
-        if until is not None and len(told) > until:
+    def on_progress(_: Tally) -> None:
+        manifest = folder / "manifest.jsonl"
+        if until is not None and manifest.read_bytes().count(b'"piece":') >= until:
             raise KeyboardInterrupt
 
     return driver.score_on_ray(
@@ -36,21 +36,38 @@ def score(paths: list[Path], out: Path, *, until: int | None = None, **options: 
     )
 
 
-def test_a_row_that_changed_after_its_piece_was_scored_is_noticed(tmp_path: Path) -> None:
+def test_rows_that_changed_after_their_piece_was_scored_are_scored_again(tmp_path: Path) -> None:
     paths = write_shards(tmp_path / "rows", 4, 100)
     out = tmp_path / "out.jsonl"
     with pytest.raises(KeyboardInterrupt):
         score(paths, out, until=2)
     for path in paths:  # the size stays
         path.write_text(path.read_text().replace("word word", "fool fool"))
-    with pytest.raises(OutputError, match=r"changed after it was scored"):
-        score(paths, out, existing="resume")
-    assert not out.exists()
-    assert not out.with_name("out.jsonl.state").exists()
+    done = score(paths, out, existing="resume")
+    assert done.resumed.rows == 0
     one = tmp_path / "one.jsonl"
     score_files(run_over(paths, one), cpu_engine())
-    score(paths, out, existing="overwrite")
     assert out.read_bytes() == one.read_bytes()
+
+
+def test_rows_that_change_during_the_run_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_shards(tmp_path / "rows", 3, 100)
+    out = tmp_path / "out.jsonl"
+
+    def change_at_the_end(*arguments: Any) -> Any:
+        failures = schedule.score_pieces(*arguments)
+        paths[0].touch()
+        return failures
+
+    with monkeypatch.context() as patches:
+        patches.setattr(driver, "score_pieces", change_at_the_end)
+        with pytest.raises(OutputError, match=r"part0\.jsonl changed after it was scored"):
+            score(paths, out)
+    assert not out.exists()
+    done = score(paths, out, existing="resume")
+    assert 0 < done.resumed.rows < done.tally.rows
 
 
 def test_a_run_that_replaces_an_older_output_goes_on(tmp_path: Path) -> None:

@@ -1,102 +1,131 @@
 """The manifest of pieces survives crashes, and counts only what is whole."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from harmless_runtime.cluster.manifest import (
     Attempt,
     Manifest,
-    attempt_name,
     discard,
     make_plan,
     pieces_folder,
+    read_plan,
+    versions_of,
 )
+from harmless_runtime.cluster.storage import Storage, attempt_name
 from harmless_runtime.errors import OutputError
-from harmless_runtime.output.state import Claim
+from harmless_runtime.output.state import EMPTY, Claim
+from harmless_runtime.rows.pieces import Piece
+from harmless_runtime.rows.sources import Source, Span
 from harmless_runtime.scores.record import hash_of
 
-PLAN = make_plan({"precision": "fp32"}, [["a"], ["b", "c"]])
+WHOLE = Source("a", "file", 9, changed=1)
+SPAN = Source("b", "file", 90, changed=2, span=Span("bytes", 30, 90, 60))
+PIECES: list[Piece] = [(WHOLE,), (SPAN,)]
+PLAN = make_plan({"precision": "fp32"}, PIECES)
 
 
-def attempt(folder: Path, piece: int, name: str) -> Attempt:
-    own = folder / name
-    own.mkdir()
-    (own / "scores.jsonl").write_text(name)
-    (own / "rejects.jsonl").touch()
-    scores, rejects = (
-        Claim((own / file).stat().st_size, hash_of(own / file))
-        for file in ("scores.jsonl", "rejects.jsonl")
+def open_manifest(folder: Path, plan: Any = PLAN, pieces: Any = PIECES) -> Manifest:
+    return Manifest(folder, Storage(str(folder)), plan, pieces)
+
+
+def attempt(folder: Path, number: int, text: str) -> Attempt:
+    name = attempt_name(number)
+    own = folder.parent / "made"
+    own.write_text(text)
+    Storage(str(folder)).put(own, name, "scores.jsonl")
+    scores = Claim(own.stat().st_size, hash_of(own))
+    return Attempt(
+        number, name, versions_of(PIECES[number]), 3, "0", 3, scores, EMPTY, {"rows": 3}, "node", 1
     )
-    return Attempt(piece, name, 3, "", scores, rejects, {"rows": 3}, "node", 1.0)
 
 
 def test_an_attempt_counts_once_and_survives(tmp_path: Path) -> None:
     folder = pieces_folder(tmp_path / "out.jsonl")
     assert folder.name == "out.jsonl.pieces"
-    manifest = Manifest(folder, PLAN)
+    manifest = open_manifest(folder)
     first, second = attempt(folder, 1, "first"), attempt(folder, 1, "second")
     manifest.add(first)
     manifest.add(second)
-    again = Manifest(folder, PLAN)
+    again = open_manifest(folder)
     assert again.done == {1: first}
-    again.check(first)
+    assert again.tally.rows == 3
+    assert read_plan(folder) == PLAN
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_line_that_a_crash_has_cut_is_no_attempt(cut: int, tmp_path: Path) -> None:
     folder = tmp_path / "p"
-    manifest = Manifest(folder, PLAN)
+    manifest = open_manifest(folder)
     manifest.add(first := attempt(folder, 0, "first"))
     manifest.add(attempt(folder, 1, "second"))
     path = folder / "manifest.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
-    again = Manifest(folder, PLAN)
+    again = open_manifest(folder)
     assert again.done == {0: first} or cut == 1
     again.add(third := attempt(folder, 1, "third"))
-    assert Manifest(folder, PLAN).done[1] in (third, manifest.done[1])
+    assert open_manifest(folder).done[1] in (third, manifest.done[1])
 
 
-def test_results_that_are_gone_or_changed(tmp_path: Path) -> None:
-    manifest = Manifest(tmp_path / "p", PLAN)
-    manifest.add(first := attempt(manifest.folder, 0, "first"))
-    scores = manifest.folder / "first" / "scores.jsonl"
-    scores.write_text("FIRST")
-    with pytest.raises(OutputError, match="was changed since it was written"):
-        manifest.check(first)
-    scores.unlink()
-    assert Manifest(manifest.folder, PLAN).done == {}
+def test_results_that_are_gone(tmp_path: Path) -> None:
+    manifest = open_manifest(tmp_path / "p")
+    manifest.add(first := attempt(tmp_path / "p", 0, "first"))
+    (tmp_path / "p" / first.name / "scores.jsonl").unlink()
+    assert open_manifest(tmp_path / "p").done == {}
+
+
+@pytest.mark.parametrize("change", [{"changed": 3}, {"size": 8}, {"version": "v"}])
+def test_what_was_scored_of_another_version_counts_no_more(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "p"
+    manifest = open_manifest(folder)
+    first, second = attempt(folder, 0, "first"), attempt(folder, 1, "second")
+    old = msgspec.structs.replace(first.versions[0], **change)
+    manifest.add(msgspec.structs.replace(first, versions=[old]))
+    manifest.add(second)
+    assert open_manifest(folder).done == {1: second}
 
 
 def test_another_run_does_not_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "p"
-    Manifest(folder, PLAN)
+    open_manifest(folder)
     with pytest.raises(OutputError, match="precision was 'fp32' and is 'int8'"):
-        Manifest(folder, make_plan({"precision": "int8"}, PLAN.pieces))
+        open_manifest(folder, make_plan({"precision": "int8"}, PIECES))
+    other: list[Piece] = [(WHOLE,), (replace(SPAN, span=None),)]
     with pytest.raises(OutputError, match="other pieces"):
-        Manifest(folder, make_plan(PLAN.fingerprint, [["a"]]))
+        open_manifest(folder, make_plan(PLAN.fingerprint, other), other)
     (folder / "manifest.jsonl").write_text("{")
     with pytest.raises(OutputError, match="is damaged"):
-        Manifest(folder, PLAN)
+        open_manifest(folder)
 
 
 def test_only_what_a_run_has_written_is_removed(tmp_path: Path) -> None:
+    def remove(folder: Path) -> None:
+        discard(folder, Storage(str(folder)))
+
     (tmp_path / "own.txt").touch()
-    for act in (discard, lambda folder: Manifest(folder, PLAN)):
+    for act in (remove, open_manifest):
         with pytest.raises(OutputError, match="is not a folder of pieces"):
             act(tmp_path)
     (tmp_path / "manifest.jsonl").write_text('{"audio": "a.wav"}\n')
     with pytest.raises(OutputError, match="is damaged"):
-        discard(tmp_path)
-    folder = Manifest(tmp_path / "p", PLAN).folder
-    attempt(folder, 0, attempt_name(0))
+        remove(tmp_path)
+    folder = tmp_path / "p"
+    open_manifest(folder)
+    attempt(folder, 0, "first")
     (folder / "own.txt").touch()
-    discard(folder)
+    remove(folder)
     assert [path.name for path in folder.iterdir()] == ["own.txt"]
     (folder / "own.txt").unlink()
-    discard(folder)
-    discard(folder)
+    remove(folder)
+    remove(folder)
+    (tmp_path / "made").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.jsonl", "own.txt"]
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(OutputError, match="is not a folder of pieces"):
-        Manifest(tmp_path / "link", PLAN)
+        open_manifest(tmp_path / "link")

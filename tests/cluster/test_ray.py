@@ -13,8 +13,8 @@ import pytest
 from shards import CONFIG, files_in, run_over, write_shards
 
 from harmless_runtime.cluster import driver
+from harmless_runtime.cluster.connection import Resources
 from harmless_runtime.cluster.manifest import pieces_folder
-from harmless_runtime.cluster.pool import Resources
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.pipeline import score_files
 from processes import COMMAND
@@ -103,7 +103,7 @@ def test_a_piece_that_always_fails_is_named_and_tried_again_later(tmp_path: Path
             planned.set()
             paths[2].write_bytes(content + b"{}\n")
 
-    with pytest.raises(InputError, match=r"1 of 4 pieces could not be scored.*part2\.jsonl"):
+    with pytest.raises(InputError, match=r"2 of 8 pieces could not be scored.*part2\.jsonl"):
         driver.score_on_ray(run, CONFIG, Resources(workers=2), change)
     assert not many.exists()
     with pytest.raises(OutputError, match="holds the pieces of an interrupted run"):
@@ -114,7 +114,7 @@ def test_a_piece_that_always_fails_is_named_and_tried_again_later(tmp_path: Path
         run_over(paths, many, existing="resume"), CONFIG, Resources(workers=2)
     )
     assert many.read_bytes() == one.read_bytes()
-    assert done.resumed.rows > 400, "three pieces were kept"
+    assert done.resumed.rows > 400, "six pieces were kept"
 
 
 def test_the_driver_is_killed_and_goes_on(tmp_path: Path) -> None:

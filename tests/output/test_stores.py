@@ -51,7 +51,6 @@ def test_an_input_is_known_by_any_url(store: Any, monkeypatch: pytest.MonkeyPatc
         ):
             with refused:
                 check_output(run_into(source, url, existing="overwrite"))
-        fsspec.filesystem("s3").clear_instance_cache()
 
 
 def test_names_at_the_top_of_a_store(source: Path, engine: Engine, store: Any) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from harmless_runtime.errors import OutputError
-from harmless_runtime.output.writer import Output, open_output
+from harmless_runtime.output.opening import open_output
+from harmless_runtime.output.writer import Output
 from harmless_runtime.rows.records import Reject
 from harmless_runtime.run import Run
 from reading import names_in

@@ -8,8 +8,8 @@ import pytest
 from simulated_disk import DeadError, Disk, losses
 
 from harmless_runtime.output.fingerprint import skip_finished
+from harmless_runtime.output.opening import open_output
 from harmless_runtime.output.state import read_state
-from harmless_runtime.output.writer import open_output
 from harmless_runtime.rows.records import Reject
 from reading import read_folder
 from runs import make_run

@@ -10,9 +10,9 @@ from pyarrow import parquet
 from simulated_disk import DeadError, Disk, losses
 
 from harmless_runtime.output.fingerprint import skip_finished
+from harmless_runtime.output.opening import open_output
 from harmless_runtime.output.record import finished_before
 from harmless_runtime.output.state import read_state
-from harmless_runtime.output.writer import open_output
 from harmless_runtime.rows.output_lines import reject_line, score_line
 from harmless_runtime.rows.records import Pair
 from reading import read_folder

@@ -14,8 +14,8 @@ from interrupted import resume, score
 from harmless_runtime.errors import OutputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.output import disk
+from harmless_runtime.output.opening import open_output
 from harmless_runtime.output.paths import OutputPaths
-from harmless_runtime.output.writer import open_output
 from harmless_runtime.rows.records import Reject
 from processes import Harmless
 from runs import cpu_engine, make_run

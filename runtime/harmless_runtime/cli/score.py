@@ -97,9 +97,9 @@ def run(console: Console, arguments: Arguments) -> None:
 
 def _on_ray(console: Console, arguments: Arguments, asked: Run, config: ScorerConfig) -> Summary:
     """Score on Ray, and say how to go on if that ends early."""
+    from harmless_runtime.cluster.connection import Resources
     from harmless_runtime.cluster.driver import score_on_ray
     from harmless_runtime.cluster.manifest import pieces_folder
-    from harmless_runtime.cluster.pool import Resources
 
     resources = Resources(arguments.workers, arguments.address)
     try:

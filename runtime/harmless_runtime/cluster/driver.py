@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harmless_runtime.cluster.connection import Resources
 from harmless_runtime.cluster.manifest import (
     Manifest,
     Plan,
@@ -15,16 +16,19 @@ from harmless_runtime.cluster.manifest import (
     make_plan,
     pieces_folder,
     read_plan,
+    versions_of,
 )
 from harmless_runtime.cluster.merge import merge
-from harmless_runtime.cluster.pool import Pool, Resources
+from harmless_runtime.cluster.pool import Pool
 from harmless_runtime.cluster.schedule import TRIES, score_pieces
+from harmless_runtime.cluster.storage import Storage
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.fingerprint import run_fingerprint
 from harmless_runtime.output.locks import held_lock
+from harmless_runtime.output.publish import publish
 from harmless_runtime.output.record import finished_before
 from harmless_runtime.pipeline import reasons_of, summary_of
 from harmless_runtime.rows.pieces import pieces_of
@@ -43,10 +47,11 @@ def score_on_ray(
     """Score the inputs of a run on Ray. The output is that of one machine, byte for byte.
 
     Args:
-        run: what is asked for. Its output is on storage that all machines reach.
+        run: what is asked for. Its output is in a folder that all machines reach, or in an object
+            store.
         config: the settings. The model is a folder that all machines reach, or a checkpoint.
         resources: which Ray, and how many workers.
-        on_progress: called when a piece is done, in the calling thread.
+        on_progress: called about every second, in the calling thread.
 
     Raises:
         ConfigError: ray is missing, or the run cannot be divided.
@@ -69,7 +74,7 @@ def score_on_ray(
                 "`resume` continues it, `overwrite` starts again",
             )
         if run.existing == "overwrite":
-            discard(folder)
+            discard(folder, storage_of(run))
             plan = None
         return _score(run, config, resources, folder, plan, start, on_progress)
 
@@ -86,38 +91,60 @@ def _score(
     """Score what an earlier run with this plan has left, or all, and write the output."""
     run.inputs.look_again()
     run.inputs.shape()
-    pieces = pieces_of(run.inputs.sources, run.piece_bytes)
+    pieces = pieces_of(run.inputs, run.piece_bytes)
+    storage = storage_of(run)
     with Pool(config, resources, len(pieces)) as pool:
         model = pool.model.provider, pool.model.precision
         fingerprint = run_fingerprint(run, pool.model.fingerprint)
         record = None if earlier else finished_before(run, fingerprint)
         if record is not None:
             tally = Tally(**record.counts)
+            publish(run)
             return summary_of(run, model, tally, tally, start, [], is_old=True)
         may_replace = earlier.replace if earlier else run.existing == "overwrite"
-        names = [[source.name for source in sources] for sources in pieces]
-        manifest = Manifest(folder, make_plan(fingerprint, names, replace=may_replace))
-        resumed = manifest.tally
-        on_progress(resumed)
-        failures = score_pieces(run, pool, manifest, pieces, lambda: on_progress(manifest.tally))
+        plan = make_plan(fingerprint, pieces, replace=may_replace)
+        with disk.os_errors_named(folder):
+            manifest = Manifest(folder, storage, plan, pieces)
+            resumed = manifest.tally
+            on_progress(resumed)
+            failures = score_pieces(run, pool, manifest, pieces, on_progress)
         if failures:
-            first = ", ".join(failures[0].names[:3])
             raise InputError(
                 f"{len(failures)} of {len(pieces)} pieces could not be scored in {TRIES} tries "
-                f"each; the first is {first}: {failures[0].reason}",
+                f"each; the first is {failures[0].name}: {failures[0].reason}",
                 "the others are kept: `resume` tries these again",
             )
+        _check_unchanged(run)
         _tell_spread(manifest)
         about = {**pool.model.about, "pieces": _told(manifest), "resumed_rows": resumed.rows}
         about["seconds"] = round(time.perf_counter() - start, 3)
     written = replace(run, existing="overwrite") if may_replace else run
-    tally = merge(written, fingerprint, about, pieces, manifest)
+    tally, scores = merge(written, fingerprint, about, pieces, manifest)
+    reasons = reasons_of(run) if tally.rejected else []
+    publish(run)
     try:
-        discard(folder)
+        discard(folder, storage)
     except (OSError, OutputError) as error:
         logger.warning("the output is complete, but its pieces cannot be removed: %s", error)
-    reasons = reasons_of(run) if tally.rejected else []
-    return summary_of(run, model, tally, resumed, start, reasons)
+    return replace(summary_of(run, model, tally, resumed, start, reasons), scores=scores)
+
+
+def storage_of(run: Run) -> Storage:
+    """Return where the results of the pieces of a run are put: beside its output."""
+    if run.url is not None:
+        return Storage(f"{run.url.rstrip('/')}.pieces")
+    return Storage(str(pieces_folder(run.output).absolute()))
+
+
+def _check_unchanged(run: Run) -> None:
+    """Raise OutputError if an input has changed since it was scored."""
+    before = run.inputs.sources
+    run.inputs.look_again()
+    for then, now in zip(before, run.inputs.sources, strict=True):
+        if versions_of([then]) != versions_of([now]):
+            raise OutputError(
+                f"{then.name} changed after it was scored", "`resume` scores its pieces again"
+            )
 
 
 def _check(run: Run, folder: Path) -> None:
@@ -136,8 +163,6 @@ def _check(run: Run, folder: Path) -> None:
             )
         if not source.can_be_opened_again:
             raise ConfigError(f"{source.name} can be read only once, and by one machine")
-    if run.url is not None:
-        raise ConfigError("the output of a cluster is on a shared folder", "name a path")
     if run.strict:
         raise ConfigError("strict stops at the first row of one machine", "leave `strict` out")
 
@@ -145,7 +170,7 @@ def _check(run: Run, folder: Path) -> None:
 def _told(manifest: Manifest) -> list[dict[str, Any]]:
     """Return the facts about all pieces for the record."""
     return [
-        {"node": a.node, "rows": a.lines, "seconds": round(a.seconds, 3), "tries": a.tries}
+        {"node": a.node, "rows": a.rows, "seconds": round(a.seconds, 3), "tries": a.tries}
         for _, a in sorted(manifest.done.items())
     ]
 

@@ -1,41 +1,54 @@
 """Keep which pieces of a run are scored, and where their results are.
 
-The folder of pieces is beside the output until this is complete. An attempt at a piece writes into
-a folder of its own in it, and counts only if the manifest names it: so no lock and no renaming is
-asked of a file system that several machines share, and a piece that was scored twice counts once.
-Only the driver writes the manifest.
+An attempt at a piece counts only if the manifest names it. So no lock and no renaming is asked of
+the storage that machines share, and a piece that was scored twice counts once. Only the driver
+writes the manifest, beside its output.
 """
 
-import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
+from harmless_runtime.cluster.storage import Storage
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.fingerprint import check_fingerprint
 from harmless_runtime.output.state import START_AGAIN, Claim
-from harmless_runtime.scores.record import Count, hash_of
+from harmless_runtime.rows.pieces import Piece
+from harmless_runtime.rows.sources import Source, Span
+from harmless_runtime.scores.record import Count
 from harmless_runtime.tally import Tally
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _NAME = "manifest.jsonl"
-_ATTEMPT = re.compile(r"\d{6,}-[0-9a-f]{12}")
+
+
+class Part(msgspec.Struct, frozen=True):
+    """An input of a piece, or the span of it that is in the piece."""
+
+    name: str
+    span: Span | None = None
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What tells that an input has changed. The fields are those of `Source`."""
+
+    size: int | None
+    version: str | None
+    changed: int | None
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a run is: what decides its results, and the names of the inputs of each piece.
+    """What a run is: what decides its results, and the parts of each piece.
 
     `replace` says whether the output may replace an older one.
     """
 
     format_version: int
     fingerprint: dict[str, Any]
-    pieces: list[list[str]]
+    pieces: list[list[Part]]
     replace: bool = False
 
 
@@ -44,10 +57,12 @@ class Attempt(msgspec.Struct, frozen=True):
 
     Attributes:
         piece: its number, from 0.
-        folder: the attempt's folder in that of the pieces.
-        lines: number of rows.
-        digest: their SHA-256, as `InputDigest` computes it.
-        scores: what its file `scores.jsonl` holds.
+        name: the attempt's folder in the storage.
+        versions: its inputs as they were.
+        rows: number of rows.
+        digest: their hash, as `InputDigest` computes it.
+        lines: lines of its span of JSON lines, blank ones too. Numbers of lines count from there.
+        scores: what its file `scores.jsonl` holds. There is no file for nothing.
         rejects: what `rejects.jsonl` holds.
         counts: the fields of `Tally`, by name.
         node: the machine that scored it.
@@ -56,15 +71,27 @@ class Attempt(msgspec.Struct, frozen=True):
     """
 
     piece: Count
-    folder: str
-    lines: Count
+    name: str
+    versions: list[Version]
+    rows: Count
     digest: str
+    lines: Count
     scores: Claim
     rejects: Claim
     counts: dict[str, Count]
     node: str
     seconds: float
     tries: int = 1
+
+    @property
+    def files(self) -> dict[str, Claim]:
+        """The names of its files, and what is in them."""
+        return {"scores.jsonl": self.scores, "rejects.jsonl": self.rejects}
+
+
+def versions_of(sources: Sequence[Source]) -> list[Version]:
+    """Return what tells later that inputs have changed."""
+    return [Version(source.size, source.version, source.changed) for source in sources]
 
 
 def pieces_folder(output: Path) -> Path:
@@ -92,35 +119,34 @@ def read_plan(folder: Path) -> Plan | None:
         raise OutputError(f"{path} is damaged: {error}", "move its folder away") from error
 
 
-def discard(folder: Path) -> None:
+def discard(folder: Path, storage: Storage) -> None:
     """Remove the pieces of a run: the manifest first, without which the others count nothing.
 
     What no run has written is left alone.
 
+    Args:
+        folder: that of the manifest.
+        storage: that of the attempts.
+
     Raises:
-        OutputError: as `read_plan`.
+        OutputError: as `read_plan`, or the storage cannot be written.
         OSError: the disk failed.
     """
     if read_plan(folder) is not None:
         (folder / _NAME).unlink()
-    for attempt in list(folder.iterdir()) if folder.is_dir() else []:
-        if _ATTEMPT.fullmatch(attempt.name) and attempt.is_dir() and not attempt.is_symlink():
-            shutil.rmtree(attempt)
+    storage.remove_attempts()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def attempt_name(piece: int) -> str:
-    """Return a name for the folder of an attempt at a piece that no other attempt has."""
-    return f"{piece:06d}-{uuid4().hex[:12]}"
 
 
 class Manifest:
     """The manifest of a run, which grows by a line with each piece.
 
     Args:
-        folder: the folder of the pieces. It is made if it is not there.
+        folder: the folder that it is in, which is made if it is not there.
+        storage: where the files of attempts are.
         plan: what the run is.
+        pieces: the pieces of the plan. What was scored of inputs that have changed counts no more.
 
     Attributes:
         done: the attempts that count, by the number of their piece.
@@ -131,10 +157,11 @@ class Manifest:
             the manifest is damaged.
     """
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, storage: Storage, plan: Plan, pieces: Sequence[Piece]) -> None:
+        self.storage = storage
         self.done: dict[int, Attempt] = {}
         self.tally = Tally()
+        self._versions = [versions_of(piece) for piece in pieces]
         self._path = folder / _NAME
         then = read_plan(folder)
         if then is not None:
@@ -154,22 +181,15 @@ class Manifest:
                 attempt = msgspec.json.decode(line, type=Attempt)
             except msgspec.DecodeError:
                 continue
-            if self._is_whole(attempt):
+            if attempt.versions == self._versions[attempt.piece] and self._is_whole(attempt):
                 self._count(attempt)
 
     def _is_whole(self, attempt: Attempt) -> bool:
         """Return whether the files of an attempt are there. Their hashes are compared later."""
         return all(
-            path.exists() and path.stat().st_size == claim.size
-            for path, claim in self.files_of(attempt)
-        )
-
-    def files_of(self, attempt: Attempt) -> Sequence[tuple[Path, Claim]]:
-        """Return the scores and the rejects of an attempt, each with what it has to hold."""
-        folder = self.folder / attempt.folder
-        return (
-            (folder / "scores.jsonl", attempt.scores),
-            (folder / "rejects.jsonl", attempt.rejects),
+            self.storage.size(attempt.name, name) == claim.size
+            for name, claim in attempt.files.items()
+            if claim.size
         )
 
     def add(self, attempt: Attempt) -> None:
@@ -190,16 +210,11 @@ class Manifest:
             self.done[attempt.piece] = attempt
             self.tally += Tally(**attempt.counts)
 
-    def check(self, attempt: Attempt) -> None:
-        """Raise OutputError if the files of an attempt are not what it wrote."""
-        for path, claim in self.files_of(attempt):
-            if hash_of(path) != claim.sha256:
-                raise OutputError(f"{path} was changed since it was written", START_AGAIN)
-
 
 def make_plan(
-    fingerprint: Mapping[str, Any], pieces: Sequence[Sequence[str]], *, replace: bool = False
+    fingerprint: Mapping[str, Any], pieces: Sequence[Piece], *, replace: bool = False
 ) -> Plan:
     """Return the plan of a run, as it reads again from its JSON."""
-    plan = Plan(_FORMAT_VERSION, dict(fingerprint), [list(names) for names in pieces], replace)
+    parts = [[Part(source.name, source.span) for source in piece] for piece in pieces]
+    plan = Plan(_FORMAT_VERSION, dict(fingerprint), parts, replace)
     return msgspec.json.decode(msgspec.json.encode(plan), type=Plan)

@@ -1,40 +1,39 @@
 """Put the results of all pieces together, in the order of the rows, as one machine writes them."""
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harmless_runtime.cluster.manifest import Attempt, Manifest
 from harmless_runtime.errors import OutputError
-from harmless_runtime.output.fingerprint import skip_finished
-from harmless_runtime.output.state import Claim
-from harmless_runtime.output.writer import Output, open_output
+from harmless_runtime.output.opening import open_output
+from harmless_runtime.output.state import START_AGAIN
 from harmless_runtime.rows.digest import InputDigest
-from harmless_runtime.rows.inputs import Inputs
-from harmless_runtime.rows.records import Pair, Reject
-from harmless_runtime.rows.sources import Source
+from harmless_runtime.rows.output_lines import reject_with_line_added, with_line_added
+from harmless_runtime.rows.pieces import Piece
 from harmless_runtime.run import Run
-from harmless_runtime.scores.log import Results
-from harmless_runtime.tally import Tally
+from harmless_runtime.scores.log import decode_score
+from harmless_runtime.tally import ScoreSample, Tally
 
-# Rows whose results are written at a time.
-_BLOCK_ROWS = 4096
+_BLOCK_BYTES = 2**20
 
 
 def merge(
     run: Run,
     fingerprint: Mapping[str, Any],
     about: Mapping[str, Any],
-    pieces: list[tuple[Source, ...]],
+    pieces: Sequence[Piece],
     manifest: Manifest,
-) -> Tally:
-    """Write the output of a run of which all pieces are scored; return what was done in all.
+) -> tuple[Tally, NDArray[np.float32]]:
+    """Write the output of a run of which all pieces are scored.
 
-    The rows are read again, for the record and for rows that are joined with their scores. It can
-    be interrupted and continued like a run on one machine.
+    The rows are not read for that, unless they are joined with their scores. What an interrupted
+    merge has written is written again.
 
     Args:
         run: what was asked for.
@@ -43,72 +42,75 @@ def merge(
         pieces: the inputs of each piece.
         manifest: names the results of each piece.
 
+    Returns:
+        What was done in all, and scores as `ScoreSample` keeps them.
+
     Raises:
-        OutputError: results or rows have changed, or as `open_output`.
+        OutputError: results were changed, or as `open_output`.
     """
-    tally = Tally()
+    tally, sample = Tally(), ScoreSample()
     with open_output(run, fingerprint, about) as output:
         if output.is_complete and output.resumed is not None:
-            return Tally(**output.resumed.counts)
-        left = 0
+            return Tally(**output.resumed.counts), sample.scores()
         if output.resumed is not None:
-            skip_finished(output.done, run.inputs.rows(), output.resumed)
-            left = output.resumed.lines  # rows whose results are in the output already
-        for number, sources in enumerate(pieces):
+            output.start_again()
+        lines = 0  # of the file before the span that the piece is
+        for number, piece in enumerate(pieces):
             attempt = manifest.done[number]
-            manifest.check(attempt)
-            own = Inputs(sources, run.inputs.reading, run.inputs.shape())
-            _check_rows(own, attempt)  # before anything of the piece is in the output
-            _append(output, own, manifest.files_of(attempt), tally, left)
-            left = max(0, left - attempt.lines)
             tally += Tally(**attempt.counts)
-        output.set_counts(asdict(tally))
-    return tally
+            lines = lines if piece[0].is_continued else 0
+            rows = InputDigest()
+            rows.add_part(attempt.rows, attempt.digest)
+            scores, rejects = (_lines(manifest, attempt, name) for name in attempt.files)
+            output.write_part(
+                _sampled(_numbered(scores, with_line_added, lines if run.details else 0), sample),
+                _joined(_numbered(rejects, reject_with_line_added, lines)),
+                rows,
+                asdict(tally),
+            )
+            lines += attempt.lines
+    return tally, sample.scores()
 
 
-def _check_rows(inputs: Inputs, attempt: Attempt) -> None:
-    """Raise OutputError unless the rows of a piece are those that were scored."""
-    digest = InputDigest()
-    digest.add(inputs.rows())
-    if (digest.lines, digest.sha256) != (attempt.lines, attempt.digest):
-        names = ", ".join(source.name for source in inputs.sources[:3])
-        raise OutputError(
-            f"{names} changed after it was scored: an id or a text differs",
-            "`overwrite` scores again",
-        )
+def _lines(manifest: Manifest, attempt: Attempt, name: str) -> Iterator[list[bytes]]:
+    """Yield the lines of one of an attempt's files, a megabyte at a time.
+
+    Raises:
+        OutputError: they are not what was written.
+        OSError: the file cannot be read.
+    """
+    claim = attempt.files[name]
+    if not claim.size:
+        return
+    digest = hashlib.sha256()
+    with manifest.storage.open(attempt.name, name) as file:
+        while block := file.readlines(_BLOCK_BYTES):
+            for line in block:
+                digest.update(line)
+            yield block
+    if digest.hexdigest() != claim.sha256:
+        where = f"{manifest.storage.where}/{attempt.name}/{name}"
+        raise OutputError(f"{where} was changed since it was written", START_AGAIN)
 
 
-def _append(
-    output: Output,
-    inputs: Inputs,
-    files: Sequence[tuple[Path, Claim]],
-    before: Tally,
-    skipped: int,
-) -> None:
-    """Append the results of one piece, except those of its first rows."""
-    (scores, _), (rejects, _) = files
-    done, seen = before, 0
-    with ExitStack() as stack:
-        score_lines, reject_lines, again = (
-            stack.enter_context(path.open("rb")) for path in (scores, rejects, rejects)
-        )
-        results = Results(score_lines, reject_lines)
+def _numbered(
+    blocks: Iterator[list[bytes]], with_number: Callable[[bytes, int], bytes], before: int
+) -> Iterator[list[bytes]]:
+    """Raise the numbers of lines by the number of those before them."""
+    for block in blocks:
+        yield [with_number(line, before) for line in block] if before else block
 
-        def lines() -> Iterator[tuple[Pair | Reject, bytes, bytes]]:
-            for item in inputs.rows():
-                score = results.line_of(item)
-                yield (item, b"", next(again)) if score is None else (item, score, b"")
 
-        items = lines()
-        while block := list(itertools.islice(items, _BLOCK_ROWS)):
-            rejected = sum(bool(reject) for _, _, reject in block)
-            done += Tally(rows=len(block) - rejected, rejected=rejected)
-            block, seen = block[max(0, skipped - seen) :], seen + len(block)
-            if block:
-                output.write(
-                    b"".join(score for _, score, _ in block),
-                    b"".join(reject for _, _, reject in block),
-                    [item for item, _, _ in block],
-                    asdict(done),
-                )
-        results.check_no_more()
+def _joined(blocks: Iterator[list[bytes]]) -> Iterator[bytes]:
+    return map(b"".join, blocks)
+
+
+def _sampled(blocks: Iterator[list[bytes]], sample: ScoreSample) -> Iterator[bytes]:
+    """Join lines of scores, and keep some of the scores."""
+    for block in blocks:
+        sample.add_some(len(block), partial(_scores_at, block))
+        yield b"".join(block)
+
+
+def _scores_at(lines: list[bytes], places: slice) -> NDArray[np.float32]:
+    return np.array([float(bytes(decode_score(x).score)) for x in lines[places]], np.float32)

@@ -1,19 +1,25 @@
 """Keep workers in the actors of a Ray, and replace those that die."""
 
 import logging
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.util import find_spec
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from harmless_runtime.choices import Precision, Provider
+from harmless_runtime.cluster.connection import Resources, connect, workers_of
 from harmless_runtime.cluster.manifest import Attempt
-from harmless_runtime.cluster.worker import Task, Worker
+from harmless_runtime.cluster.worker import (
+    LoadEngine,
+    Model,
+    Task,
+    Worker,
+    load_for_many_rows,
+)
 from harmless_runtime.config import ScorerConfig
-from harmless_runtime.errors import ConfigError, HarmlessError, OutputError, SessionError, one_line
+from harmless_runtime.errors import HarmlessError, OutputError, SessionError, one_line
+from harmless_runtime.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -21,30 +27,8 @@ logger = logging.getLogger(__name__)
 _WAIT = 1.0
 # The run ends when so many workers have died while they loaded the model.
 _DEATHS = 5
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a run may use.
-
-    Attributes:
-        workers: number of processes that score. None means one for each GPU, or without GPUs one
-            for each machine.
-        address: of a Ray that is running. None means one on this machine, for this run alone.
-    """
-
-    workers: int | None = None
-    address: str | None = None
-
-
-@dataclass(frozen=True)
-class Model:
-    """What the workers have loaded. The fields are those of `Worker.load`."""
-
-    fingerprint: Mapping[str, Any]
-    about: Mapping[str, Any]
-    provider: Provider
-    precision: Precision
+# Most answers in a second of workers that are asked how far they are.
+_ANSWERS = 200
 
 
 class Pool:
@@ -54,6 +38,7 @@ class Pool:
         config: the settings of the workers.
         resources: which Ray, and how many workers.
         pieces: number of pieces. More workers than pieces are of no use.
+        load_engine: what loads the model in each worker.
 
     Attributes:
         model: what the first worker has loaded.
@@ -63,30 +48,25 @@ class Pool:
         SessionError: no worker can be started.
     """
 
-    def __init__(self, config: ScorerConfig, resources: Resources, pieces: int) -> None:
-        if find_spec("ray") is None:
-            raise ConfigError(
-                "several machines need the package ray",
-                "pip install '.[ray]' in the project's folder",
-            )
-        # Both are read when ray is imported. It sends reports on its use otherwise. And a Ray for
-        # one run would listen where other machines reach it, if it were not told that this system
-        # can have no cluster.
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        if resources.address is None:
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        import ray
-
-        self._ray = ray
+    def __init__(
+        self,
+        config: ScorerConfig,
+        resources: Resources,
+        pieces: int,
+        load_engine: LoadEngine = load_for_many_rows,
+    ) -> None:
+        self._ray, self._owns_ray = connect(resources.address)
         self._config = config
-        self._owns_ray = resources.address is None and not ray.is_initialized()
-        if not ray.is_initialized():
-            _start(ray, resources.address)
-        self._options, self._size = _actors(ray, config, resources, pieces)
+        self._load_engine = load_engine
+        self._options, self._size = workers_of(self._ray, config, resources, pieces)
         # Workers that load the model, and those that have loaded it.
         self._loading: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, Task]] = {}
+        # What busy workers were asked, and what they have told: how far their pieces are.
+        self._asked: dict[Any, Any] = {}
+        self._told: dict[Any, Tally] = {}
+        self._next_question = 0.0
         self._deaths = 0
         self.model = self._first_model()
 
@@ -105,12 +85,12 @@ class Pool:
 
     def _hire(self) -> None:
         make = self._ray.remote(Worker).options(**self._options)
-        actor = make.remote(self._config, str(Path.cwd()))
+        actor = make.remote(self._config, str(Path.cwd()), self._load_engine)
         self._loading[actor.load.remote()] = actor
 
     def _ready(self) -> list[Any]:
         """Wait a second at most for a worker that has loaded the model, or scored a piece."""
-        promises = [*self._loading, *self._running]
+        promises = [*self._loading, *self._running, *self._asked]
         ready: list[Any] = self._ray.wait(promises, timeout=_WAIT)[0] if promises else []
         return ready
 
@@ -124,7 +104,7 @@ class Pool:
         errors = self._ray.exceptions
         actor = self._loading.pop(promise)
         try:
-            model = Model(*self._ray.get(promise))
+            model: Model = self._ray.get(promise)
         except errors.RayTaskError as error:
             if isinstance(error.cause, HarmlessError):
                 raise error.cause from None
@@ -159,7 +139,11 @@ class Pool:
         Raises:
             OutputError: a worker's model is another one than the first worker's.
         """
+        self._ask()
         for promise in self._ready():
+            if promise in self._asked:
+                self._note(promise)
+                continue
             if promise in self._running:
                 yield self._outcome(promise)
                 continue
@@ -175,6 +159,7 @@ class Pool:
         """Return a piece, with its results or what failed. A worker that died is replaced."""
         errors = self._ray.exceptions
         actor, task = self._running.pop(promise)
+        self._told.pop(actor, None)
         try:
             attempt: Attempt = self._ray.get(promise)
         except errors.RayTaskError as error:  # the worker itself goes on
@@ -186,6 +171,30 @@ class Pool:
         self._idle.append(actor)
         return task, attempt
 
+    @property
+    def under_way(self) -> list[Tally]:
+        """What was done of each piece that is being scored, as the workers have told."""
+        return list(self._told.values())
+
+    def _ask(self) -> None:
+        """Ask busy workers how far they are."""
+        now = time.monotonic()
+        if now < self._next_question:
+            return
+        self._next_question = now + max(_WAIT, len(self._running) / _ANSWERS)
+        waiting = set(self._asked.values())
+        for actor, _ in self._running.values():
+            if actor not in waiting:
+                self._asked[actor.progress.remote()] = actor
+
+    def _note(self, promise: Any) -> None:
+        actor = self._asked.pop(promise)
+        is_busy = any(actor == busy for busy, _ in self._running.values())
+        with suppress(self._ray.exceptions.RayError):  # that it died is told by its piece
+            tally = self._ray.get(promise)
+            if is_busy:
+                self._told[actor] = tally
+
     def __enter__(self) -> Self:
         return self
 
@@ -195,41 +204,6 @@ class Pool:
         busy = [actor for actor, _ in self._running.values()]
         for actor in [*self._idle, *self._loading.values(), *busy]:
             self._ray.kill(actor)
-        self._idle, self._loading, self._running = [], {}, {}
+        self._idle, self._loading, self._running, self._asked = [], {}, {}, {}
         if self._owns_ray:
             self._ray.shutdown()
-
-
-def _start(ray: Any, address: str | None) -> None:
-    """Connect to a Ray, or start one that no other machine reaches."""
-    logging.getLogger("ray").setLevel(logging.WARNING)
-    how = {"configure_logging": False, "log_to_driver": False}
-    try:
-        if address is not None:
-            ray.init(address=address, **how)
-        else:
-            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **how)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SessionError(f"cannot use Ray: {one_line(error)}") from error
-
-
-def _actors(
-    ray: Any, config: ScorerConfig, resources: Resources, pieces: int
-) -> tuple[dict[str, Any], int]:
-    """Return what each worker gets, and the number of workers."""
-    have = ray.cluster_resources()
-    gpus, cpus = int(have.get("GPU", 0)), int(have.get("CPU", 1))
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    on_gpu = config.provider == "cuda" or (config.provider == "auto" and gpus > 0)
-    workers = resources.workers or (gpus if on_gpu else nodes)
-    if on_gpu and workers > gpus:
-        raise ConfigError(f"{workers} workers are asked for, and Ray has {gpus} GPUs")
-    if workers > cpus:
-        raise ConfigError(f"{workers} workers are asked for, and Ray has {cpus} processor cores")
-    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
-    options["scheduling_strategy"] = "SPREAD"
-    options["num_cpus"] = max(1, cpus // workers)
-    if on_gpu:
-        options["num_gpus"] = 1
-        options["num_cpus"] = max(1, min(4, cpus // workers))
-    return options, max(1, min(workers, pieces))

@@ -1,16 +1,17 @@
 """Score pieces in a process of a cluster: the model is loaded once, and each piece is a run."""
 
 import os
-import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harmless_runtime.cluster.manifest import Attempt
+from harmless_runtime.choices import Precision, Provider
+from harmless_runtime.cluster.manifest import Attempt, versions_of
+from harmless_runtime.cluster.storage import Storage
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine
@@ -20,10 +21,13 @@ from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import EMPTY, Claim
 from harmless_runtime.pipeline import about_engine, score_files
 from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.pieces import Piece
 from harmless_runtime.rows.shapes import Reading, Shape
-from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
 from harmless_runtime.scores.record import read_record
+from harmless_runtime.tally import Tally
+
+LoadEngine = Callable[[ScorerConfig], Engine]
 
 
 @dataclass(frozen=True)
@@ -31,24 +35,46 @@ class Task:
     """A piece that is to be scored.
 
     Attributes:
-        piece: its number.
-        sources: its inputs, as they were when the run was planned.
+        number: of the piece.
+        piece: its inputs, as they were when the run was planned.
         reading: how rows are read.
         shape: the shape of the rows.
         details: as in `Run`.
-        folder: the folder of the pieces, on storage that all machines reach.
-        attempt: the name of the attempt's folder in it, which no other attempt has.
+        storage: where the results are put.
+        attempt: the name of the attempt, which no other one has.
         tries: how often the piece is tried now.
     """
 
-    piece: int
-    sources: tuple[Source, ...]
+    number: int
+    piece: Piece
     reading: Reading
     shape: Shape
     details: bool
-    folder: Path
+    storage: Storage
     attempt: str
     tries: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a worker has loaded.
+
+    Attributes:
+        fingerprint: what decides its scores, as `Engine.fingerprint` gives it.
+        about: facts for the record of the run.
+        provider: the execution provider.
+        precision: what the scores are computed in.
+    """
+
+    fingerprint: Mapping[str, Any]
+    about: Mapping[str, Any]
+    provider: Provider
+    precision: Precision
+
+
+def load_for_many_rows(config: ScorerConfig) -> Engine:
+    """Load the engine that workers score with, if nothing else is asked for."""
+    return load_engine(config, for_many_rows=True)
 
 
 class Worker:
@@ -57,33 +83,37 @@ class Worker:
     Args:
         config: the settings.
         folder: the current folder of the driver, from which paths are meant.
+        load_engine: what loads the model.
     """
 
-    def __init__(self, config: ScorerConfig, folder: str) -> None:
+    def __init__(self, config: ScorerConfig, folder: str, load_engine: LoadEngine) -> None:
         os.chdir(folder)
         self._config = config
+        self._load_engine = load_engine
         self._engine: Engine | None = None
+        self._tally = Tally()
 
-    def load(self) -> tuple[Mapping[str, Any], Mapping[str, Any], str, str]:
+    def load(self) -> Model:
         """Load the model.
-
-        Returns:
-            What decides its scores; facts for the record of the run; the provider; the precision.
 
         Raises:
             ConfigError, ArtifactError, CheckpointError, ParityError, OutputError, SessionError: as
                 `load_engine`.
         """
-        self._engine = engine = load_engine(self._config, for_many_rows=True)
-        return (
+        self._engine = engine = self._load_engine(self._config)
+        return Model(
             engine.fingerprint,
             about_engine(engine),
             engine.runner.target.provider,
             engine.precision,
         )
 
+    def progress(self) -> Tally:
+        """Return what was done of the piece that is being scored. Another thread asks for it."""
+        return self._tally
+
     def score(self, task: Task) -> Attempt:
-        """Score a piece on this machine's own disk, and put its results into the shared folder.
+        """Score a piece on this machine's own disk, and put its results into the storage.
 
         Raises:
             InputError: an input has changed since the run was planned, or cannot be read.
@@ -92,43 +122,50 @@ class Worker:
         """
         assert self._engine is not None
         start = time.perf_counter()
-        inputs = Inputs(task.sources, task.reading, task.shape)
-        inputs.look_again()
-        if [(s, s.changed) for s in inputs.sources] != [(s, s.changed) for s in task.sources]:
-            raise InputError(f"the inputs of piece {task.piece} have changed since the run began")
-        with tempfile.TemporaryDirectory() as folder:
+        self._tally = Tally()
+        inputs = Inputs(task.piece, task.reading, task.shape)
+        _check_unchanged(inputs, task)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            disk.os_errors_named(Path(task.storage.where, task.attempt)),
+        ):
             paths = OutputPaths(Path(folder, "scores.jsonl"))
-            score_files(Run(inputs, paths.output, details=task.details), self._engine)
+            run = Run(inputs, paths.output, details=task.details)
+            score_files(run, self._engine, self._note)
+            _check_unchanged(inputs, task)
             record = read_record(paths.record)
             assert record is not None
-            attempt = task.folder / task.attempt
-            attempt.mkdir(parents=True)
+            assert record.digest is not None
             claims = {file.name: Claim(file.size, file.sha256) for file in record.files}
-            for made, name in (
-                (paths.output, "scores.jsonl"),
-                (paths.rejects.final, "rejects.jsonl"),
+            scores = claims[paths.output.name]
+            rejects = claims.get(paths.rejects.final.name, EMPTY)
+            for file, name, claim in (
+                (paths.output, "scores.jsonl", scores),
+                (paths.rejects.final, "rejects.jsonl", rejects),
             ):
-                _publish(made, attempt / name)
-            disk.sync_folder(attempt)
+                if claim.size:
+                    task.storage.put(file, task.attempt, name)
         return Attempt(
-            task.piece,
-            task.attempt,
-            record.lines,
-            record.digest,
-            claims[paths.output.name],
-            claims.get(paths.rejects.final.name, EMPTY),
-            record.counts,
-            socket.gethostname(),
-            time.perf_counter() - start,
-            task.tries,
+            piece=task.number,
+            name=task.attempt,
+            versions=versions_of(inputs.sources),
+            rows=record.lines,
+            digest=record.digest,
+            lines=inputs.lines_read,
+            scores=scores,
+            rejects=rejects,
+            counts=record.counts,
+            node=socket.gethostname(),
+            seconds=time.perf_counter() - start,
+            tries=task.tries,
         )
 
+    def _note(self, tally: Tally) -> None:
+        self._tally = tally
 
-def _publish(made: Path, target: Path) -> None:
-    """Copy a file to shared storage, or make an empty one if there is none."""
-    if not made.exists():
-        target.touch()
-        return
-    shutil.copyfile(made, target)
-    with target.open("rb+") as file:
-        disk.sync(file)
+
+def _check_unchanged(inputs: Inputs, task: Task) -> None:
+    """Raise InputError if an input is not what it was when the run was planned."""
+    inputs.look_again()
+    if versions_of(inputs.sources) != versions_of(task.piece):
+        raise InputError(f"the inputs of piece {task.number} have changed since the run began")

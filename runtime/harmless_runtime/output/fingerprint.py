@@ -74,7 +74,7 @@ def skip_finished(done: InputDigest, rows: Iterator[Pair | Reject], state: State
         OutputError: the input has fewer rows, or other ones.
     """
     done.add(itertools.islice(rows, state.lines))
-    if done.lines != state.lines or done.sha256 != state.digest:
+    if done.lines != state.lines or done.text != state.digest:
         raise OutputError(
             f"cannot resume, because the first {state.lines:,} lines of the input are not "
             "those that were scored",

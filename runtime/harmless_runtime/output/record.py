@@ -125,7 +125,7 @@ def _changed_inputs(record: RunRecord, run: Run) -> list[str]:
     if record.join is None:
         done = InputDigest()
         done.add(run.inputs.rows())
-        is_same = (done.lines, done.sha256) == (record.lines, record.digest)
+        is_same = (done.lines, done.text) == (record.lines, record.digest)
         return [] if is_same else ["the rows of the input are not those that were scored"]
     return [
         f"{source.name} has changed"

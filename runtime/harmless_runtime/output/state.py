@@ -45,7 +45,7 @@ class State(msgspec.Struct, frozen=True):
     Attributes:
         fingerprint: what the run depends on.
         lines: number of input lines whose results are on the disk.
-        digest: SHA-256 of these lines, as `InputDigest` computes it.
+        digest: hash of these lines, as `InputDigest` computes it.
         scores: the claim for the scores file.
         rejects: the claim for the rejects file.
         counts: the fields of `Tally`, by name.

@@ -9,14 +9,12 @@ removed. A resumed run cuts off all bytes that the state does not claim, and com
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
-from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
-from harmless_runtime.output.checks import check_output, check_record
-from harmless_runtime.output.fingerprint import check_fingerprint
+from harmless_runtime.output.checks import check_record
 from harmless_runtime.output.finish import (
     check_final_names,
     finished_files,
@@ -24,11 +22,10 @@ from harmless_runtime.output.finish import (
     make_files,
     remove_stale,
 )
-from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.parts import Part, open_part
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.record import write_record
-from harmless_runtime.output.state import EMPTY, Claim, Fingerprint, State, read_state, write_state
+from harmless_runtime.output.state import EMPTY, Claim, Fingerprint, State, write_state
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.run import Run
@@ -87,21 +84,49 @@ class Output:
         Raises:
             OutputError: the disk is full, or failed.
         """
+        part = InputDigest()
+        part.add(rows)
+        self.write_part([scores], [rejects], part, counts)
+
+    def write_part(
+        self,
+        scores: Iterable[bytes],
+        rejects: Iterable[bytes],
+        rows: InputDigest,
+        counts: Mapping[str, int],
+    ) -> None:
+        """Append results, and commit if `commit_seconds` have passed. They are claimed together.
+
+        Args:
+            scores: what is added to the scores file.
+            rejects: what is added to the rejects file.
+            rows: the digest of the rows that these are the results of.
+            counts: the figures for the summary, up to these.
+
+        Raises:
+            OutputError: as `write`.
+        """
         with disk.os_errors_named(self.paths.output), self._writing:
             self._failed = True
-            for part, content in zip(self._parts, (scores, rejects), strict=True):
-                part.append(content)
-            self.done.add(rows)
+            for part, contents in zip(self._parts, (scores, rejects), strict=True):
+                for content in contents:
+                    part.append(content)
+            self.done.add_part(rows.lines, rows.text)
             self._counts = counts
             self._pending = True
             if time.monotonic() - self._last_commit >= self._commit_seconds:
                 self._commit(complete=False)
             self._failed = False
 
-    def set_counts(self, counts: Mapping[str, int]) -> None:
-        """Replace the figures for the summary, before the last commit."""
-        self._counts = counts
-        self._pending = True
+    def start_again(self) -> None:
+        """Take back what an interrupted run has written, of which nothing is wanted."""
+        with disk.os_errors_named(self.paths.output), self._writing:
+            self.done = InputDigest()
+            self._counts = {}
+            # No state may claim bytes that are gone.
+            write_state(self.paths.state, self._state(EMPTY, EMPTY, complete=False))
+            for part in self._parts:
+                part.cut(EMPTY)
 
     def open_parts(self, files: ExitStack) -> None:
         """Open the partial files, and cut off what the state does not claim."""
@@ -148,7 +173,7 @@ class Output:
         return State(
             fingerprint=self._fingerprint,
             lines=self.done.lines,
-            digest=self.done.sha256,
+            digest=self.done.text,
             scores=scores,
             rejects=rejects,
             counts=dict(self._counts),
@@ -186,62 +211,6 @@ class Output:
                 # Nothing claims what is in these files.
                 for part in self._parts:
                     disk.remove(part.path)
-
-
-@contextmanager
-def open_output(
-    run: Run, fingerprint: Fingerprint, about: Mapping[str, Any] | None = None
-) -> Iterator[Output]:
-    """Lock the output of a run, and start or resume it. Folders that are missing are made.
-
-    If the block ends normally, the files get their final names. If it raises an exception, what was
-    written is committed, so that a later run can resume.
-
-    Args:
-        run: what is asked for.
-        fingerprint: what decides the results.
-        about: facts for the record of the finished run.
-
-    Raises:
-        OutputError: the output may not be written, another run is writing it, the state belongs to
-            a run with another fingerprint or is damaged, or the disk is full or failed.
-    """
-    check_output(run)
-    with ExitStack() as stack:
-        with disk.os_errors_named(run.output):
-            paths = OutputPaths(run.output, run.is_folder)
-            paths.folder.mkdir(parents=True, exist_ok=True)
-            for path in paths.locks:
-                stack.enter_context(held_lock(path))
-            output = Output(run, fingerprint, _read_resumed(run, fingerprint))
-            try:
-                output.open_parts(stack)
-            except BaseException:
-                if output.resumed is None:
-                    output.keep()
-                raise
-        try:
-            yield output
-        except BaseException:
-            with suppress(OSError):
-                output.keep()
-            raise
-        with disk.os_errors_named(run.output):
-            output.finish(about or {})
-
-
-def _read_resumed(run: Run, fingerprint: Fingerprint) -> State | None:
-    """Return the state of the run that this one continues, if there is one."""
-    path = OutputPaths(run.output, run.is_folder).state
-    if run.existing == "resume":
-        state = read_state(path)
-        if state is not None:
-            check_fingerprint(path, state.fingerprint, fingerprint)
-        return state
-    if run.existing == "refuse" and path.exists():
-        # The state file was not there at the check, before the lock was held.
-        raise OutputError(f"another run has just left {path}", "`resume` continues it")
-    return None
 
 
 def _close(part: Part) -> None:

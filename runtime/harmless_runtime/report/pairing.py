@@ -87,7 +87,9 @@ def same_places(one: ReadRun, two: ReadRun) -> NDArray[np.int64] | None:
 
 def _have_equal_records(one: ReadRun, two: ReadRun) -> bool:
     first, second = one.rows.record, two.rows.record
-    return first is not None and second is not None and first.digest == second.digest
+    if first is None or second is None or first.digest is None:
+        return False
+    return first.digest == second.digest
 
 
 class _Reject(msgspec.Struct):

@@ -13,7 +13,8 @@ from harmless_runtime.report.joined_rows import joined_rows
 from harmless_runtime.report.row import ScoredRow, finite, group_of
 from harmless_runtime.report.run_inputs import inputs_of
 from harmless_runtime.rows.expand import find_sources
-from harmless_runtime.rows.inputs import FIRST_ROWS, Inputs
+from harmless_runtime.rows.first_rows import FIRST_ROWS
+from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.records import Pair
 from harmless_runtime.rows.shapes import KNOWN, Reading
 from harmless_runtime.rows.sources import Source

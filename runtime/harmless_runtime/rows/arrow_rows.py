@@ -23,16 +23,20 @@ class Batches:
         schema: a `pyarrow.Schema`: that of the columns which are read.
         rows: number of rows, or None if it is not known before the end.
         batches: each a `pyarrow.RecordBatch`.
+        before: number of rows of the file before these.
+        group_bytes: of Parquet, the bytes of each row group as they are stored.
     """
 
     schema: Any
     rows: int | None
     batches: Iterator[Any]
+    before: int = 0
+    group_bytes: Sequence[int] = ()
 
 
 @contextmanager
 def open_parquet(source: Source, columns: Sequence[str] | None) -> Iterator[Batches]:
-    """Open a Parquet file.
+    """Open a Parquet file, or some row groups of it.
 
     Args:
         source: a file that can be read at any position.
@@ -52,8 +56,14 @@ def open_parquet(source: Source, columns: Sequence[str] | None) -> Iterator[Batc
             # The buffers keep memory flat: without them a whole row group is read at a time.
             file = parquet.ParquetFile(raw, buffer_size=2**20, pre_buffer=False)
             schema = _part(source, file.schema_arrow, columns)
-            batches = file.iter_batches(_ROWS, columns=schema.names, use_threads=False)
-            yield Batches(schema, file.metadata.num_rows, batches)
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+            rows = [group.num_rows for group in groups]
+            begin, end = (source.span.begin, source.span.end) if source.span else (0, len(rows))
+            batches = file.iter_batches(
+                _ROWS, range(begin, end), columns=schema.names, use_threads=False
+            )
+            sizes = [_stored_bytes(group) for group in groups]
+            yield Batches(schema, sum(rows[begin:end]), batches, sum(rows[:begin]), sizes)
         except pa.ArrowException as error:
             raise _damaged(source, error) from error
 
@@ -86,6 +96,10 @@ def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batche
         raise _damaged(stream.source, error) from error
 
 
+def _stored_bytes(group: Any) -> int:
+    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+
+
 def _with_footer(stream: Stream, batches: Iterable[Any]) -> Iterator[Any]:
     """Yield batches, and check that the file did not end between two of them.
 
@@ -110,8 +124,9 @@ def read_parquet(source: Source, meter: Meter, columns: Sequence[str] | None) ->
     """
     start = meter.bytes
     with open_parquet(source, columns) as table:
-        for row in read_batches(source.name, table.batches):
-            meter.bytes = start + (source.size or 0) * row.number // max(table.rows or 0, 1)
+        for row in read_batches(source.name, table.batches, table.before):
+            read = row.number - table.before
+            meter.bytes = start + (source.bytes_read or 0) * read // max(table.rows or 0, 1)
             yield row
 
 

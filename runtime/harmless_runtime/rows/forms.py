@@ -19,8 +19,8 @@ from harmless_runtime.rows.json_array import read_array
 from harmless_runtime.rows.json_lines import read_lines
 from harmless_runtime.rows.records import Fields, Line, Reject
 from harmless_runtime.rows.shapes import KNOWN, PAIRS
-from harmless_runtime.rows.sources import Source
-from harmless_runtime.rows.streams import Meter, Stream, errors_named, open_stream
+from harmless_runtime.rows.sources import Source, Span
+from harmless_runtime.rows.streams import Meter, Stream, errors_named, open_span, open_stream
 
 Form = Literal["JSON lines", "a JSON array", "CSV", "Parquet", "Arrow"]
 # The forms of JSON, in which each row has its own fields; and those that have typed columns.
@@ -31,7 +31,7 @@ TABLES: tuple[Form, ...] = ("Parquet", "Arrow")
 def read_source(
     source: Source, meter: Meter, columns: Sequence[str] | None, line_bytes: int
 ) -> Generator[Line | Fields | Reject, None, None]:
-    """Yield the rows of an input, whatever form they have.
+    """Yield the rows of an input or of a span of one, whatever form they have.
 
     Args:
         source: the input.
@@ -44,10 +44,13 @@ def read_source(
         ConfigError: the input needs a package that is missing.
     """
     start = meter.bytes
+    if source.span is not None:
+        yield from _read_span(source, source.span, meter, columns, line_bytes)
+        return
     with open_stream(source, meter) as stream:
         form = form_of(stream, columns or ())
         if form == "JSON lines":
-            yield from read_lines(source.name, stream.data, line_bytes)
+            yield from read_lines(source.name, stream.data, line_bytes, meter)
         elif form == "a JSON array":
             yield from read_array(source.name, stream.data, line_bytes)
         elif form == "CSV":
@@ -59,6 +62,18 @@ def read_source(
         meter.bytes = start
         with errors_named(source):
             yield from read_parquet(source, meter, columns)
+
+
+def _read_span(
+    source: Source, span: Span, meter: Meter, columns: Sequence[str] | None, line_bytes: int
+) -> Iterator[Line | Fields]:
+    if span.unit == "row groups":
+        with errors_named(source):
+            yield from read_parquet(source, meter, columns)
+        return
+    with open_span(source, meter) as data:
+        is_continued = source.is_continued
+        yield from read_lines(source.name, data, line_bytes, meter, is_continued=is_continued)
 
 
 def find_form(source: Source, columns: Collection[str]) -> Form:

@@ -4,18 +4,17 @@ import logging
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
-
-import msgspec
 
 from harmless_runtime.rows.advice import check_fields, no_shape
 from harmless_runtime.rows.arrow_rows import read_batches
 from harmless_runtime.rows.expand import find_sources
+from harmless_runtime.rows.first_rows import beginning, values_in
 from harmless_runtime.rows.forms import TABLES, find_form, open_batches, read_source
 from harmless_runtime.rows.parsing import RowParser
-from harmless_runtime.rows.records import Fields, Line, Pair, Reject
+from harmless_runtime.rows.records import Pair, Reject, Row
 from harmless_runtime.rows.shapes import (
     KNOWN,
     PAIRS,
@@ -29,12 +28,6 @@ from harmless_runtime.rows.sources import Source, find_source
 from harmless_runtime.rows.streams import Meter
 
 logger = logging.getLogger(__name__)
-
-# Rows that the shape is decided from: fewer, if they have this many bytes before.
-FIRST_ROWS = 100
-_FIRST_BYTES = 16 * 2**20
-
-Row = Line | Fields | Reject
 
 
 @dataclass
@@ -72,13 +65,20 @@ class Inputs:
         """Bytes of the inputs that were read so far, as they are stored."""
         return self._meter.bytes
 
+    @property
+    def lines_read(self) -> int:
+        """Lines of the last input or span that was read, if it was JSON lines."""
+        return self._meter.lines
+
     def look_again(self) -> None:
         """Look at the inputs again, which may have grown or gone.
 
         Raises:
             InputError: as `find_source`.
         """
-        self.sources = tuple(find_source(s.where, s.below) for s in self.sources)
+        self.sources = tuple(
+            replace(find_source(s.where, s.below), span=s.span) for s in self.sources
+        )
 
     def shape(self, *, refuse: bool = True) -> Shape:
         """Return the shape of the rows, which is decided from the first rows of the inputs.
@@ -104,8 +104,8 @@ class Inputs:
         # Rows that come as they are written, through a pipe, are not waited for without need.
         if named and not (refuse and all(s.can_be_opened_again for s in self.sources)):
             return named
-        rows = list(_beginning(self._first()))
-        values = [value for row in rows if (value := _values(row)) is not None]
+        rows = list(beginning(self._first()))
+        values = [value for row in rows if (value := values_in(row)) is not None]
         if refuse and rows:
             expected = named or Shape("columns").with_columns(self.reading.columns)
             check_fields(values, self.sources[0].name, expected, self.reading)
@@ -137,8 +137,11 @@ class Inputs:
                     held.seen.append(row)
                     yield row
 
-    def rows(self) -> Iterator[Pair | Reject]:
+    def rows(self, parts: Iterable[Source] | None = None) -> Iterator[Pair | Reject]:
         """Yield the rows of all inputs in order. A preference pair gives two, the chosen one first.
+
+        Args:
+            parts: the inputs again, of which some may be divided into spans.
 
         Raises:
             ShapeError: as `shape`.
@@ -147,15 +150,18 @@ class Inputs:
         """
         columns = self.shape().roots
         before = 0
-        for i, source in enumerate(self.sources):
-            held = self._held.pop(i, None)
+        place = -1
+        for source in self.sources if parts is None else parts:
+            place += not source.is_continued
+            held = self._held.pop(place, None)
             if held is not None:
                 yield from self._parsed(chain(held.seen, held.rows), self.shape())
             else:
                 self._meter.bytes = before
                 rows = self._open(source, self._meter, columns)
                 yield from self._parsed(rows, self.shape())
-            before = self._meter.bytes if source.size is None else before + source.size
+            size = source.bytes_read
+            before = self._meter.bytes if size is None else before + size
         self._meter.bytes = before
 
     def _parsed(self, rows: Iterator[Row], shape: Shape) -> Iterator[Pair | Reject]:
@@ -222,25 +228,3 @@ def open_inputs(names: Iterable[str], reading: Reading | None = None) -> Inputs:
         InputError, ConfigError: as `find_sources` and `Inputs`.
     """
     return Inputs(find_sources(names), reading or Reading())
-
-
-def _beginning(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the first rows, as many as the shape is decided from."""
-    size = 0
-    for row in islice(rows, FIRST_ROWS):
-        yield row
-        size += len(str(row.values)) if isinstance(row, Fields) else len(row.raw)
-        if size >= _FIRST_BYTES:
-            return
-
-
-def _values(row: Row) -> Any:
-    """Return the values of a row, or None if they cannot be told."""
-    if isinstance(row, Fields):
-        return row.values
-    if isinstance(row, Line):
-        try:
-            return msgspec.json.decode(row.raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-    return None

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows.advice import no_shape
-from harmless_runtime.rows.inputs import FIRST_ROWS
+from harmless_runtime.rows.first_rows import FIRST_ROWS
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, recognise

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from harmless_runtime.rows.records import KEPT_BYTES, Line
+from harmless_runtime.rows.streams import Meter
 
 # The rest of a line that is too long is read in chunks of this size and dropped.
 _CHUNK_BYTES = 2**20
 
 
-def read_lines(name: str, file: BufferedReader, line_bytes: int) -> Iterator[Line]:
-    """Yield the lines of an input without blank ones.
+def read_lines(
+    name: str, file: BufferedReader, line_bytes: int, meter: Meter, *, is_continued: bool = False
+) -> Iterator[Line]:
+    """Yield the lines of an input, or of a span of one, without blank ones.
 
     Only a line feed ends a line. Other Unicode line separators stay in their strings.
 
@@ -19,13 +22,20 @@ def read_lines(name: str, file: BufferedReader, line_bytes: int) -> Iterator[Lin
         name: name of the input.
         file: its bytes.
         line_bytes: the longest line that is kept whole. Memory stays bounded whatever comes in.
+        meter: counts the lines.
+        is_continued: whether the span is not the first one. If the meter has counted the lines
+            before it, they are numbered on, and otherwise from 1.
     """
-    number = 0
+    if not is_continued:
+        meter.lines = 0
+    is_first = not is_continued
     # A byte order mark is not part of the first line's text.
-    while raw := file.readline(line_bytes + 1 + (0 if number else len(BOM_UTF8))):
-        number += 1
-        if number == 1:
+    while raw := file.readline(line_bytes + 1 + (len(BOM_UTF8) if is_first else 0)):
+        meter.lines += 1
+        number = meter.lines
+        if is_first:
             raw = raw.removeprefix(BOM_UTF8)
+            is_first = False
         text = raw.removesuffix(b"\n")
         if len(text) > line_bytes:
             rest = _skip_line(file) if text is raw else 0

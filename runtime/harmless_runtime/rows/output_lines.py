@@ -55,6 +55,25 @@ def reject_line(reject: Reject) -> bytes:
     return msgspec.json.encode(origin | content) + b"\n"
 
 
+def with_line_added(line: bytes, before: int) -> bytes:
+    """Return a line of scores with details whose number of a line is raised.
+
+    Args:
+        line: what `score_line` made with `row_details`.
+        before: number of lines before those that it counts.
+    """
+    start, key, rest = line.rpartition(b', "line": ')
+    number = re.match(rb"\d+", rest)
+    assert number is not None
+    return b"%b%b%d%b" % (start, key, int(number[0]) + before, rest[number.end() :])
+
+
+def reject_with_line_added(line: bytes, before: int) -> bytes:
+    """Return a line of rejects whose number of a line is raised, as `with_line_added` does it."""
+    reject = msgspec.json.decode(line)
+    return msgspec.json.encode(reject | {"line": reject["line"] + before}) + b"\n"
+
+
 def common_reasons(rejects: Iterable[bytes], most: int = 3) -> list[tuple[str, int]]:
     """Return the commonest reasons in the lines of a rejects file, with their counts.
 

@@ -1,55 +1,95 @@
 """Divide inputs into pieces that can be scored apart, with the same result as in one run.
 
-A piece is some inputs that follow each other. It depends on the sizes of the inputs alone, so that
-it is the same on one machine and on many.
+A piece is some inputs that follow each other, or a span of a large one. It depends on the inputs
+alone, so that it is the same on one machine and on many.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator
 
+from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.sources import Source
+from harmless_runtime.rows.spans import spans_of
 
-# A piece ends with the input that makes it this large. That is about 16 million tokens, so what a
-# piece costs besides its scoring, and the padding at the end of its last window, hardly count.
+# Larger files are cut, and a piece ends with the input that makes it this large. That is about 16
+# million tokens, so what a piece costs besides its scoring, and the padding at the end of its last
+# window, hardly count.
 PIECE_BYTES = 64 * 2**20
 
+Piece = tuple[Source, ...]
 
-def pieces_of(
-    sources: Sequence[Source], piece_bytes: int = PIECE_BYTES
-) -> list[tuple[Source, ...]]:
-    """Return the inputs of each piece, in order. An input of unknown size ends its piece."""
-    pieces: list[tuple[Source, ...]] = []
+
+def pieces_of(inputs: Inputs, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
+    """Return the inputs of each piece, in order. An input of unknown size ends its piece.
+
+    Raises:
+        ShapeError, ConfigError, InputError: as `Inputs.shape`.
+    """
+    columns = inputs.shape(refuse=False).roots
+    pieces: list[Piece] = []
     current: list[Source] = []
     size = 0
-    for source in sources:
-        current.append(source)
-        size += piece_bytes if source.size is None else source.size
-        if size >= piece_bytes:
+
+    def end_piece() -> None:
+        nonlocal size
+        if current:
             pieces.append(tuple(current))
-            current, size = [], 0
-    return [*pieces, tuple(current)] if current else pieces
+        current.clear()
+        size = 0
+
+    for source in inputs.sources:
+        spans = spans_of(source, columns, piece_bytes)
+        if len(spans) > 1:
+            end_piece()
+            pieces.extend((span,) for span in spans)
+            continue
+        current.append(source)
+        size += piece_bytes if source.bytes_read is None else source.bytes_read
+        if size >= piece_bytes:
+            end_piece()
+    end_piece()
+    return pieces
 
 
-class PieceStarts:
-    """Tells which rows of a run are the first ones of a piece.
+class PiecedRows:
+    """The rows of inputs, and which of them begin a piece.
 
     Args:
-        sources: the inputs of the run.
-        piece_bytes: as in `Run`.
+        inputs: the inputs.
+        piece_bytes: as in `pieces_of`.
     """
 
-    def __init__(self, sources: Sequence[Source], piece_bytes: int = PIECE_BYTES) -> None:
-        pieces = pieces_of(sources, piece_bytes)
-        self._names = [source.name for piece in pieces for source in piece]
-        self._pieces = [i for i, piece in enumerate(pieces) for _ in piece]
-        self._place = self._number = self._piece = 0
+    def __init__(self, inputs: Inputs, piece_bytes: int = PIECE_BYTES) -> None:
+        self._inputs = inputs
+        self._pieces = pieces_of(inputs, piece_bytes)
+        self._begins: deque[int] = deque()
+        self._read = 0
+        self._asked = 0
 
-    def __call__(self, item: Pair | Reject) -> bool:
-        """Return whether a row is in another piece than the row before it. Rows come in order."""
-        if item.number < self._number:  # an input may be named twice
-            self._place += 1
-        self._number = item.number
-        while self._names[self._place] != item.source:
-            self._place += 1
-        before, self._piece = self._piece, self._pieces[self._place]
-        return self._piece != before
+    def rows(self) -> Iterator[Pair | Reject]:
+        """Yield all rows in order, as `Inputs.rows` does.
+
+        Raises:
+            ShapeError, InputError, ConfigError: as `Inputs.rows`.
+        """
+        for item in self._inputs.rows(self._parts()):
+            self._read += 1
+            yield item
+
+    def _parts(self) -> Iterator[Source]:
+        for piece in self._pieces:
+            self._begins.append(self._read)
+            yield from piece
+
+    def skip(self, rows: int) -> None:
+        """Pass over the first rows, which `begins_piece` is not asked about."""
+        self._asked = rows
+
+    def begins_piece(self) -> bool:
+        """Return whether the next row begins a piece. Call it for each row, after that is read."""
+        row = self._asked
+        self._asked += 1
+        while self._begins and self._begins[0] < row:
+            self._begins.popleft()
+        return bool(self._begins) and self._begins[0] == row

@@ -83,5 +83,9 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
         return len(self.raw)
 
 
+# What an input gives, or why its next row is none.
+Row = Line | Fields | Reject
+
+
 def _bytes_in(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())

@@ -14,8 +14,25 @@ STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a file.
+
+    Attributes:
+        unit: a span of `bytes` holds whole lines of JSON.
+        begin: the first byte or row group, from 0.
+        end: the first one after the span.
+        size: bytes of the file that the span holds, as they are stored.
+    """
+
+    unit: Literal["bytes", "row groups"]
+    begin: int
+    end: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """An input that `find_source` has looked at.
+    """An input that `find_source` has looked at, or a part of one.
 
     Attributes:
         where: a path, a URL, or `-` for standard input.
@@ -25,6 +42,7 @@ class Source:
         version: what changes if a remote file does: its ETag, or the time of its last change.
         changed: the time of a file's last change, in nanoseconds since 1970.
         below: its path below the folder that was named, or its own name if it was named itself.
+        span: the part of the file that is read. None means all of it.
     """
 
     where: str
@@ -33,6 +51,7 @@ class Source:
     version: str | None = None
     below: str = ""
     changed: int | None = field(default=None, compare=False)
+    span: Span | None = None
     # What `valid_text` makes of `where`.
     name: str = field(init=False, compare=False)
 
@@ -43,6 +62,16 @@ class Source:
     def can_be_opened_again(self) -> bool:
         """Whether its rows can be read twice."""
         return self.kind in ("file", "remote")
+
+    @property
+    def bytes_read(self) -> int | None:
+        """The bytes of the part that is read, or None if they are not known."""
+        return self.size if self.span is None else self.span.size
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether it is a part of a file, and not the first one."""
+        return self.span is not None and self.span.begin > 0
 
     def open(self) -> BinaryIO:
         """Open the input for reading from its start.

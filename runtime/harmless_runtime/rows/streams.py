@@ -28,10 +28,16 @@ _DAMAGED = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.Zs
 
 
 class Meter:
-    """Counts the bytes that were read of the inputs, before they were decompressed."""
+    """Counts what was read of the inputs.
+
+    Attributes:
+        bytes: the bytes, before they were decompressed.
+        lines: the lines of the last input or span, if it was JSON lines. Blank ones count too.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.lines = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,20 @@ def open_stream(source: Source, meter: Meter) -> Iterator[Stream]:
 
 
 @contextmanager
+def open_span(source: Source, meter: Meter) -> Iterator[io.BufferedReader]:
+    """Open a span of bytes of a file that is not compressed.
+
+    Raises:
+        InputError: as `open_stream`.
+    """
+    assert source.span is not None
+    with errors_named(source), source.open() as file:
+        file.seek(source.span.begin)
+        part = _Metered(file, meter, source.span.end - source.span.begin)
+        yield io.BufferedReader(part, _BUFFER_BYTES)
+
+
+@contextmanager
 def errors_named(source: Source) -> Iterator[None]:
     """Turn what libraries raise while an input is read into one sentence that names the input."""
     try:
@@ -80,17 +100,22 @@ def errors_named(source: Source) -> Iterator[None]:
 
 
 class _Metered(io.RawIOBase):
-    """Reads a file, and counts what it reads."""
+    """Reads a file, or a part of it, and counts what it reads."""
 
-    def __init__(self, file: BinaryIO, meter: Meter) -> None:
+    def __init__(self, file: BinaryIO, meter: Meter, most: int | None = None) -> None:
         self._read_into = file.readinto  # type: ignore[attr-defined]
         self._meter = meter
+        self._left = most
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self._left is not None:
+            buffer = memoryview(buffer)[: self._left]
         count: int | None = self._read_into(buffer)
+        if self._left is not None:
+            self._left -= count or 0
         self._meter.bytes += count or 0
         return count
 

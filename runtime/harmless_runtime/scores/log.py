@@ -101,16 +101,16 @@ class Results:
         if self._reject is not None or next(self._scores, None) is not None:
             raise _changed("there are more results than rows")
 
-    def check_end(self, lines: int, digest: str) -> None:
+    def check_end(self, lines: int, digest: str | None) -> None:
         """Raise OutputError unless the rows were those that were scored, to the last.
 
         Args:
             lines: number of rows that were scored or rejected.
-            digest: their SHA-256, as `InputDigest` computes it.
+            digest: their hash, as `InputDigest` computes it, or None if it is not known.
         """
         if self._digest.lines != lines:
             raise _changed(f"the input has {self._digest.lines:,} rows, and {lines:,} were scored")
-        if self._digest.sha256 != digest:
+        if digest is not None and self._digest.text != digest:
             raise _changed("an id or a text differs")
 
 

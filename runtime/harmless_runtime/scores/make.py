@@ -25,7 +25,7 @@ def make_results(run: Run, scores: Path, rejects: Path, lines: int, digest: str)
         scores: the file with a line for each row that has a score.
         rejects: the file with a line for each other row.
         lines: number of rows.
-        digest: SHA-256 of the rows, as `InputDigest` computes it.
+        digest: hash of the rows, as `InputDigest` computes it.
 
     Raises:
         OutputError: the rows are not those that were scored, or cannot be written in this form.

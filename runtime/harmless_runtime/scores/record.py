@@ -16,7 +16,9 @@ from harmless_runtime.rows.shapes import Shape
 from harmless_runtime.rows.sources import valid_text
 from harmless_runtime.tally import Tally
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Releases before 0.7 hashed the rows in another way.
+_OLDER_FORMAT = 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 # File systems have no longer name between two slashes.
@@ -70,7 +72,8 @@ class RunRecord(msgspec.Struct, frozen=True):
         inputs: what was read.
         how_read: how its rows were read.
         lines: number of rows.
-        digest: their SHA-256, as `InputDigest` computes it.
+        digest: their hash, as `InputDigest` computes it. None in the record of an older release,
+            which hashed them in another way.
         counts: the fields of `Tally`, by name.
         replace: whether the results might replace older ones.
         files: what was written. The rejects come first, if there are any.
@@ -85,7 +88,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     inputs: list[InputFacts]
     how_read: HowRead
     lines: int
-    digest: str
+    digest: str | None
     counts: dict[str, Count]
     replace: bool
     files: Annotated[list[FileFacts], msgspec.Meta(min_length=1)]
@@ -157,7 +160,9 @@ def decode_record(name: str, content: bytes) -> RunRecord:
         record = msgspec.json.decode(content, type=RunRecord)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OutputError(f"{name} is not the record of a run: {error}", "move it away") from error
-    if record.format_version != FORMAT_VERSION:
+    if record.format_version == _OLDER_FORMAT:
+        record = msgspec.structs.replace(record, digest=None)
+    elif record.format_version != FORMAT_VERSION:
         raise OutputError(
             f"{name} has record format {record.format_version}, and this release of "
             f"harmless-scorer reads format {FORMAT_VERSION}",

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from harmless_runtime.rows.inputs import Inputs, Row
-from harmless_runtime.rows.records import Line, Pair, Reject
+from harmless_runtime.rows.inputs import Inputs
+from harmless_runtime.rows.records import Line, Pair, Reject, Row
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import (
     Kind,

@@ -12,7 +12,8 @@ from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.errors import InputError, OutputError, ShapeError
 from harmless_runtime.rows.beside import record_name
 from harmless_runtime.rows.expand import find_sources
-from harmless_runtime.rows.inputs import FIRST_ROWS, Inputs
+from harmless_runtime.rows.first_rows import FIRST_ROWS
+from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.shapes import KNOWN, Reading
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.scores.columns import objects_of, values_of

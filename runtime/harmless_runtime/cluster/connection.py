@@ -1,0 +1,115 @@
+"""Connect to a Ray, or start one, and say which workers it can hold."""
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from harmless_runtime.config import ScorerConfig
+from harmless_runtime.errors import ConfigError, SessionError, one_line
+
+# Ray itself tries for a minute to reach an address where nothing is.
+_CONNECT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use.
+
+    Attributes:
+        workers: number of processes that score. None means one for each GPU, or without GPUs one
+            for each machine.
+        address: of a Ray that is running. None means one on this machine, for this run alone.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+
+
+def connect(address: str | None) -> tuple[Any, bool]:
+    """Connect to a Ray, or start one that no other machine reaches.
+
+    Args:
+        address: as in `Resources`.
+
+    Returns:
+        The module, and whether the Ray was started here.
+
+    Raises:
+        ConfigError: ray is missing.
+        SessionError: there is no Ray at the address, or none can be started.
+    """
+    if find_spec("ray") is None:
+        raise ConfigError(
+            "several machines need the package ray", "pip install '.[ray]' in the project's folder"
+        )
+    # Both are read when ray is imported. It sends reports on its use otherwise. And a Ray for one
+    # run would listen where other machines reach it, if it were not told that this system can have
+    # no cluster.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if address is None:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    import ray
+
+    if ray.is_initialized():
+        return ray, False
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    how = {"configure_logging": False, "log_to_driver": False}
+    try:
+        if address is not None:
+            _check_address(address)
+            ray.init(address=address, **how)
+        else:
+            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **how)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise SessionError(f"cannot use Ray: {one_line(error)}") from error
+    return ray, address is None
+
+
+def _check_address(address: str) -> None:
+    """Raise OSError if nothing answers at a host and a port, and ValueError if they are neither."""
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname is None or place.port is None:
+        return  # such as auto
+    try:
+        socket.create_connection((place.hostname, place.port), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(f"nothing answers at {address}: {one_line(error)}") from error
+
+
+def workers_of(
+    ray: Any, config: ScorerConfig, resources: Resources, pieces: int
+) -> tuple[dict[str, Any], int]:
+    """Return the options of the actors that score, and their number.
+
+    Args:
+        ray: the module, connected.
+        config: the settings.
+        resources: what was asked for.
+        pieces: number of pieces. More workers are of no use.
+
+    Raises:
+        ConfigError: Ray has less than what is asked for.
+    """
+    have = ray.cluster_resources()
+    gpus, cpus = int(have.get("GPU", 0)), int(have.get("CPU", 1))
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    on_gpu = config.provider == "cuda" or (config.provider == "auto" and gpus > 0)
+    workers = resources.workers or (gpus if on_gpu else nodes)
+    if on_gpu and not gpus:
+        raise ConfigError("Ray has no GPU", "leave `provider` out to score on the cores")
+    if on_gpu and workers > gpus:
+        raise ConfigError(f"{workers} workers are asked for, and Ray has {gpus} GPUs")
+    if workers > cpus:
+        raise ConfigError(f"{workers} workers are asked for, and Ray has {cpus} processor cores")
+    # The second thread of a worker tells how far the first one is.
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
+    options["scheduling_strategy"] = "SPREAD"
+    options["num_cpus"] = max(1, cpus // workers)
+    if on_gpu:
+        options["num_gpus"] = 1
+        options["num_cpus"] = max(1, min(4, cpus // workers))
+    return options, max(1, min(workers, pieces))

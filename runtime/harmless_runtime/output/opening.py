@@ -1,0 +1,71 @@
+"""Open the output of a run: locked, and begun or continued."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from harmless_runtime.errors import OutputError
+from harmless_runtime.output import disk
+from harmless_runtime.output.checks import check_output
+from harmless_runtime.output.fingerprint import check_fingerprint
+from harmless_runtime.output.locks import held_lock
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.state import Fingerprint, State, read_state
+from harmless_runtime.output.writer import Output
+from harmless_runtime.run import Run
+
+
+@contextmanager
+def open_output(
+    run: Run, fingerprint: Fingerprint, about: Mapping[str, Any] | None = None
+) -> Iterator[Output]:
+    """Lock the output of a run, and start or resume it. Folders that are missing are made.
+
+    If the block ends normally, the files get their final names. If it raises an exception, what was
+    written is committed, so that a later run can resume.
+
+    Args:
+        run: what is asked for.
+        fingerprint: what decides the results.
+        about: facts for the record of the finished run.
+
+    Raises:
+        OutputError: the output may not be written, another run is writing it, the state belongs to
+            a run with another fingerprint or is damaged, or the disk is full or failed.
+    """
+    check_output(run)
+    with ExitStack() as stack:
+        with disk.os_errors_named(run.output):
+            paths = OutputPaths(run.output, run.is_folder)
+            paths.folder.mkdir(parents=True, exist_ok=True)
+            for path in paths.locks:
+                stack.enter_context(held_lock(path))
+            output = Output(run, fingerprint, _read_resumed(run, fingerprint))
+            try:
+                output.open_parts(stack)
+            except BaseException:
+                if output.resumed is None:
+                    output.keep()
+                raise
+        try:
+            yield output
+        except BaseException:
+            with suppress(OSError):
+                output.keep()
+            raise
+        with disk.os_errors_named(run.output):
+            output.finish(about or {})
+
+
+def _read_resumed(run: Run, fingerprint: Fingerprint) -> State | None:
+    """Return the state of the run that this one continues, if there is one."""
+    path = OutputPaths(run.output, run.is_folder).state
+    if run.existing == "resume":
+        state = read_state(path)
+        if state is not None:
+            check_fingerprint(path, state.fingerprint, fingerprint)
+        return state
+    if run.existing == "refuse" and path.exists():
+        # The state file was not there at the check, before the lock was held.
+        raise OutputError(f"another run has just left {path}", "`resume` continues it")
+    return None
