@@ -11,22 +11,12 @@ speed would have on this host. It says nothing about a GPU itself.
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-from numpy.typing import NDArray
-
-from harmless_runtime.model.artifact import open_artifact
-from harmless_runtime.model.batches import plan_limits
-from harmless_runtime.model.engine import Engine
-from harmless_runtime.model.runner import ShapeTimes
-from harmless_runtime.model.target import Target
-from harmless_runtime.model.tokenizer import PairTokenizer
 from harmless_runtime.output.parts import Part
 from harmless_runtime.output.state import write_state
 from harmless_runtime.pipeline import score_files
@@ -36,37 +26,9 @@ from suite.competitors import harmless_artifact
 from suite.files import write_result
 from suite.isolation import in_a_process
 from suite.options import add_rounds, add_rows, parser_for, read_options
+from suite.paced import PacedRunner, paced_engine
 from suite.rounds import need, set_up
 from suite.workload import load_rows, write_rows
-
-# Window sizes are derived from it. These are the real checkpoint's.
-PARAMETERS = 774_000_000
-
-
-class PacedRunner:
-    """Takes as long for a batch as a device of the given pace, in tokens per second."""
-
-    target = Target("cuda")
-    attention = ""
-
-    def __init__(self, pace: float, capacity: int) -> None:
-        self.capacity = capacity
-        self.times = ShapeTimes()
-        self._pace = pace
-        self._thread = ThreadPoolExecutor(1)
-
-    def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
-        """Wait, and return zeros."""
-        return self._thread.submit(self._run, ids)
-
-    def cancel(self, future: Future[NDArray[np.float32]]) -> None:
-        """Do not run a batch that has not begun."""
-        future.cancel()
-
-    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        time.sleep(ids.size / self._pace)
-        self.times.add(ids.shape, ids.size / self._pace)
-        return np.zeros(len(ids), np.float32)
 
 
 @dataclass(frozen=True)
@@ -85,10 +47,8 @@ class Timed:
 
 def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> Timed:
     """Score a file with a runner that pauses."""
-    limits = plan_limits("cuda", PARAMETERS, 8, max_length)
-    opened = open_artifact(artifact)
-    runner = PacedRunner(pace, limits.batch_tokens)
-    engine = Engine(opened, PairTokenizer(opened.tokenizer, max_length), runner, limits)
+    engine = paced_engine(artifact, pace, max_length)
+    assert isinstance(engine.runner, PacedRunner)
     syncs: list[float] = []
     states: list[float] = []
     with (
@@ -106,7 +66,7 @@ def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> Time
         share_of_pace=round(device / summary.seconds, 4),
         tokens_per_second=round(tally.tokens / summary.seconds),
         padding_share=round(tally.padding_share, 4),
-        shapes=runner.times.shapes,
+        shapes=engine.runner.times.shapes,
         commits=len(states),
         commit_share=round((sum(syncs) + sum(states)) / summary.seconds, 5),
     )

@@ -81,7 +81,7 @@ def score_files(
         about["resumed_rows"] = resumed.rows
         on_progress(resumed)
         _check_strict(run, resumed)
-        pieces = PiecedRows(run.inputs, run.piece_bytes)
+        pieces = PiecedRows(run.inputs, run.piece_bytes or engine.limits.piece_bytes)
         rows: Iterable[Pair | Reject] = _rows_left(output, run, pieces)
         if run.strict:
             rows = raise_on_reject(rows, partial(refusal, hint=_STRICT))

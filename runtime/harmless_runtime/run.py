@@ -8,7 +8,6 @@ from harmless_runtime.choices import SCORE_COLUMN
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.object_store import check_store, staging_path
 from harmless_runtime.rows.inputs import Inputs
-from harmless_runtime.rows.pieces import PIECE_BYTES
 from harmless_runtime.rows.remote import is_remote
 from harmless_runtime.rows.sources import STDIN
 
@@ -38,7 +37,7 @@ class Run:
             `benchmarks/host.py` measures the share of the time that commits take.
         piece_bytes: larger files are cut into pieces, and inputs that follow each other are a piece
             when they have so many bytes. A window begins with each piece, so that pieces can be
-            scored on several machines.
+            scored on several machines. None leaves the size to the engine.
     """
 
     inputs: Inputs
@@ -50,7 +49,7 @@ class Run:
     strict: bool = False
     details: bool = False
     commit_seconds: float = 5.0
-    piece_bytes: int = PIECE_BYTES
+    piece_bytes: int | None = None
 
     @property
     def name(self) -> str:

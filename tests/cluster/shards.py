@@ -29,9 +29,9 @@ def write_shards(folder: Path, files: int, rows: int) -> list[Path]:
     return paths
 
 
-def run_over(paths: list[Path], output: Path, **options: Any) -> Run:
-    """Return a run in which each file is cut into two pieces."""
-    size = 1 + max(path.stat().st_size for path in paths) // 2
+def run_over(paths: list[Path], output: Path, parts: int = 2, **options: Any) -> Run:
+    """Return a run in which the largest file is cut into some parts."""
+    size = 1 + max(path.stat().st_size for path in paths) // parts
     return Run(open_inputs(map(str, paths)), output, piece_bytes=size, **options)
 
 

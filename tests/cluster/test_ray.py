@@ -121,7 +121,7 @@ def test_the_driver_is_killed_and_goes_on(tmp_path: Path) -> None:
     """In processes and a Ray of their own, with files that are large enough to be pieces."""
     pytest.importorskip("ray")
     paths = write_shards(tmp_path / "rows", 3, 2500)
-    filler = b" " * (64 * 2**20 - 1) + b"\n"  # a blank line makes a piece of each file
+    filler = b" " * (2**20 - 1) + b"\n"  # a blank line cuts each file into pieces
     for path in paths:
         path.write_bytes(path.read_bytes() + filler)
     one = tmp_path / "one.jsonl"

@@ -160,13 +160,12 @@ def test_pieces_scored_apart_give_the_bytes_of_one_run(
         paths.append(tmp_path / f"part{part}.jsonl")
         paths[-1].write_bytes(jsonl(rows))
     engine = cpu_engine(artifact.folder)
-    run = make_run(
-        paths, tmp_path / "whole.jsonl", piece_bytes=paths[0].stat().st_size * files // 4
-    )
+    size = paths[0].stat().st_size * files // 4
+    run = make_run(paths, tmp_path / "whole.jsonl", piece_bytes=size)
     score_files(run, engine)
     apart = []
     run.inputs.shape()
-    for i, piece in enumerate(pieces_of(run.inputs, run.piece_bytes)):
+    for i, piece in enumerate(pieces_of(run.inputs, size)):
         inputs = Inputs(piece, run.inputs.reading, run.inputs.shape())
         score_files(replace(make_run(paths, tmp_path / f"{i}.jsonl"), inputs=inputs), engine)
         apart.append((tmp_path / f"{i}.jsonl").read_bytes())

@@ -79,7 +79,7 @@ Workers = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        help="A Ray that is running, such as auto or ray://HOST:10001.",
+        help="A Ray that is running: HOST:PORT, or auto on one of its machines.",
         show_default="one on this machine, for this run alone",
     ),
 ]
@@ -120,6 +120,29 @@ Precision = Annotated[
 ]
 Device = Annotated[
     int | None, typer.Option(min=0, help="Number of the CUDA device.", show_default="0")
+]
+
+
+def check_device(text: str | None) -> str | None:
+    """Return what `--device` says, if it can be a device.
+
+    Raises:
+        typer.BadParameter: it cannot.
+    """
+    if text is None or text == "all" or text.isdecimal():
+        return text
+    raise typer.BadParameter(f"{text!r} is neither a number nor the word all")
+
+
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NUMBER|all",
+        help="Number of the CUDA device, or all of this machine, each with a worker of Ray.",
+        show_default="0",
+        callback=check_device,
+    ),
 ]
 GpuMemory = Annotated[
     float | None,

@@ -50,6 +50,7 @@ class Arguments:
     engine: EngineName = "local"
     workers: int | None = None
     address: str | None = None
+    all_devices: bool = False
 
 
 def run(console: Console, arguments: Arguments) -> None:
@@ -59,17 +60,26 @@ def run(console: Console, arguments: Arguments) -> None:
         typer.Exit: some rows were rejected.
     """
     config = load_config(arguments.config, settings_of(arguments.flags))
+    for_ray = arguments.workers or arguments.address or arguments.all_devices
+    if arguments.engine == "local" and for_ray:
+        raise ConfigError(
+            "workers, address and all devices are for Ray", "set `engine` to ray, or leave it out"
+        )
+    if arguments.all_devices:
+        if config.provider not in ("auto", "cuda"):
+            raise ConfigError(f"device is all, which means GPUs, and provider {config.provider}")
+        config = config.model_copy(update={"provider": "cuda"})
     if arguments.dry_run:
         console.quiet = False  # it is all that a dry run gives
         show_dry_run(console, open_inputs(arguments.inputs, reading_of(config)), config)
+        if arguments.engine == "ray":
+            say(console, "that is the speed of one process here; Ray has one for each worker")
         return
     asked = make_run(arguments, config)
     # The output and the rows are checked before the model is loaded or exported, which can take
     # minutes.
     check_output(asked)
     asked.inputs.shape(refuse=not goes_on(asked))
-    if arguments.engine == "local" and (arguments.workers or arguments.address):
-        raise ConfigError("workers and address are for Ray", "set `engine` to ray, or leave it out")
     if arguments.engine == "ray":
         summary = _on_ray(console, arguments, asked, config)
     else:

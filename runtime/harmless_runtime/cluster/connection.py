@@ -3,8 +3,10 @@
 import logging
 import os
 import socket
+import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +44,11 @@ def connect(address: str | None) -> tuple[Any, bool]:
         ConfigError: ray is missing.
         SessionError: there is no Ray at the address, or none can be started.
     """
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            "a client of Ray is not one of its machines, which the run has to be on",
+            "on a machine of the cluster, `address` is auto",
+        )
     if find_spec("ray") is None:
         raise ConfigError(
             "several machines need the package ray", "pip install '.[ray]' in the project's folder"
@@ -56,7 +63,7 @@ def connect(address: str | None) -> tuple[Any, bool]:
 
     if ray.is_initialized():
         return ray, False
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     how = {"configure_logging": False, "log_to_driver": False}
     try:
         if address is not None:
@@ -65,15 +72,20 @@ def connect(address: str | None) -> tuple[Any, bool]:
         else:
             ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **how)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise SessionError(f"cannot use Ray: {one_line(error)}") from error
+        hint = None if address is None else "for a Ray that wants a token: RAY_AUTH_MODE=token"
+        raise SessionError(f"cannot use Ray: {one_line(error)}", hint) from error
     return ray, address is None
 
 
 def _check_address(address: str) -> None:
-    """Raise OSError if nothing answers at a host and a port, and ValueError if they are neither."""
+    """Raise ConnectionError if nothing answers at an address, and ValueError if it is none."""
+    if address == "auto":
+        # Ray looks there, too.
+        last = Path(tempfile.gettempdir(), "ray/ray_current_cluster")
+        address = os.environ.get("RAY_ADDRESS") or (last.read_text() if last.exists() else "auto")
     place = urlsplit(address if "://" in address else f"//{address}")
     if place.hostname is None or place.port is None:
-        return  # such as auto
+        return
     try:
         socket.create_connection((place.hostname, place.port), _CONNECT_SECONDS).close()
     except OSError as error:

@@ -37,6 +37,9 @@ from harmless_runtime.tally import Summary, Tally
 
 logger = logging.getLogger(__name__)
 
+# The smallest pieces are those on a CPU.
+_LEAST_PIECE_BYTES = 2**20
+
 
 def score_on_ray(
     run: Run,
@@ -91,9 +94,11 @@ def _score(
     """Score what an earlier run with this plan has left, or all, and write the output."""
     run.inputs.look_again()
     run.inputs.shape()
-    pieces = pieces_of(run.inputs, run.piece_bytes)
     storage = storage_of(run)
-    with Pool(config, resources, len(pieces)) as pool:
+    with Pool(config, resources, _most_pieces(run)) as pool:
+        pieces = pieces_of(run.inputs, run.piece_bytes or pool.model.piece_bytes)
+        if resources.workers and len(pieces) < resources.workers:
+            logger.info("there are fewer pieces (%d) than workers were asked for", len(pieces))
         model = pool.model.provider, pool.model.precision
         fingerprint = run_fingerprint(run, pool.model.fingerprint)
         record = None if earlier else finished_before(run, fingerprint)
@@ -147,6 +152,12 @@ def _check_unchanged(run: Run) -> None:
             )
 
 
+def _most_pieces(run: Run) -> int:
+    """Return the most pieces that a run may have. How large they are is known with the model."""
+    sizes = [source.size or 0 for source in run.inputs.sources]
+    return sum(1 + size // (run.piece_bytes or _LEAST_PIECE_BYTES) for size in sizes)
+
+
 def _check(run: Run, folder: Path) -> None:
     """Check that a run can be divided into pieces that other machines can read.
 
@@ -178,7 +189,7 @@ def _told(manifest: Manifest) -> list[dict[str, Any]]:
 def _tell_spread(manifest: Manifest) -> None:
     """Log how long pieces took, so that a slow machine is seen."""
     attempts = list(manifest.done.values())
-    if not attempts:
+    if len(attempts) < 2:
         return
     slowest = max(attempts, key=lambda attempt: attempt.seconds)
     logger.info(

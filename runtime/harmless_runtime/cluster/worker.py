@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -64,12 +65,14 @@ class Model:
         about: facts for the record of the run.
         provider: the execution provider.
         precision: what the scores are computed in.
+        piece_bytes: as in `Limits`.
     """
 
     fingerprint: Mapping[str, Any]
     about: Mapping[str, Any]
     provider: Provider
     precision: Precision
+    piece_bytes: int
 
 
 def load_for_many_rows(config: ScorerConfig) -> Engine:
@@ -88,7 +91,8 @@ class Worker:
 
     def __init__(self, config: ScorerConfig, folder: str, load_engine: LoadEngine) -> None:
         os.chdir(folder)
-        self._config = config
+        # Ray shows each worker its own GPU only.
+        self._config = config.model_copy(update={"device": 0})
         self._load_engine = load_engine
         self._engine: Engine | None = None
         self._tally = Tally()
@@ -106,6 +110,7 @@ class Worker:
             about_engine(engine),
             engine.runner.target.provider,
             engine.precision,
+            engine.limits.piece_bytes,
         )
 
     def progress(self) -> Tally:
@@ -130,7 +135,8 @@ class Worker:
             disk.os_errors_named(Path(task.storage.where, task.attempt)),
         ):
             paths = OutputPaths(Path(folder, "scores.jsonl"))
-            run = Run(inputs, paths.output, details=task.details)
+            # The piece is not divided again.
+            run = Run(inputs, paths.output, details=task.details, piece_bytes=sys.maxsize)
             score_files(run, self._engine, self._note)
             _check_unchanged(inputs, task)
             record = read_record(paths.record)

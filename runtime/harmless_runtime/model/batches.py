@@ -30,9 +30,15 @@ _LENGTH_MULTIPLE = {"cpu": 1, "openvino": 8, "cuda": 8}
 _MOST_TOKENS = {"cpu": 512, "openvino": 2048}
 
 
+# Bytes of the inputs that are scored apart, for about ten minutes on a modest machine. That much is
+# lost if a worker dies. On a GPU it is 16 million tokens, so that the padding at the end of the
+# last window and the reading before the first one hardly count.
+_PIECE_BYTES = {"cpu": 2**20, "openvino": 2**20, "cuda": 64 * 2**20}
+
+
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a batch and of a window.
+    """The limits of a batch, of a window and of a piece.
 
     A single row may exceed `batch_tokens`, `window_tokens` and `window_bytes`.
 
@@ -46,6 +52,7 @@ class Limits:
         length_multiple: batches are padded to a multiple of this many tokens. With 8, a batch whose
             longest row has 300 tokens is padded to 304.
         max_length: most tokens of a row. No batch is padded beyond this length.
+        piece_bytes: bytes of the inputs that can be scored apart, as `rows.pieces` cuts them.
     """
 
     batch_tokens: int
@@ -55,6 +62,7 @@ class Limits:
     batch_cost: int = _BATCH_COST["cpu"]
     length_multiple: int = 1
     max_length: int = sys.maxsize
+    piece_bytes: int = _PIECE_BYTES["cpu"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ def plan_limits(
         batch_cost=_BATCH_COST[provider],
         length_multiple=_LENGTH_MULTIPLE[provider],
         max_length=max_length,
+        piece_bytes=_PIECE_BYTES[provider],
     )
 
 

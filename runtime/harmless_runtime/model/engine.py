@@ -46,7 +46,12 @@ class Engine:
             "max_length": self.tokenizer.max_length,
             "the batches' limits": [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
             "the attention kernels": self.runner.attention,
-            "the windows' limits": [limits.window_tokens, limits.window_rows, limits.window_bytes],
+            "the windows' limits": [
+                limits.window_tokens,
+                limits.window_rows,
+                limits.window_bytes,
+                limits.piece_bytes,
+            ],
             "fp32 for rows that overflow": self.fp32_fallback is not None,
         }
 

@@ -12,16 +12,16 @@ from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.rows.spans import spans_of
 
-# Larger files are cut, and a piece ends with the input that makes it this large. That is about 16
-# million tokens, so what a piece costs besides its scoring, and the padding at the end of its last
-# window, hardly count.
-PIECE_BYTES = 64 * 2**20
-
 Piece = tuple[Source, ...]
 
 
-def pieces_of(inputs: Inputs, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
-    """Return the inputs of each piece, in order. An input of unknown size ends its piece.
+def pieces_of(inputs: Inputs, piece_bytes: int) -> list[Piece]:
+    """Return the inputs of each piece, in order.
+
+    Args:
+        inputs: the inputs.
+        piece_bytes: larger files are cut, and a piece ends with the input that makes it this large.
+            An input of unknown size ends its piece as well.
 
     Raises:
         ShapeError, ConfigError, InputError: as `Inputs.shape`.
@@ -60,7 +60,7 @@ class PiecedRows:
         piece_bytes: as in `pieces_of`.
     """
 
-    def __init__(self, inputs: Inputs, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(self, inputs: Inputs, piece_bytes: int) -> None:
         self._inputs = inputs
         self._pieces = pieces_of(inputs, piece_bytes)
         self._begins: deque[int] = deque()
