@@ -2,13 +2,14 @@
 
     python benchmarks/cluster.py --rows FILE --count 20000 --pace 50000
 
-Three measurements, each in a Ray of its own:
+Four measurements, the first three each in a Ray of its own:
 
 - paced: in place of the model's run there is a pause, as long as a device of the given pace would
   take. So one and two workers can be compared on a machine without GPUs.
 - real: sessions of one thread on the CPU, as many as there are cores.
 - empty: pieces of about one row, and no pause. They show what a piece costs besides its scoring: to
   the driver, to Ray's own processes on the machine of the driver, and in all.
+- merging: results that are made up are put together.
 """
 
 import os
@@ -31,6 +32,7 @@ from harmless_runtime.run import Run
 from suite.competitors import harmless_artifact
 from suite.files import write_result
 from suite.isolation import in_a_process
+from suite.merging import merge_once
 from suite.options import BENCHMARKS, add_precision, add_rounds, add_rows, parser_for, read_options
 from suite.paced import load_paced
 from suite.rounds import need, set_up
@@ -183,11 +185,12 @@ def main() -> None:
             *(("real", Setup(real, artifact, n, _parts(real, 24), None)) for n in (1, 2)),
             *(("empty", Setup(empty, artifact, n, small, 1e12)) for n in args.workers),
         ]
+        merging = [asdict(merge_once(pieces, 84_000)) for pieces in (24, 240)]
         for name, setup in setups:
             runs = [need(in_a_process(run_once, setup), name) for _ in range(options.rounds)]
             results[name].append([asdict(run) for run in runs])
             print(name, results[name][-1], flush=True)
-    write_result("cluster", options, setting, {"pace": args.pace, **results})
+    write_result("cluster", options, setting, {"pace": args.pace, **results, "merging": merging})
 
 
 def _parts(path: Path, count: int) -> int:

@@ -7,6 +7,7 @@ python benchmarks/report.py --plots    # draws the plots as well (needs the benc
 from collections.abc import Callable
 from pathlib import Path
 
+from suite.cluster_tables import costs_text, scaling_table
 from suite.form_tables import inputs_table, outputs_table
 from suite.options import plain_parser
 from suite.plots import plot_latency, plot_throughput
@@ -28,11 +29,13 @@ PRECISION = ROOT / "docs/precision.md"
 RELIABILITY = ROOT / "docs/reliability.md"
 INPUTS = ROOT / "docs/inputs.md"
 OUTPUTS = ROOT / "docs/outputs.md"
+CLUSTER = ROOT / "docs/cluster.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
 EXPORT_BEGIN, EXPORT_END = "<!-- export: begin -->\n", "<!-- export: end -->\n"
 WHY_BEGIN, WHY_END = "<!-- why: begin -->\n", "<!-- why: end -->\n"
 SIDES_BEGIN, SIDES_END = "<!-- sides: begin -->\n", "<!-- sides: end -->\n"
 RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+COSTS_BEGIN, COSTS_END = "<!-- costs: begin -->\n", "<!-- costs: end -->\n"
 
 
 # What renders the results of each kind, in the order of the page.
@@ -67,6 +70,11 @@ def comparison() -> str:
     return comparison_table(*(results[name] for name in names))
 
 
+def cluster(render: Callable[[Path, Result], str]) -> str:
+    """Return what scoring on Ray costs, in Markdown."""
+    return "\n".join(render(path, result) for path, result in load("cluster"))
+
+
 def contents() -> list[tuple[Path, str, str, str]]:
     """Return what stands in which file between which two marks."""
     return [
@@ -78,6 +86,8 @@ def contents() -> list[tuple[Path, str, str, str]]:
         (RELIABILITY, RESULTS_BEGIN, reliability(), RESULTS_END),
         (INPUTS, RESULTS_BEGIN, inputs_table(), RESULTS_END),
         (OUTPUTS, RESULTS_BEGIN, outputs_table(), RESULTS_END),
+        (CLUSTER, RESULTS_BEGIN, cluster(scaling_table), RESULTS_END),
+        (CLUSTER, COSTS_BEGIN, cluster(costs_text), COSTS_END),
     ]
 
 

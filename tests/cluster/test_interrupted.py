@@ -1,18 +1,21 @@
 """Runs on Ray that are interrupted, and what may have happened until they go on."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import CONFIG, run_over, write_shards
+from shards import CONFIG, files_in, run_over, worker_processes, write_shards
 
-from harmless_runtime.cluster import driver, schedule
+from harmless_runtime.cluster import driver, pool, schedule
 from harmless_runtime.cluster.connection import Resources
 from harmless_runtime.cluster.manifest import pieces_folder
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.tally import Summary, Tally
+from processes import Harmless
 from runs import cpu_engine
 
 pytestmark = [
@@ -106,4 +109,59 @@ def test_two_runs_do_not_write_one_output(tmp_path: Path) -> None:
     score(paths, out)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "out.jsonl", "out.jsonl.run.json", "rows",
+    ]  # fmt: skip
+
+
+def test_a_field_that_only_a_later_row_has(tmp_path: Path) -> None:
+    """The workers that make the files of a folder find it, and the scores are kept."""
+    paths = write_shards(tmp_path / "rows", 2, 100)
+    row = '{"id": 1, "instruction": "a", "output": "b", "s": 0}'
+    paths[1].write_text(paths[1].read_text() + row + "\n")
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match="line 101, has a field s already"):
+        score(paths, out, is_folder=True, join="s")
+    assert not list(out.glob("*.jsonl"))
+    again = score(paths, out, is_folder=True, join="t", existing="resume")
+    assert again.resumed.rows == again.tally.rows
+    score_files(run_over(paths, tmp_path / "one", is_folder=True, join="t"), cpu_engine())
+    assert files_in(out) == files_in(tmp_path / "one")
+    assert not pieces_folder(out).exists()
+
+
+def test_a_worker_that_dies_while_it_makes_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_shards(tmp_path / "rows", 3, 100)
+    killed: list[int] = []
+    start = pool.Pool.start
+
+    def start_and_kill(self: pool.Pool, work: pool.Work) -> None:
+        start(self, work)
+        if work.method == "make" and not killed:
+            killed.append(pid := worker_processes()[0])
+            os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(pool.Pool, "start", start_and_kill)
+    score(paths, tmp_path / "out", is_folder=True, join="t")
+    assert killed
+    score_files(run_over(paths, tmp_path / "one", is_folder=True, join="t"), cpu_engine())
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "one")
+
+
+def test_without_ray_the_pieces_are_not_forgotten(tmp_path: Path, harmless: Harmless) -> None:
+    paths = write_shards(tmp_path / "rows", 2, 100)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        score(paths, out, until=1)
+    command = ("score", *paths, "-o", out, "--model", "demo")
+    for more, hint in (
+        ((), "--resume continues it, --overwrite starts again"),
+        (("--resume",), "--engine ray and --resume continue it, --overwrite starts again"),
+    ):
+        done = harmless(*command, *more)
+        assert done.returncode == 1
+        assert hint in done.stderr
+    assert harmless(*command, "--overwrite").returncode == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.jsonl", "out.jsonl.run.json", "out.rejects.jsonl", "rows",
     ]  # fmt: skip

@@ -1,16 +1,19 @@
 """`harmless score` on a real Ray: the bytes of one machine, whatever dies."""
 
+import json
 import os
 import signal
 import subprocess
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
-from shards import CONFIG, files_in, run_over, write_shards
+from pyarrow import parquet
+from shards import CONFIG, files_in, run_over, worker_processes, write_shards
 
 from harmless_runtime.cluster import driver
 from harmless_runtime.cluster.connection import Resources
@@ -26,16 +29,6 @@ pytestmark = [
 ]
 
 
-def workers() -> list[int]:
-    """Return the processes of the workers that score."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it has ended meanwhile
-            if path.read_bytes().startswith(b"ray::Worker"):
-                found.append(int(path.parent.name))
-    return found
-
-
 def listening() -> set[str]:
     """Return the addresses in hexadecimal that any process of this machine listens at."""
     lines = [
@@ -46,28 +39,42 @@ def listening() -> set[str]:
     return {fields[1].split(":")[0] for fields in lines if fields[3] == "0A"}
 
 
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lines": ("out.jsonl", {"details": True}),
+    "table": ("out.parquet", {}),
+    "joined": ("out.csv", {"join": "harmless_score"}),
+    "joined lines": ("out.jsonl.gz", {"join": "harmless_score"}),
+    "folder": ("out", {"details": True, "is_folder": True}),
+    "joined folder": ("out", {"join": "harmless_score", "is_folder": True}),
+}
+
+
 @pytest.mark.usefixtures("ray")
-@pytest.mark.parametrize("form", ["lines", "joined", "folder"])
+@pytest.mark.parametrize("form", FORMS)
 def test_the_output_is_that_of_one_machine(form: str, tmp_path: Path) -> None:
     paths = write_shards(tmp_path / "rows", 5, 300)
-    options: dict[str, dict[str, Any]] = {
-        "lines": {"details": True},
-        "joined": {"join": "harmless_score"},
-        "folder": {"join": "harmless_score", "is_folder": True},
-    }
-    name = {"lines": "out.jsonl", "joined": "out.csv", "folder": "out"}[form]
+    # Pieces of several inputs, spans of an input, and tables.
+    paths[3].write_bytes(paths[3].read_bytes()[:9000])
+    paths[2].write_bytes(b"")
+    table = tmp_path / "rows/table.parquet"
+    rows = [json.loads(line) for line in paths[4].read_bytes().splitlines() if line != b"{oops"]
+    parquet.write_table(pa.Table.from_pylist(rows), table, row_group_size=40)
+    name, options = FORMS[form]
+    if "folder" in form:
+        paths.insert(1, table)
     own = tmp_path / "one", tmp_path / "many"
     for folder in own:
         folder.mkdir()
-    one = score_files(run_over(paths, own[0] / name, **options[form]), cpu_engine())
+    one = score_files(run_over(paths, own[0] / name, 6, **options), cpu_engine())
     many = driver.score_on_ray(
-        run_over(paths, own[1] / name, **options[form]), CONFIG, Resources(workers=2)
+        run_over(paths, own[1] / name, 6, **options), CONFIG, Resources(workers=2)
     )
     assert files_in(own[1]) == files_in(own[0])
     assert many.tally == one.tally
     assert many.reasons == one.reasons
+    assert np.array_equal(many.scores, one.scores)
     # It is complete for either of them.
-    again = run_over(paths, own[1] / name, existing="resume", **options[form])
+    again = run_over(paths, own[1] / name, 6, existing="resume", **options)
     assert driver.score_on_ray(again, CONFIG, Resources(workers=1)).is_old
 
 
@@ -80,7 +87,7 @@ def test_a_worker_that_dies_costs_nothing_but_time(tmp_path: Path) -> None:
 
     def kill(_: Any) -> None:
         if len(killed) < 2:
-            killed.append(pid := workers()[0])
+            killed.append(pid := worker_processes()[0])
             os.kill(pid, signal.SIGKILL)
 
     driver.score_on_ray(run_over(paths, many), CONFIG, Resources(workers=2), kill)

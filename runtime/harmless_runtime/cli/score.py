@@ -83,6 +83,7 @@ def run(console: Console, arguments: Arguments) -> None:
     if arguments.engine == "ray":
         summary = _on_ray(console, arguments, asked, config)
     else:
+        _give_up_pieces(asked)
         engine = load_engine(config, for_many_rows=True)
         with (
             resumable(console, asked),
@@ -120,6 +121,15 @@ def _on_ray(console: Console, arguments: Arguments, asked: Run, config: ScorerCo
             say(console, f"finished pieces are kept in {pieces_folder(asked.output)}")
             _hint_to_resume(console)
         raise
+
+
+def _give_up_pieces(asked: Run) -> None:
+    """See to what an interrupted run on Ray has left, if there is anything."""
+    pieces = asked.output.with_name(f"{asked.output.name}.pieces")
+    if (pieces / "manifest.jsonl").exists():
+        from harmless_runtime.cluster.driver import remove_pieces
+
+        remove_pieces(asked)
 
 
 def settings_of(flags: dict[str, Any]) -> dict[str, Any]:

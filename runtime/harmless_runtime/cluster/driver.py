@@ -3,12 +3,14 @@
 import logging
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harmless_runtime.cluster.connection import Resources
+from harmless_runtime.cluster.making import can_be_shared, make_on_workers
 from harmless_runtime.cluster.manifest import (
     Manifest,
     Plan,
@@ -20,6 +22,7 @@ from harmless_runtime.cluster.manifest import (
 )
 from harmless_runtime.cluster.merge import merge
 from harmless_runtime.cluster.pool import Pool
+from harmless_runtime.cluster.results import results_of
 from harmless_runtime.cluster.schedule import TRIES, score_pieces
 from harmless_runtime.cluster.storage import Storage
 from harmless_runtime.config import ScorerConfig
@@ -27,9 +30,12 @@ from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.fingerprint import run_fingerprint
+from harmless_runtime.output.finish import make_here
 from harmless_runtime.output.locks import held_lock
+from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.publish import publish
 from harmless_runtime.output.record import finished_before
+from harmless_runtime.output.state import Claim, State
 from harmless_runtime.pipeline import reasons_of, summary_of
 from harmless_runtime.rows.pieces import pieces_of
 from harmless_runtime.run import Run
@@ -66,20 +72,47 @@ def score_on_ray(
     folder = pieces_folder(run.output)
     _check(run, folder)
     check_output(run)
+    with _locked(folder):
+        plan = _interrupted(run, folder)
+        return _score(run, config, resources, folder, plan, start, on_progress)
+
+
+def remove_pieces(run: Run) -> None:
+    """Remove what an interrupted run on Ray has left, before its output is written without Ray.
+
+    Raises:
+        OutputError: there is something, and it may not be replaced.
+    """
+    folder = pieces_folder(run.output)
+    with _locked(folder):
+        if _interrupted(run, folder) is not None:
+            raise OutputError(
+                f"{folder} holds the pieces of an interrupted run on Ray",
+                "`engine` ray and `resume` continue it, `overwrite` starts again",
+            )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     with disk.os_errors_named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = held_lock(folder.with_name(f"{folder.name}.lock"))
     with lock:
-        plan = read_plan(folder)
-        if run.existing == "refuse" and plan is not None:
-            raise OutputError(
-                f"{folder} holds the pieces of an interrupted run",
-                "`resume` continues it, `overwrite` starts again",
-            )
-        if run.existing == "overwrite":
-            discard(folder, storage_of(run))
-            plan = None
-        return _score(run, config, resources, folder, plan, start, on_progress)
+        yield
+
+
+def _interrupted(run: Run, folder: Path) -> Plan | None:
+    """Return the plan of an interrupted run that this one continues, or None if it starts anew."""
+    plan = read_plan(folder)
+    if run.existing == "refuse" and plan is not None:
+        raise OutputError(
+            f"{folder} holds the pieces of an interrupted run",
+            "`resume` continues it, `overwrite` starts again",
+        )
+    if run.existing == "overwrite":
+        discard(folder, storage_of(run))
+        return None
+    return plan
 
 
 def _score(
@@ -123,8 +156,18 @@ def _score(
         _tell_spread(manifest)
         about = {**pool.model.about, "pieces": _told(manifest), "resumed_rows": resumed.rows}
         about["seconds"] = round(time.perf_counter() - start, 3)
-    written = replace(run, existing="overwrite") if may_replace else run
-    tally, scores = merge(written, fingerprint, about, pieces, manifest)
+        results = results_of(pieces, manifest)
+        is_shared = can_be_shared(run)
+        if not is_shared:
+            pool.dismiss()
+
+        def make(run: Run, paths: OutputPaths, state: State) -> list[Claim]:
+            if is_shared:
+                return make_on_workers(run, pool, pieces, results)
+            return make_here(run, paths, state)
+
+        written = replace(run, existing="overwrite") if may_replace else run
+        tally, scores = merge(written, fingerprint, about, results, make)
     reasons = reasons_of(run) if tally.rejected else []
     publish(run)
     try:

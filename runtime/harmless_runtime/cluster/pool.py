@@ -4,16 +4,15 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from harmless_runtime.cluster.connection import Resources, connect, workers_of
-from harmless_runtime.cluster.manifest import Attempt
 from harmless_runtime.cluster.worker import (
     LoadEngine,
     Model,
-    Task,
     Worker,
     load_for_many_rows,
 )
@@ -29,6 +28,28 @@ _WAIT = 1.0
 _DEATHS = 5
 # Most answers in a second of workers that are asked how far they are.
 _ANSWERS = 200
+
+
+class Work(Protocol):
+    """What a worker can do: `method` is that of `Worker`, which gets it.
+
+    `is_certain` says that it fails alike in every worker, if it fails.
+    """
+
+    method: ClassVar[str]
+    is_certain: ClassVar[bool]
+
+    @property
+    def number(self) -> int:
+        """Its number among others."""
+        ...
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why something was not done."""
+
+    reason: str
 
 
 class Pool:
@@ -62,7 +83,7 @@ class Pool:
         # Workers that load the model, and those that have loaded it.
         self._loading: dict[Any, Any] = {}
         self._idle: list[Any] = []
-        self._running: dict[Any, tuple[Any, Task]] = {}
+        self._running: dict[Any, tuple[Any, Work]] = {}
         # What busy workers were asked, and what they have told: how far their pieces are.
         self._asked: dict[Any, Any] = {}
         self._told: dict[Any, Tally] = {}
@@ -89,9 +110,11 @@ class Pool:
         self._loading[actor.load.remote()] = actor
 
     def _ready(self) -> list[Any]:
-        """Wait a second at most for a worker that has loaded the model, or scored a piece."""
+        """Wait a second at most for a worker; return what all have answered by then."""
         promises = [*self._loading, *self._running, *self._asked]
-        ready: list[Any] = self._ray.wait(promises, timeout=_WAIT)[0] if promises else []
+        if not promises or not self._ray.wait(promises, timeout=_WAIT)[0]:
+            return []
+        ready: list[Any] = self._ray.wait(promises, num_returns=len(promises), timeout=0)[0]
         return ready
 
     def _loaded(self, promise: Any) -> Model | None:
@@ -128,13 +151,13 @@ class Pool:
         """Whether a worker waits for a piece."""
         return bool(self._idle)
 
-    def start(self, task: Task) -> None:
-        """Let an idle worker score a piece."""
+    def start(self, work: Work) -> None:
+        """Let an idle worker do something."""
         actor = self._idle.pop()
-        self._running[actor.score.remote(task)] = actor, task
+        self._running[getattr(actor, work.method).remote(work)] = actor, work
 
-    def wait(self) -> Iterator[tuple[Task, Attempt | str]]:
-        """Wait a second at most; yield pieces that are done, with their results or what failed.
+    def wait(self) -> Iterator[tuple[Work, Any]]:
+        """Wait a second at most; yield what is done, with its result, or what failed, with why.
 
         Raises:
             OutputError: a worker's model is another one than the first worker's.
@@ -155,21 +178,23 @@ class Pool:
                     "`provider` and `model` say what all of them use",
                 )
 
-    def _outcome(self, promise: Any) -> tuple[Task, Attempt | str]:
-        """Return a piece, with its results or what failed. A worker that died is replaced."""
+    def _outcome(self, promise: Any) -> tuple[Work, Any]:
+        """Return what a worker has done, and its result. A worker that died is replaced."""
         errors = self._ray.exceptions
-        actor, task = self._running.pop(promise)
+        actor, work = self._running.pop(promise)
         self._told.pop(actor, None)
         try:
-            attempt: Attempt = self._ray.get(promise)
+            result = self._ray.get(promise)
         except errors.RayTaskError as error:  # the worker itself goes on
             self._idle.append(actor)
-            return task, one_line(error.cause or error)
+            if work.is_certain and isinstance(error.cause, HarmlessError):
+                raise error.cause from None
+            return work, Failed(one_line(error.cause or error))
         except errors.RayError as error:
             self._hire()
-            return task, f"its worker died ({type(error).__name__})"
+            return work, Failed(f"its worker died ({type(error).__name__})")
         self._idle.append(actor)
-        return task, attempt
+        return work, result
 
     @property
     def under_way(self) -> list[Tally]:
@@ -195,15 +220,19 @@ class Pool:
             if is_busy:
                 self._told[actor] = tally
 
+    def dismiss(self) -> None:
+        """End all workers, which are not needed any more."""
+        busy = [actor for actor, _ in self._running.values()]
+        for actor in [*self._idle, *self._loading.values(), *busy]:
+            self._ray.kill(actor)
+        self._idle, self._loading, self._running, self._asked = [], {}, {}, {}
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: object, trace: TracebackType | None
     ) -> None:
-        busy = [actor for actor, _ in self._running.values()]
-        for actor in [*self._idle, *self._loading.values(), *busy]:
-            self._ray.kill(actor)
-        self._idle, self._loading, self._running, self._asked = [], {}, {}, {}
+        self.dismiss()
         if self._owns_ray:
             self._ray.shutdown()

@@ -1,12 +1,13 @@
-"""Hand out pieces to workers, and try again what failed."""
+"""Hand out work to workers, and try again what failed."""
 
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from harmless_runtime.cluster.manifest import Attempt, Manifest
-from harmless_runtime.cluster.pool import Pool
+from harmless_runtime.cluster.manifest import Manifest
+from harmless_runtime.cluster.pool import Failed, Pool, Work
 from harmless_runtime.cluster.storage import attempt_name
 from harmless_runtime.cluster.worker import Task
 from harmless_runtime.rows.pieces import Piece
@@ -51,12 +52,8 @@ def score_pieces(
         pieces: the inputs of each piece.
         on_progress: called about every second with what is done, also of pieces under way.
     """
-    todo = deque(number for number in range(len(pieces)) if number not in manifest.done)
-    tries = dict.fromkeys(todo, 0)
-    failures = []
 
-    def task(number: int) -> Task:
-        tries[number] += 1
+    def task(number: int, tries: int) -> Task:
         return Task(
             number,
             pieces[number],
@@ -65,19 +62,50 @@ def score_pieces(
             run.details,
             manifest.storage,
             attempt_name(number),
-            tries[number],
+            tries,
         )
 
+    failures = hand_out(
+        pool,
+        [number for number in range(len(pieces)) if number not in manifest.done],
+        task,
+        lambda _, attempt: manifest.add(attempt),
+        lambda: on_progress(sum(pool.under_way, manifest.tally)),
+    )
+    return [Failure(pieces[number], reason) for number, reason in failures]
+
+
+def hand_out(
+    pool: Pool,
+    numbers: Iterable[int],
+    make: Callable[[int, int], Work],
+    on_done: Callable[[Any, Any], None],
+    on_progress: Callable[[], None] = lambda: None,
+) -> list[tuple[int, str]]:
+    """Let workers do tasks; return the numbers of those that failed too often, and why.
+
+    Args:
+        pool: the workers.
+        numbers: of the tasks.
+        make: makes a task of its number, and of how often it is tried now.
+        on_done: called with each task and its result.
+        on_progress: called about every second.
+    """
+    todo = deque(numbers)
+    tries: Counter[int] = Counter()
+    failures = []
     while todo or pool.is_busy:
         while todo and pool.has_room:
-            pool.start(task(todo.popleft()))
-        for asked, outcome in pool.wait():
-            if isinstance(outcome, Attempt):
-                manifest.add(outcome)
-            elif tries[asked.number] < TRIES:
-                logger.warning("piece %d is tried again: %s", asked.number, outcome)
-                todo.append(asked.number)
+            number = todo.popleft()
+            tries[number] += 1
+            pool.start(make(number, tries[number]))
+        for work, outcome in pool.wait():
+            if not isinstance(outcome, Failed):
+                on_done(work, outcome)
+            elif tries[work.number] < TRIES:
+                logger.warning("piece %d is tried again: %s", work.number, outcome.reason)
+                todo.append(work.number)
             else:
-                failures.append(Failure(asked.piece, str(outcome)))
-        on_progress(sum(pool.under_way, manifest.tally))
+                failures.append((work.number, outcome.reason))
+        on_progress()
     return failures

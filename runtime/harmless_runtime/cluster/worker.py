@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from harmless_runtime.choices import Precision, Provider
 from harmless_runtime.cluster.manifest import Attempt, versions_of
@@ -46,6 +46,9 @@ class Task:
         tries: how often the piece is tried now.
     """
 
+    method: ClassVar[str] = "score"
+    is_certain: ClassVar[bool] = False
+
     number: int
     piece: Piece
     reading: Reading
@@ -78,6 +81,14 @@ class Model:
 def load_for_many_rows(config: ScorerConfig) -> Engine:
     """Load the engine that workers score with, if nothing else is asked for."""
     return load_engine(config, for_many_rows=True)
+
+
+class Maker(Protocol):
+    """Something that makes files, such as `making.MakeTask`."""
+
+    def make(self) -> list[Claim]:
+        """Make them; return what is in them."""
+        ...
 
 
 class Worker:
@@ -165,6 +176,15 @@ class Worker:
             seconds=time.perf_counter() - start,
             tries=task.tries,
         )
+
+    def make(self, maker: Maker) -> list[Claim]:
+        """Make files of rows and their scores.
+
+        Raises:
+            HarmlessError: as `MakeTask.make`.
+        """
+        self._tally = Tally()
+        return maker.make()
 
     def _note(self, tally: Tally) -> None:
         self._tally = tally

@@ -6,6 +6,7 @@ Every step can be repeated after a crash: the state stays until all files have t
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,20 +33,28 @@ class Finished:
     claim: Claim
 
 
-def make_files(run: Run, paths: OutputPaths, state: State, *, is_resumed: bool) -> State:
+# Makes all targets of a run under their names `made`, and returns what is in each. It is given the
+# run, where the scores and rejects are, and the state that says that they are complete.
+MakeFiles = Callable[[Run, OutputPaths, State], list[Claim]]
+
+
+def make_files(
+    run: Run, paths: OutputPaths, state: State, make: MakeFiles, *, is_resumed: bool
+) -> State:
     """Make the files that were asked for, unless the lines of scores are what was asked for.
 
     Args:
         run: what was asked for.
         paths: where the scores and rejects are.
         state: says that they are complete.
+        make: makes the files.
         is_resumed: whether an earlier run made it so, which may have been asked for other files.
 
     Returns:
         The state that is on the disk now.
 
     Raises:
-        OutputError: the scores were changed, or as `make_results`.
+        OutputError: the scores were changed, or as `make`.
         OSError: the disk is full, or failed.
     """
     made = [target.made for target in targets_of(run)]
@@ -63,11 +72,10 @@ def make_files(run: Run, paths: OutputPaths, state: State, *, is_resumed: bool) 
         (paths.scores.partial, state.scores),
         (paths.rejects.partial, state.rejects),
     ):
-        if claim.size and _claim_of(path) != claim:
+        if claim.size and claim_of(path) != claim:
             raise OutputError(f"{path} has lost or changed some of its bytes", START_AGAIN)
     try:
-        make_results(run, paths.scores.partial, paths.rejects.partial, state.lines, state.digest)
-        claims = [_claim_of(path) for path in made]
+        claims = make(run, paths, state)
     except BaseException:
         for path in made:
             path.unlink(missing_ok=True)
@@ -79,7 +87,17 @@ def make_files(run: Run, paths: OutputPaths, state: State, *, is_resumed: bool) 
     return state
 
 
-def _claim_of(path: Path) -> Claim:
+def make_here(run: Run, paths: OutputPaths, state: State) -> list[Claim]:
+    """Make the targets of a run in this process.
+
+    Raises:
+        OutputError, InputError, ConfigError: as `make_results`.
+    """
+    make_results(run, paths.scores.partial, paths.rejects.partial, state.lines, state.digest)
+    return [claim_of(target.made) for target in targets_of(run)]
+
+
+def claim_of(path: Path) -> Claim:
     """Wait until a file is on the disk, and return its size and hash."""
     digest = hashlib.sha256()
     try:

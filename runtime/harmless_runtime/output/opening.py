@@ -8,6 +8,7 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.fingerprint import check_fingerprint
+from harmless_runtime.output.finish import MakeFiles, make_here
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import Fingerprint, State, read_state
@@ -17,7 +18,10 @@ from harmless_runtime.run import Run
 
 @contextmanager
 def open_output(
-    run: Run, fingerprint: Fingerprint, about: Mapping[str, Any] | None = None
+    run: Run,
+    fingerprint: Fingerprint,
+    about: Mapping[str, Any] | None = None,
+    make_files: MakeFiles = make_here,
 ) -> Iterator[Output]:
     """Lock the output of a run, and start or resume it. Folders that are missing are made.
 
@@ -28,6 +32,7 @@ def open_output(
         run: what is asked for.
         fingerprint: what decides the results.
         about: facts for the record of the finished run.
+        make_files: makes the files that were asked for, if these are not lines of scores.
 
     Raises:
         OutputError: the output may not be written, another run is writing it, the state belongs to
@@ -54,7 +59,7 @@ def open_output(
                 output.keep()
             raise
         with disk.os_errors_named(run.output):
-            output.finish(about or {})
+            output.finish(about or {}, make_files)
 
 
 def _read_resumed(run: Run, fingerprint: Fingerprint) -> State | None:

@@ -16,6 +16,7 @@ from typing import Any
 from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_record
 from harmless_runtime.output.finish import (
+    MakeFiles,
     check_final_names,
     finished_files,
     give_final_names,
@@ -181,11 +182,12 @@ class Output:
             complete=complete,
         )
 
-    def finish(self, about: Mapping[str, Any]) -> None:
+    def finish(self, about: Mapping[str, Any], make: MakeFiles) -> None:
         """Commit everything, make the files that were asked for, and give them their final names.
 
         Args:
             about: facts for the record.
+            make: makes the files.
         """
         if self.is_complete and self.resumed is not None:
             state = self.resumed
@@ -193,7 +195,7 @@ class Output:
             for part in self._parts:
                 part.check_name()
             state = self._commit(complete=True)
-        state = make_files(self.run, self.paths, state, is_resumed=self.is_complete)
+        state = make_files(self.run, self.paths, state, make, is_resumed=self.is_complete)
         files = finished_files(self.run, self.paths, state)
         check_final_names(files, self.paths, state.replace)
         check_record(self.paths, self.run)  # something may have appeared there during the run

@@ -1,0 +1,78 @@
+"""Read the results of pieces again, in the order of the rows."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harmless_runtime.cluster.manifest import Attempt, Manifest
+from harmless_runtime.cluster.storage import Storage
+from harmless_runtime.errors import OutputError
+from harmless_runtime.output.state import START_AGAIN
+from harmless_runtime.rows.output_lines import reject_with_line_added, with_line_added
+from harmless_runtime.rows.pieces import Piece
+
+_BLOCK_BYTES = 2**20
+
+Blocks = Iterator[list[bytes]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The results of a piece.
+
+    Attributes:
+        attempt: names them.
+        storage: where they are.
+        before: lines of the file before the span that the piece is.
+    """
+
+    attempt: Attempt
+    storage: Storage
+    before: int
+
+    def scores(self, *, details: bool) -> Blocks:
+        """Yield the lines of scores, a megabyte at a time.
+
+        Args:
+            details: whether they have numbers of lines.
+
+        Raises:
+            OutputError: they are not what was written.
+            OSError: they cannot be read.
+        """
+        blocks = self._lines("scores.jsonl")
+        if not details or not self.before:
+            return blocks
+        return ([with_line_added(line, self.before) for line in block] for block in blocks)
+
+    def rejects(self) -> Blocks:
+        """Yield the lines of rejects, as `scores` does it."""
+        blocks = self._lines("rejects.jsonl")
+        if not self.before:
+            return blocks
+        return ([reject_with_line_added(line, self.before) for line in block] for block in blocks)
+
+    def _lines(self, name: str) -> Blocks:
+        claim = self.attempt.files[name]
+        if not claim.size:
+            return
+        digest = hashlib.sha256()
+        with self.storage.open(self.attempt.name, name) as file:
+            while block := file.readlines(_BLOCK_BYTES):
+                digest.update(b"".join(block))
+                yield block
+        if digest.hexdigest() != claim.sha256:
+            where = f"{self.storage.where}/{self.attempt.name}/{name}"
+            raise OutputError(f"{where} was changed since it was written", START_AGAIN)
+
+
+def results_of(pieces: Sequence[Piece], manifest: Manifest) -> list[Result]:
+    """Return the results of all pieces, which are scored."""
+    results: list[Result] = []
+    lines = 0
+    for number, piece in enumerate(pieces):
+        attempt = manifest.done[number]
+        lines = lines if piece[0].is_continued else 0
+        results.append(Result(attempt, manifest.storage, lines))
+        lines += attempt.lines
+    return results
