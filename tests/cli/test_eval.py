@@ -56,6 +56,7 @@ def pytorch_score(folder: Path, texts: list[str]) -> list[float]:
     return scores
 
 
+@pytest.mark.slow
 def test_400_pairs_are_pytorchs_pair_by_pair(
     checkpoint: Path, artifact: Artifact, tmp_path: Path, harmless: Harmless
 ) -> None:

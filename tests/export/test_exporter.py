@@ -54,6 +54,7 @@ def test_failed_parity_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_verify_finds_another_checkpoint(artifact: Artifact, tmp_path: Path) -> None:
     other = save_checkpoint(tmp_path / "other", make_model(seed=9))
     with pytest.raises(ParityError, match="this is not rounding"):
@@ -93,6 +94,7 @@ def test_killed_export_leaves_no_artifact(checkpoint: Path, tmp_path: Path) -> N
     assert list(tmp_path.glob(".artifact.partial-*"))
 
 
+@pytest.mark.slow
 def test_commands(checkpoint: Path, tmp_path: Path, harmless: Harmless) -> None:
     out = tmp_path / "artifact"
     done = harmless("export", checkpoint, "-o", out)

@@ -37,6 +37,7 @@ EDITS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 def test_a_record_that_was_edited_is_reported(tmp_path: Path, harmless: Harmless) -> None:
     write_rows(tmp_path, plain_rows(3))
     done = harmless(*SCORED, "-o", "scores.jsonl", cwd=tmp_path)
