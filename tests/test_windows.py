@@ -67,6 +67,27 @@ def test_windows_are_cut_equally_from_any_cut_on(artifact: Artifact) -> None:
     assert again == cuts[len(cuts) // 2 :]
 
 
+def test_windows_grow_from_the_start_of_a_piece(artifact: Artifact) -> None:
+    pairs = [Pair("f", n, b"1", "a", "b") for n in range(12000)]
+    tokenizer = PairTokenizer(artifact.tokenizer, 1024)
+    limits = Limits(512, 10**9, 4000)
+    whole = [512, 512, 1024, 2048, 4000, 3904]
+    assert [len(w.rows) for w in read_windows(pairs, tokenizer, limits)] == whole
+
+    def cut(start: int) -> list[int]:
+        """Return the windows from a row on, where row 3000 begins a piece."""
+        places = iter([n if n < 3000 else n - 3000 for n in range(start, 12000)])
+        windows = read_windows(
+            pairs[start:], tokenizer, limits, place_in_piece=lambda: next(places)
+        )
+        return [len(window.rows) for window in windows]
+
+    lengths = cut(0)
+    assert lengths == [512, 512, 1024, 952, 512, 512, 1024, 2048, 4000, 904]
+    for n in range(len(lengths)):
+        assert cut(sum(lengths[:n])) == lengths[n:], "resumed, the same windows"
+
+
 def test_reading_ahead_passes_on_windows_and_errors(artifact: Artifact) -> None:
     def rejects(count: int) -> Iterator[Reject]:
         for number in range(count):
@@ -112,7 +133,7 @@ def test_an_abandoned_reader_ends(artifact: Artifact) -> None:
     endless = (Pair("f", 0, b"1", "a", "b") for _ in itertools.count())
     limits = Limits(100, 10**9, window_rows=1000)
     with ReadAhead(endless, PairTokenizer(artifact.tokenizer, 1024), limits) as windows:
-        assert len(next(iter(windows)).rows) == 1000
+        assert len(next(iter(windows)).rows) == 512
     readers = [thread for thread in threading.enumerate() if thread.name == "reader"]
     for thread in readers:
         thread.join(5)

@@ -33,9 +33,9 @@ from harmless_runtime.model.artifact import (
     Manifest,
     is_artifact,
     open_artifact,
-    sha256_of,
     write_manifest,
 )
+from harmless_runtime.model.file_hash import sha256_of
 from harmless_runtime.model.providers import choose_provider
 from harmless_runtime.model.target import Target
 

@@ -93,7 +93,7 @@ def score_files(
                 engine.limits,
                 lambda: run.inputs.position,
                 resumed.input_bytes,
-                pieces.begins_piece,
+                pieces.place,
             )
         )
         tally, sample = resumed, ScoreSample()

@@ -1,5 +1,6 @@
 """Cut the rows of the inputs into windows: tokenised, and read ahead in a thread."""
 
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,8 @@ from harmless_runtime.rows.records import Pair, Reject
 # Rows tokenised at a time: enough to keep every core busy, few enough to need little memory.
 _CHUNK_ROWS = 512
 _CHUNK_BYTES = 4 * 2**20
+# Rows of the first window of a piece. Each later one may have as many as came before it.
+_FIRST_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,13 @@ def read_windows(
     limits: Limits,
     position: Callable[[], int] = lambda: 0,
     start: int = 0,
-    begins_piece: Callable[[], bool] = lambda: False,
+    place_in_piece: Callable[[], int] | None = None,
 ) -> Iterator[Window]:
     """Tokenise rows, and cut them into windows.
 
-    The end of a window depends only on the rows since its start, on the limits and on the pieces of
-    the inputs. So a run that is resumed at the start of a window cuts the same windows as an
+    The first windows of a piece are small, so that scoring begins soon, and grow with their place
+    in it. The end of a window depends only on the rows since its start, on its place and on the
+    limits. So a run that is resumed at the start of a window cuts the same windows as an
     uninterrupted run, and a piece is cut alike alone and in a run of several.
 
     Args:
@@ -66,10 +70,13 @@ def read_windows(
         limits: the limits of a window.
         position: gives the number of bytes of the inputs that were read so far.
         start: the bytes that count for rows before these.
-        begins_piece: called for each row, tells whether a window has to begin with it.
+        place_in_piece: called for each row, returns the number of rows of its piece before it. A
+            window has to begin with the first row of a piece. By default all rows are one piece.
     """
+    place_in_piece = place_in_piece or itertools.count().__next__
     items: list[Row | Reject] = []
     tokens = size = 0
+    most = 0  # rows of this window
     counted = start  # bytes, up to the last cut
     done = told = float(start)
     for chunk in _chunks(pairs):
@@ -78,15 +85,17 @@ def read_windows(
         share = (told - before) / len(chunk)
         for item, item_size in _tokenise(chunk, tokenizer):
             item_tokens = len(item.encoded.ids) if isinstance(item, Row) else 0
-            begins = begins_piece()
+            place = place_in_piece()
             if items and (
-                begins
-                or len(items) >= limits.window_rows
+                place == 0
+                or len(items) >= most
                 or tokens + item_tokens > limits.window_tokens
                 or size + item_size > limits.window_bytes
             ):
                 yield Window(items, round(done) - counted)
                 items, tokens, size, counted = [], 0, 0, round(done)
+            if not items:
+                most = min(limits.window_rows, max(_FIRST_ROWS, place))
             tokens += item_tokens
             size += item_size
             done += share
@@ -151,10 +160,10 @@ class ReadAhead:
         limits: Limits,
         position: Callable[[], int] = lambda: 0,
         start: int = 0,
-        begins_piece: Callable[[], bool] = lambda: False,
+        place_in_piece: Callable[[], int] | None = None,
     ) -> None:
         self._pairs = pairs
-        self._arguments = tokenizer, limits, position, start, begins_piece
+        self._arguments = tokenizer, limits, position, start, place_in_piece
         # Each item is a window, the thread's error, or None at the end.
         self._ahead: queue.Queue[Window | BaseException | None] = queue.Queue(1)
         self._abandoned = threading.Event()

@@ -27,8 +27,9 @@ import results
 from harmless_runtime import bundled
 from harmless_runtime.config import load_config
 from harmless_runtime.errors import ConfigError, HarmlessError, InputError, OutputError
-from harmless_runtime.model.artifact import MANIFEST, open_artifact, sha256_of
+from harmless_runtime.model.artifact import MANIFEST, open_artifact
 from harmless_runtime.model.engine import Engine
+from harmless_runtime.model.file_hash import sha256_of
 from harmless_runtime.model.load import build_engine
 from harmless_runtime.model.target import Target
 from harmless_runtime.output.paths import OutputPaths
@@ -49,8 +50,7 @@ LINES = (
     | st.binary(max_size=60)
 ).map(lambda line: line.replace(b"\n", b" "))
 
-# How often each outcome occurred.
-outcomes: Counter[str] = Counter()
+outcomes: Counter[str] = Counter()  # how often each occurred
 
 
 @cache

@@ -1,5 +1,6 @@
 """Artifacts that lie are refused with one sentence."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,8 @@ import pytest
 from harmless_runtime import bundled
 from harmless_runtime.config import make_config
 from harmless_runtime.errors import ArtifactError, HarmlessError
-from harmless_runtime.model.artifact import MANIFEST, open_artifact, sha256_of
+from harmless_runtime.model.artifact import MANIFEST, WEIGHTS, open_artifact
+from harmless_runtime.model.file_hash import HashCheck, sha256_of
 from harmless_runtime.model.load import load_engine
 from processes import Harmless
 
@@ -102,3 +104,40 @@ def test_checks_can_be_skipped(tmp_path: Path, harmless: Harmless) -> None:
     assert "is not the file that was exported: its SHA-256 differs" in done.stderr
     done = harmless(*arguments, "--no-check-files", "--overwrite")
     assert done.returncode == 0, done.stderr
+
+
+def test_weights_that_were_edited_give_no_scores(tmp_path: Path, harmless: Harmless) -> None:
+    """They are hashed while they are loaded, and load as well as the right ones."""
+    folder = tmp_path / "artifact"
+    shutil.copytree(bundled.MODEL, folder)
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    (tmp_path / "rows").write_bytes(b'{"instruction": "a", "output": "b"}\n' * 2000)
+    done = harmless("score", tmp_path / "rows", "-o", tmp_path / "o", "--model", folder)
+    assert done.returncode == 1
+    assert f"{WEIGHTS} is not the file that was exported" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifact", "rows"]
+    engine = load_engine(make_config({"model": str(folder), "provider": "cpu"}))
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="is not the file that was exported"):
+            engine.score(engine.tokenizer.encode([("a", "b")]))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_fork_made_knows_the_hash(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    check = HashCheck(tmp_path / "file", hashlib.sha256(b"x").hexdigest())
+    wrong = HashCheck(tmp_path / "file", hashlib.sha256(b"y").hexdigest())
+    for each in (check, wrong):
+        each._is_done = False  # as if the thread were still at it
+        each._error = None
+    child = os.fork()
+    if child == 0:
+        try:
+            check.wait()
+            wrong.wait()
+        except ArtifactError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

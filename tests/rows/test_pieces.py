@@ -109,20 +109,20 @@ def test_other_forms_stay_whole(name: str, tmp_path: Path) -> None:
     assert pieces_of(inputs, 100) == [inputs.sources]
 
 
-def test_rows_that_begin_a_piece(tmp_path: Path) -> None:
+def test_the_places_of_rows_in_their_pieces(tmp_path: Path) -> None:
     # The second file is empty, and the third is named twice.
     for name, rows in (("a", 2), ("b", 0), ("c", 3)):
         (tmp_path / name).write_bytes(jsonl(make_rows(rows)))
     inputs = open_inputs([str(tmp_path / name) for name in "abcc"])
     pieced = PiecedRows(inputs, 2**20)
-    assert [pieced.begins_piece() for _ in pieced.rows()] == [True] + [False] * 7
+    assert [pieced.place() for _ in pieced.rows()] == list(range(8))
     for skipped in range(8):
         pieced = PiecedRows(inputs, 1 + (tmp_path / "a").stat().st_size)
         read = list(pieced.rows())
         pieced.skip(skipped)
-        found = [pieced.begins_piece() for _ in read[skipped:]]
+        found = [pieced.place() for _ in read[skipped:]]
         # `a` and `b` are a piece, and each `c` is cut after its second row.
-        assert found == [True, False, True, False, True, True, False, True][skipped:]
+        assert found == [0, 1, 0, 1, 0, 0, 1, 0][skipped:]
 
 
 def test_digests_of_parts_are_that_of_the_whole() -> None:

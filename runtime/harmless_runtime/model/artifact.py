@@ -1,14 +1,14 @@
 """Open and check an artifact folder. An export makes the folder, and scoring needs nothing else."""
 
-import hashlib
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from harmless_runtime.choices import Precision, TruncationSide
 from harmless_runtime.errors import ArtifactError
+from harmless_runtime.model.file_hash import HashCheck, check_hash
 
 FORMAT_VERSION = 2
 # Version 1 has no `truncation_side`, because all its tokenizers cut on the right.
@@ -100,10 +100,14 @@ class _Header(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder whose manifest was read, and which has the files that the manifest lists."""
+    """A folder whose manifest was read, and which has the files that the manifest lists.
+
+    `weights_check` is None if the weights were compared with their hash already, or need not be.
+    """
 
     folder: Path
     manifest: Manifest
+    weights_check: HashCheck | None = field(default=None, compare=False, repr=False)
 
     @property
     def model(self) -> Path:
@@ -115,13 +119,24 @@ class Artifact:
         """Path of the tokenizer, in the format of the `tokenizers` library."""
         return self.folder / TOKENIZER
 
+    def check(self) -> None:
+        """Wait until the weights are compared with their hash.
+
+        Raises:
+            ArtifactError: they are not those that were exported.
+        """
+        if self.weights_check is not None:
+            self.weights_check.wait()
+
 
 def is_artifact(folder: Path) -> bool:
     """Return whether a folder claims to be an artifact. It may still fail to open."""
     return (folder / MANIFEST).is_file()
 
 
-def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
+def open_artifact(
+    folder: Path, *, check_files: bool = True, weights_later: bool = False
+) -> Artifact:
     """Read the manifest of an artifact, and compare every file with its SHA-256.
 
     Hashing takes well under a second per gigabyte if the processor has SHA instructions. A file
@@ -130,6 +145,8 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
     Args:
         folder: the artifact.
         check_files: if False, files are neither hashed nor checked for second hard links.
+        weights_later: hash the weights while they are loaded. Nothing that they give may be used
+            before `Artifact.check`.
 
     Raises:
         ArtifactError: the manifest is missing, invalid or of another format version, or a file is
@@ -165,11 +182,10 @@ def open_artifact(folder: Path, *, check_files: bool = True) -> Artifact:
                 "another name",
                 "copy the artifact to a folder of its own, without hard links",
             )
-        if check_files and sha256_of(folder / name) != expected:
-            raise ArtifactError(
-                f"{folder / name} is not the file that was exported: its SHA-256 differs",
-                "export or copy the artifact again",
-            )
+        if check_files and not (weights_later and name == WEIGHTS):
+            check_hash(folder / name, expected)
+    if check_files and weights_later:
+        return Artifact(folder, manifest, HashCheck(folder / WEIGHTS, manifest.files[WEIGHTS]))
     return Artifact(folder, manifest)
 
 
@@ -207,18 +223,3 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_bytes(text + b"\n")
     temporary.replace(folder / MANIFEST)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal.
-
-    Raises:
-        ArtifactError: the file is missing or cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise ArtifactError(f"the artifact is incomplete: {path} is missing") from None
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error

@@ -90,6 +90,7 @@ class Engine:
 
         Raises:
             SessionError: ONNX Runtime failed, or memory has no room even for a single row.
+            ArtifactError: the weights are not those that were exported.
         """
 
         def more_work(wait: bool) -> Work | None:
@@ -99,6 +100,7 @@ class Engine:
             return Work(encoded, self.runner, self.limits, self.artifact.manifest.pad_token_id)
 
         for work in run_in_turn(more_work, on_batch, self.runner):
+            self.artifact.check()  # before anything is made of the scores
             overflowed = np.flatnonzero(~np.isfinite(work.scores)).tolist()
             if overflowed and self.fp32_fallback is not None:
                 self._score_in_fp32(work, overflowed, self.fp32_fallback)

@@ -46,7 +46,7 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
             precision = "fp16" if provider == "cuda" else "fp32"
         artifact = cached_export(model, precision, config)
     else:
-        artifact = open_artifact(model.path, check_files=model.check_files)
+        artifact = open_artifact(model.path, check_files=model.check_files, weights_later=True)
         precision = artifact.manifest.precision
         if config.precision not in ("auto", precision):
             raise ConfigError(
@@ -61,6 +61,7 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
     try:
         engine = build_engine(artifact, target, config)
     except SessionError as error:
+        artifact.check()  # damaged weights may be the reason
         if provider != "cuda" or not falls_back_to_cpu(error, config.provider, precision):
             raise
         # If `precision` is auto, the second call exports a checkpoint in fp32, which suits CPUs.

@@ -90,7 +90,7 @@ def cached_export(
     cached = _cached_path(checkpoint, precision)
     if is_artifact(cached):
         logger.info("using the export of %s in %s", checkpoint.name, cached)
-        return open_artifact(cached, check_files=config.check_files)
+        return open_artifact(cached, check_files=config.check_files, weights_later=True)
     try:
         from harmless_export import export_checkpoint
     except ImportError:

@@ -53,7 +53,7 @@ def pieces_of(inputs: Inputs, piece_bytes: int) -> list[Piece]:
 
 
 class PiecedRows:
-    """The rows of inputs, and which of them begin a piece.
+    """The rows of inputs, and their places in the pieces.
 
     Args:
         inputs: the inputs.
@@ -83,13 +83,16 @@ class PiecedRows:
             yield from piece
 
     def skip(self, rows: int) -> None:
-        """Pass over the first rows, which `begins_piece` is not asked about."""
+        """Pass over the first rows, which `place` is not asked about."""
         self._asked = rows
 
-    def begins_piece(self) -> bool:
-        """Return whether the next row begins a piece. Call it for each row, after that is read."""
+    def place(self) -> int:
+        """Return how many rows of its piece come before the next row.
+
+        It is called for each row, after that is read.
+        """
         row = self._asked
         self._asked += 1
-        while self._begins and self._begins[0] < row:
+        while len(self._begins) > 1 and self._begins[1] <= row:
             self._begins.popleft()
-        return bool(self._begins) and self._begins[0] == row
+        return row - self._begins[0]
