@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime.cluster.manifest import Attempt, Manifest, make_plan, versions_of
@@ -47,10 +47,10 @@ def merge_once(pieces: int, rows: int) -> Merged:
             attempt = attempt_name(number)
             storage.put(made, attempt, "scores.jsonl")
             claim = Claim(made.stat().st_size, hashlib.sha256(made.read_bytes()).hexdigest())
-            counts = asdict(Tally(rows=rows))
+            zero, tally = "0" * 64, Tally(rows=rows)
             versions = versions_of(inputs.sources)
             manifest.add(
-                Attempt(number, attempt, versions, rows, "0", 0, claim, EMPTY, counts, "here", 1.0)
+                Attempt(number, attempt, versions, rows, zero, 0, claim, EMPTY, tally, "here", 1.0)
             )
         start = time.perf_counter()
         merge(Run(inputs, output), {}, {}, results_of(planned, manifest), make_here)

@@ -109,10 +109,15 @@ def score_files(
     # The rejects are read before they are put elsewhere.
     reasons = reasons_of(run) if tally.rejected else []
     publish(run)
-    if tally.truncated > TRUNCATION_WARNINGS:
-        logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
+    warn_of_truncated(tally)
     summary = summary_of(run, model, tally, resumed, start, reasons)
     return replace(summary, scores=sample.scores())
+
+
+def warn_of_truncated(tally: Tally) -> None:
+    """Log how many rows of a run lost tokens, if not each of them was logged."""
+    if tally.truncated > TRUNCATION_WARNINGS:
+        logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
 
 
 def _check_strict(run: Run, done: Tally) -> None:

@@ -6,9 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from harmless_runtime.cluster.connection import Resources
+from harmless_runtime.cluster.driver import score_on_ray
+from harmless_runtime.cluster.manifest import pieces_folder
 from harmless_runtime.config import make_config
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.run import Run
+from harmless_runtime.tally import Summary, Tally
 
 CONFIG = make_config({"model": "demo", "provider": "cpu"})
 
@@ -34,6 +38,18 @@ def run_over(paths: list[Path], output: Path, parts: int = 2, **options: Any) ->
     """Return a run in which the largest file is cut into some parts."""
     size = 1 + max(path.stat().st_size for path in paths) // parts
     return Run(open_inputs(map(str, paths)), output, piece_bytes=size, **options)
+
+
+def score(paths: list[Path], out: Path, *, until: int | None = None, **options: Any) -> Summary:
+    """Score on Ray; end after so many pieces as Ctrl-C does."""
+    folder = pieces_folder(out)
+
+    def on_progress(_: Tally) -> None:
+        manifest = folder / "manifest.jsonl"
+        if until is not None and manifest.read_bytes().count(b'"piece":') >= until:
+            raise KeyboardInterrupt
+
+    return score_on_ray(run_over(paths, out, **options), CONFIG, Resources(workers=2), on_progress)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

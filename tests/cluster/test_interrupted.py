@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import CONFIG, files_in, run_over, worker_processes, write_shards
+from shards import CONFIG, files_in, run_over, score, worker_processes, write_shards
 
 from harmless_runtime.cluster import driver, pool, schedule
 from harmless_runtime.cluster.connection import Resources
 from harmless_runtime.cluster.manifest import pieces_folder
-from harmless_runtime.errors import OutputError
+from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.pipeline import score_files
-from harmless_runtime.tally import Summary, Tally
-from processes import Harmless
+from harmless_runtime.tally import Tally
 from runs import cpu_engine
 
 pytestmark = [
@@ -23,20 +22,6 @@ pytestmark = [
     pytest.mark.usefixtures("ray"),
     pytest.mark.filterwarnings("ignore"),  # those of Ray itself
 ]
-
-
-def score(paths: list[Path], out: Path, *, until: int | None = None, **options: Any) -> Summary:
-    """Score on Ray; end after so many pieces as Ctrl-C does."""
-    folder = pieces_folder(out)
-
-    def on_progress(_: Tally) -> None:
-        manifest = folder / "manifest.jsonl"
-        if until is not None and manifest.read_bytes().count(b'"piece":') >= until:
-            raise KeyboardInterrupt
-
-    return driver.score_on_ray(
-        run_over(paths, out, **options), CONFIG, Resources(workers=2), on_progress
-    )
 
 
 def test_rows_that_changed_after_their_piece_was_scored_are_scored_again(tmp_path: Path) -> None:
@@ -66,7 +51,7 @@ def test_rows_that_change_during_the_run_are_noticed(
 
     with monkeypatch.context() as patches:
         patches.setattr(driver, "score_pieces", change_at_the_end)
-        with pytest.raises(OutputError, match=r"part0\.jsonl changed after it was scored"):
+        with pytest.raises(InputError, match=r"part0\.jsonl has changed since the run began"):
             score(paths, out)
     assert not out.exists()
     done = score(paths, out, existing="resume")
@@ -93,16 +78,18 @@ def test_what_is_not_of_the_run_stays(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="for its pieces"):
             score(paths, out, existing=existing)
     other = write_shards(tmp_path / "rows", 2, 10)
+    (tmp_path / "out.jsonl.pieces.lock").touch()
     for existing in ("refuse", "resume", "overwrite"):
         with pytest.raises(OutputError, match="is not a folder of pieces"):
             score(other, out, existing=existing)
     assert all(path.exists() for path in paths)
+    assert (tmp_path / "out.jsonl.pieces.lock").exists()
 
 
 def test_two_runs_do_not_write_one_output(tmp_path: Path) -> None:
     paths = write_shards(tmp_path / "rows", 2, 10)
     out = tmp_path / "out.jsonl"
-    with held_lock(tmp_path / "out.jsonl.pieces.lock"):
+    with held_lock(tmp_path / "out.jsonl.lock"):
         for existing in ("refuse", "resume", "overwrite"):
             with pytest.raises(OutputError, match="another run is writing this output"):
                 score(paths, out, existing=existing)
@@ -110,6 +97,50 @@ def test_two_runs_do_not_write_one_output(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "out.jsonl", "out.jsonl.run.json", "rows",
     ]  # fmt: skip
+
+
+def test_a_run_that_was_killed_before_its_pieces_were_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for existing in ("refuse", "overwrite"):
+        paths = write_shards(tmp_path / "rows", 2, 10 if existing == "refuse" else 20)
+        out = tmp_path / "out.jsonl"
+        with monkeypatch.context() as patches:
+            patches.setattr(driver, "discard_pieces", killed)
+            with pytest.raises(KeyboardInterrupt):
+                score(paths, out, existing=existing)
+        assert out.exists()
+        assert pieces_folder(out).exists()
+        assert score(paths, out, existing="resume").is_old
+        assert not pieces_folder(out).exists()
+
+
+def test_an_input_that_has_grown(tmp_path: Path) -> None:
+    paths = write_shards(tmp_path / "rows", 3, 100)
+    out = tmp_path / "out.jsonl"
+
+    def grow(_: Tally) -> None:
+        with paths[2].open("a") as file:
+            file.write("{}\n")
+
+    with pytest.raises(InputError, match=r"part2\.jsonl has changed") as raised:
+        driver.score_on_ray(run_over(paths, out), CONFIG, Resources(workers=2), grow)
+    assert raised.value.hint == "`overwrite` starts again"
+    with pytest.raises(OutputError, match=r"the size of .*part2\.jsonl was"):
+        score(paths, out, existing="resume")
+
+
+def test_how_many_rows_were_truncated_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(('{"instruction": "a", "output": "' + "word " * 200 + '"}\n') * 9)
+    config = CONFIG.model_copy(update={"max_length": 64})
+    driver.score_on_ray(run_over([path], tmp_path / "o.jsonl"), config, Resources(workers=2))
+    assert "9 rows were truncated in all" in caplog.text
 
 
 def test_a_field_that_only_a_later_row_has(tmp_path: Path) -> None:
@@ -146,22 +177,3 @@ def test_a_worker_that_dies_while_it_makes_files(
     assert killed
     score_files(run_over(paths, tmp_path / "one", is_folder=True, join="t"), cpu_engine())
     assert files_in(tmp_path / "out") == files_in(tmp_path / "one")
-
-
-def test_without_ray_the_pieces_are_not_forgotten(tmp_path: Path, harmless: Harmless) -> None:
-    paths = write_shards(tmp_path / "rows", 2, 100)
-    out = tmp_path / "out.jsonl"
-    with pytest.raises(KeyboardInterrupt):
-        score(paths, out, until=1)
-    command = ("score", *paths, "-o", out, "--model", "demo")
-    for more, hint in (
-        ((), "--resume continues it, --overwrite starts again"),
-        (("--resume",), "--engine ray and --resume continue it, --overwrite starts again"),
-    ):
-        done = harmless(*command, *more)
-        assert done.returncode == 1
-        assert hint in done.stderr
-    assert harmless(*command, "--overwrite").returncode == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "out.jsonl", "out.jsonl.run.json", "out.rejects.jsonl", "rows",
-    ]  # fmt: skip

@@ -22,6 +22,7 @@ from harmless_runtime.output.state import EMPTY, Claim
 from harmless_runtime.rows.pieces import Piece
 from harmless_runtime.rows.sources import Source, Span
 from harmless_runtime.scores.record import hash_of
+from harmless_runtime.tally import Tally
 
 WHOLE = Source("a", "file", 9, changed=1)
 SPAN = Source("b", "file", 90, changed=2, span=Span("bytes", 30, 90, 60))
@@ -39,9 +40,8 @@ def attempt(folder: Path, number: int, text: str) -> Attempt:
     own.write_text(text)
     Storage(str(folder)).put(own, name, "scores.jsonl")
     scores = Claim(own.stat().st_size, hash_of(own))
-    return Attempt(
-        number, name, versions_of(PIECES[number]), 3, "0", 3, scores, EMPTY, {"rows": 3}, "node", 1
-    )
+    versions, digest = versions_of(PIECES[number]), "0" * 64
+    return Attempt(number, name, versions, 3, digest, 3, scores, EMPTY, Tally(3), "node", 1)
 
 
 def test_an_attempt_counts_once_and_survives(tmp_path: Path) -> None:
@@ -69,6 +69,41 @@ def test_a_line_that_a_crash_has_cut_is_no_attempt(cut: int, tmp_path: Path) -> 
     assert again.done == {0: first} or cut == 1
     again.add(third := attempt(folder, 1, "third"))
     assert open_manifest(folder).done[1] in (third, manifest.done[1])
+
+
+def test_attempts_that_a_crash_has_left_without_a_manifest(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    left = attempt(folder, 0, "first")
+    (folder / "manifest.jsonl.tmp").write_text("{")
+    assert read_plan(folder) is None
+    assert open_manifest(folder).done == {}
+    assert not (folder / left.name).exists()
+    (folder / "manifest.jsonl").unlink()
+    (folder / "manifest.jsonl.tmp").write_text("{")
+    discard(folder, Storage(str(folder)))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"piece": 2},
+        {"piece": -1},
+        {"name": "../000001-aaaaaaaaaaaa"},
+        {"digest": "0"},
+        {"tally": {"rows": "many"}},
+        {"scores": None},
+    ],
+    ids=str,
+)
+def test_a_line_that_was_edited_is_no_attempt(edit: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    manifest = open_manifest(folder)
+    manifest.add(first := attempt(folder, 0, "first"))
+    fields = msgspec.to_builtins(attempt(folder, 1, "second")) | edit
+    with (folder / "manifest.jsonl").open("ab") as file:
+        file.write(msgspec.json.encode(fields) + b"\n\xff\n")
+    assert open_manifest(folder).done == {0: first}
 
 
 def test_results_that_are_gone(tmp_path: Path) -> None:

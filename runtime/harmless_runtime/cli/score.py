@@ -116,18 +116,25 @@ def _on_ray(console: Console, arguments: Arguments, asked: Run, config: ScorerCo
     try:
         with ScoringProgress(console, asked.inputs.sources) as progress:
             return score_on_ray(asked, config, resources, progress.update)
-    except BaseException:
-        if (pieces_folder(asked.output) / "manifest.jsonl").exists():
-            say(console, f"finished pieces are kept in {pieces_folder(asked.output)}")
+    except BaseException as error:
+        pieces = pieces_folder(asked.output)
+        if (pieces / "manifest.jsonl").exists() and _can_go_on(error):
+            say(console, f"finished pieces are kept in {pieces}")
             _hint_to_resume(console)
         raise
 
 
+def _can_go_on(error: BaseException) -> bool:
+    """Return whether a run on Ray that an error has ended can be resumed as it is."""
+    if isinstance(error, OutputError):
+        return isinstance(error.__cause__, OSError)
+    return not isinstance(error, HarmlessError) or "overwrite" not in (error.hint or "")
+
+
 def _give_up_pieces(asked: Run) -> None:
     """See to what an interrupted run on Ray has left, if there is anything."""
-    pieces = asked.output.with_name(f"{asked.output.name}.pieces")
-    if (pieces / "manifest.jsonl").exists():
-        from harmless_runtime.cluster.driver import remove_pieces
+    if asked.output.with_name(f"{asked.output.name}.pieces").is_dir():
+        from harmless_runtime.cluster.leftovers import remove_pieces
 
         remove_pieces(asked)
 

@@ -2,8 +2,12 @@
 
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,14 +35,31 @@ class Resources:
     address: str | None = None
 
 
-def connect(address: str | None) -> tuple[Any, bool]:
+@dataclass(frozen=True)
+class Connection:
+    """A Ray that this process is connected to.
+
+    Attributes:
+        ray: the module.
+        thread: the one that has started or joined it, which its processes must not outlive. None
+            if the process was connected already.
+    """
+
+    ray: Any
+    thread: ThreadPoolExecutor | None
+
+    def close(self) -> None:
+        """Leave the Ray, which ends if it was started here. One of the caller's is kept."""
+        if self.thread is not None:
+            self.ray.shutdown()
+            self.thread.shutdown()
+
+
+def connect(address: str | None) -> Connection:
     """Connect to a Ray, or start one that no other machine reaches.
 
     Args:
         address: as in `Resources`.
-
-    Returns:
-        The module, and whether the Ray was started here.
 
     Raises:
         ConfigError: ray is missing.
@@ -62,34 +83,57 @@ def connect(address: str | None) -> tuple[Any, bool]:
     import ray
 
     if ray.is_initialized():
-        return ray, False
+        return Connection(ray, None)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    how = {"configure_logging": False, "log_to_driver": False}
+    how: dict[str, Any] = {"configure_logging": False, "log_to_driver": False}
+    if address is not None:
+        _check_address(address)
+        how["address"] = address
+    else:
+        how |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        if address is not None:
-            _check_address(address)
-            ray.init(address=address, **how)
-        else:
-            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **how)
+        return Connection(ray, _start(ray, how))
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         hint = None if address is None else "for a Ray that wants a token: RAY_AUTH_MODE=token"
         raise SessionError(f"cannot use Ray: {one_line(error)}", hint) from error
-    return ray, address is None
+
+
+def _start(ray: Any, how: Mapping[str, Any]) -> ThreadPoolExecutor:
+    """Start or join a Ray in a thread of its own, and return the thread.
+
+    No handler of a signal raises an exception in it. Ray would crash at the end of a process in
+    which one has ended `ray.init`. And Ray does not replace the handler of SIGTERM there.
+    """
+    thread = ThreadPoolExecutor(1, "ray")
+    starting = thread.submit(ray.init, **how)
+    try:
+        starting.result()
+    except BaseException:
+        if starting.exception() is None:  # that waits for it
+            ray.shutdown()
+        thread.shutdown()
+        raise
+    if threading.current_thread() is threading.main_thread():
+        # Ray's native code has put a handler before Python's, which prints a stack.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return thread
 
 
 def _check_address(address: str) -> None:
-    """Raise ConnectionError if nothing answers at an address, and ValueError if it is none."""
+    """Raise SessionError if nothing answers at an address."""
     if address == "auto":
         # Ray looks there, too.
         last = Path(tempfile.gettempdir(), "ray/ray_current_cluster")
         address = os.environ.get("RAY_ADDRESS") or (last.read_text() if last.exists() else "auto")
-    place = urlsplit(address if "://" in address else f"//{address}")
-    if place.hostname is None or place.port is None:
-        return
     try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        if place.hostname is None or place.port is None:
+            return
         socket.create_connection((place.hostname, place.port), _CONNECT_SECONDS).close()
+    except ValueError as error:
+        raise SessionError(f"{address} is not the address of a Ray: {one_line(error)}") from error
     except OSError as error:
-        raise ConnectionError(f"nothing answers at {address}: {one_line(error)}") from error
+        raise SessionError(f"no Ray answers at {address}: {one_line(error)}") from error
 
 
 def workers_of(
@@ -112,7 +156,9 @@ def workers_of(
     on_gpu = config.provider == "cuda" or (config.provider == "auto" and gpus > 0)
     workers = resources.workers or (gpus if on_gpu else nodes)
     if on_gpu and not gpus:
-        raise ConfigError("Ray has no GPU", "leave `provider` out to score on the cores")
+        raise ConfigError(
+            "Ray has no GPU", "without `provider` and `device`, workers score on processor cores"
+        )
     if on_gpu and workers > gpus:
         raise ConfigError(f"{workers} workers are asked for, and Ray has {gpus} GPUs")
     if workers > cpus:

@@ -1,6 +1,5 @@
 """Make the files of a folder on the workers: those of different inputs at the same time."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -10,6 +9,7 @@ from typing import ClassVar
 from harmless_runtime.cluster.pool import Pool
 from harmless_runtime.cluster.results import Result
 from harmless_runtime.cluster.schedule import hand_out
+from harmless_runtime.cluster.scratch import scratch_folder
 from harmless_runtime.cluster.storage import attempt_name
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
@@ -52,14 +52,14 @@ class MakeTask:
         for result in self.results:
             rows.add_part(result.attempt.rows, result.attempt.digest)
         claims = []
-        with tempfile.TemporaryDirectory() as folder:
-            scores, rejects = Path(folder, "scores"), Path(folder, "rejects")
+        with scratch_folder() as folder:
+            scores, rejects = folder / "scores", folder / "rejects"
             with scores.open("wb") as score_lines, rejects.open("wb") as reject_lines:
                 for result in self.results:
                     details = self.run.details
                     score_lines.writelines(chain.from_iterable(result.scores(details=details)))
                     reject_lines.writelines(chain.from_iterable(result.rejects()))
-            run = replace(self.run, output=Path(folder, "made"))
+            run = replace(self.run, output=folder / "made")
             make_results(run, scores, rejects, rows.lines, rows.text)
             for number, target in enumerate(targets_of(run)):
                 claims.append(claim_of(target.made))

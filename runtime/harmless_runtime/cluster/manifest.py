@@ -7,11 +7,11 @@ writes the manifest, beside its output.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from harmless_runtime.cluster.storage import Storage
+from harmless_runtime.cluster.storage import ATTEMPT, Storage
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.fingerprint import check_fingerprint
@@ -60,25 +60,25 @@ class Attempt(msgspec.Struct, frozen=True):
         name: the attempt's folder in the storage.
         versions: its inputs as they were.
         rows: number of rows.
-        digest: their hash, as `InputDigest` computes it.
+        digest: their hash, as `InputDigest` computes it: 64 digits.
         lines: lines of its span of JSON lines, blank ones too. Numbers of lines count from there.
         scores: what its file `scores.jsonl` holds. There is no file for nothing.
         rejects: what `rejects.jsonl` holds.
-        counts: the fields of `Tally`, by name.
+        tally: what was done.
         node: the machine that scored it.
         seconds: how long that took.
         tries: how often it was tried.
     """
 
     piece: Count
-    name: str
+    name: Annotated[str, msgspec.Meta(pattern=f"^{ATTEMPT.pattern}$")]
     versions: list[Version]
     rows: Count
-    digest: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     lines: Count
     scores: Claim
     rejects: Claim
-    counts: dict[str, Count]
+    tally: Tally
     node: str
     seconds: float
     tries: int = 1
@@ -100,23 +100,35 @@ def pieces_folder(output: Path) -> Path:
 
 
 def read_plan(folder: Path) -> Plan | None:
-    """Return the plan of the run whose pieces are in a folder, or None if there is no such folder.
+    """Return the plan of the run whose pieces are in a folder, or None if there is none.
+
+    A crash can leave attempts without a plan. They count nothing.
 
     Raises:
-        OutputError: something else has the folder's name, or the manifest is damaged.
+        OutputError: something else has the folder's name, or the manifest cannot be read.
     """
     if not disk.is_taken(folder):
         return None
     path = folder / _NAME
-    if folder.is_symlink() or not folder.is_dir() or (not path.exists() and any(folder.iterdir())):
-        raise OutputError(f"{folder} is not a folder of pieces", "move it away")
-    if not path.exists():
-        return None
     try:
+        has_plan = path.exists()
+        if folder.is_symlink() or not (has_plan or all(map(_is_own, folder.iterdir()))):
+            raise OutputError(f"{folder} is not a folder of pieces", "move it away")
+        if not has_plan:
+            return None
         with path.open("rb") as lines:
             return msgspec.json.decode(lines.readline(), type=Plan)
-    except msgspec.DecodeError as error:
+    except NotADirectoryError:
+        raise OutputError(f"{folder} is not a folder of pieces", "move it away") from None
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OutputError(f"{path} is damaged: {error}", "move its folder away") from error
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a crash may have left something in a folder of pieces without a plan."""
+    return ATTEMPT.fullmatch(path.name) is not None or path.name == f"{_NAME}.tmp"
 
 
 def discard(folder: Path, storage: Storage) -> None:
@@ -132,8 +144,9 @@ def discard(folder: Path, storage: Storage) -> None:
         OutputError: as `read_plan`, or the storage cannot be written.
         OSError: the disk failed.
     """
-    if read_plan(folder) is not None:
-        (folder / _NAME).unlink()
+    read_plan(folder)
+    disk.remove(folder / _NAME)
+    disk.remove(disk.temporary(folder / _NAME))
     storage.remove_attempts()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
@@ -165,12 +178,14 @@ class Manifest:
         self._path = folder / _NAME
         then = read_plan(folder)
         if then is not None:
-            self._read(then, plan)
+            self._read(then, plan, pieces)
             return
+        if not storage.is_remote:
+            storage.remove_attempts()  # those of a crash
         folder.mkdir(parents=True, exist_ok=True)
         disk.replace(self._path, msgspec.json.encode(plan) + b"\n")
 
-    def _read(self, then: Plan, plan: Plan) -> None:
+    def _read(self, then: Plan, plan: Plan, pieces: Sequence[Piece]) -> None:
         # A line that a crash has cut is no attempt. What comes after it is on a line of its own.
         lines = self._path.read_bytes().split(b"\n")[1:]
         check_fingerprint(self._path, then.fingerprint, plan.fingerprint)
@@ -179,7 +194,9 @@ class Manifest:
         for line in lines:
             try:
                 attempt = msgspec.json.decode(line, type=Attempt)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
+            if attempt.piece >= len(pieces):  # the line was edited
                 continue
             if attempt.versions == self._versions[attempt.piece] and self._is_whole(attempt):
                 self._count(attempt)
@@ -208,7 +225,7 @@ class Manifest:
     def _count(self, attempt: Attempt) -> None:
         if attempt.piece not in self.done:
             self.done[attempt.piece] = attempt
-            self.tally += Tally(**attempt.counts)
+            self.tally += attempt.tally
 
 
 def make_plan(

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmless_runtime.cluster.results import Blocks, Result
+from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.finish import MakeFiles
-from harmless_runtime.output.opening import open_output
+from harmless_runtime.output.opening import open_locked
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.run import Run
 from harmless_runtime.scores.log import decode_score
@@ -24,7 +25,7 @@ def merge(
     results: Sequence[Result],
     make_files: MakeFiles,
 ) -> tuple[Tally, NDArray[np.float32]]:
-    """Write the output of a run of which all pieces are scored.
+    """Write the locked output of a run of which all pieces are scored.
 
     The rows are not read for that. What an interrupted merge has written is written again.
 
@@ -39,16 +40,18 @@ def merge(
         What was done in all, and scores as `ScoreSample` keeps them.
 
     Raises:
-        OutputError: results were changed, or as `open_output`.
+        OutputError: results were changed, something has appeared where the run writes, or the disk
+            is full or failed.
     """
     tally, sample = Tally(), ScoreSample()
-    with open_output(run, fingerprint, about, make_files) as output:
+    check_output(run)  # something may have appeared while the pieces were scored
+    with open_locked(run, fingerprint, about, make_files) as output:
         if output.is_complete and output.resumed is not None:
             return Tally(**output.resumed.counts), sample.scores()
         if output.resumed is not None:
             output.start_again()
         for result in results:
-            tally += Tally(**result.attempt.counts)
+            tally += result.attempt.tally
             rows = InputDigest()
             rows.add_part(result.attempt.rows, result.attempt.digest)
             scores = _sampled(result.scores(details=run.details), sample)

@@ -63,6 +63,7 @@ class Pool:
 
     Attributes:
         model: what the first worker has loaded.
+        asked: number of workers that were asked for, if any was.
 
     Raises:
         ConfigError: ray is missing, or as `Worker.load`.
@@ -76,10 +77,9 @@ class Pool:
         pieces: int,
         load_engine: LoadEngine = load_for_many_rows,
     ) -> None:
-        self._ray, self._owns_ray = connect(resources.address)
+        self.asked = resources.workers
         self._config = config
         self._load_engine = load_engine
-        self._options, self._size = workers_of(self._ray, config, resources, pieces)
         # Workers that load the model, and those that have loaded it.
         self._loading: dict[Any, Any] = {}
         self._idle: list[Any] = []
@@ -89,20 +89,23 @@ class Pool:
         self._told: dict[Any, Tally] = {}
         self._next_question = 0.0
         self._deaths = 0
-        self.model = self._first_model()
-
-    def _first_model(self) -> Model:
+        self._connection = connect(resources.address)
+        self._ray = self._connection.ray
         try:
-            for _ in range(self._size):
+            self._options, size = workers_of(self._ray, config, resources, pieces)
+            for _ in range(size):
                 self._hire()
-            while True:
-                for promise in self._ready():
-                    model = self._loaded(promise)
-                    if model is not None:
-                        return model
+            self.model = self._first_model()
         except BaseException:
             self.__exit__(None, None, None)
             raise
+
+    def _first_model(self) -> Model:
+        while True:
+            for promise in self._ready():
+                model = self._loaded(promise)
+                if model is not None:
+                    return model
 
     def _hire(self) -> None:
         make = self._ray.remote(Worker).options(**self._options)
@@ -234,5 +237,4 @@ class Pool:
         self, kind: type[BaseException] | None, value: object, trace: TracebackType | None
     ) -> None:
         self.dismiss()
-        if self._owns_ray:
-            self._ray.shutdown()
+        self._connection.close()

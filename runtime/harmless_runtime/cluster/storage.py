@@ -14,7 +14,8 @@ from harmless_runtime import object_store
 from harmless_runtime.output import disk
 from harmless_runtime.rows import remote
 
-_ATTEMPT = re.compile(r"\d{6,}-[0-9a-f]{12}")
+# What the names of attempts are like.
+ATTEMPT = re.compile(r"\d{6,}-[0-9a-f]{12}")
 _BUFFER_BYTES = 2**20
 
 
@@ -94,10 +95,10 @@ class Storage:
         """
         if self.is_remote:
             for url in remote.files_in(self.where) or []:
-                if _ATTEMPT.fullmatch(remote.below(self.where, url).split("/")[0]):
+                if ATTEMPT.fullmatch(remote.below(self.where, url).split("/")[0]):
                     object_store.remove_object(url)
             return
         folder = Path(self.where)
         for attempt in list(folder.iterdir()) if folder.is_dir() else []:
-            if _ATTEMPT.fullmatch(attempt.name) and attempt.is_dir() and not attempt.is_symlink():
+            if ATTEMPT.fullmatch(attempt.name) and attempt.is_dir() and not attempt.is_symlink():
                 shutil.rmtree(attempt)

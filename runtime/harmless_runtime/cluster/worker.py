@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 from harmless_runtime.choices import Precision, Provider
 from harmless_runtime.cluster.manifest import Attempt, versions_of
+from harmless_runtime.cluster.scratch import remove_left_behind, scratch_folder
 from harmless_runtime.cluster.storage import Storage
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import InputError
@@ -102,6 +102,7 @@ class Worker:
 
     def __init__(self, config: ScorerConfig, folder: str, load_engine: LoadEngine) -> None:
         os.chdir(folder)
+        remove_left_behind()
         # Ray shows each worker its own GPU only.
         self._config = config.model_copy(update={"device": 0})
         self._load_engine = load_engine
@@ -142,10 +143,10 @@ class Worker:
         inputs = Inputs(task.piece, task.reading, task.shape)
         _check_unchanged(inputs, task)
         with (
-            tempfile.TemporaryDirectory() as folder,
+            scratch_folder() as folder,
             disk.os_errors_named(Path(task.storage.where, task.attempt)),
         ):
-            paths = OutputPaths(Path(folder, "scores.jsonl"))
+            paths = OutputPaths(folder / "scores.jsonl")
             # The piece is not divided again.
             run = Run(inputs, paths.output, details=task.details, piece_bytes=sys.maxsize)
             score_files(run, self._engine, self._note)
@@ -171,7 +172,7 @@ class Worker:
             lines=inputs.lines_read,
             scores=scores,
             rejects=rejects,
-            counts=record.counts,
+            tally=Tally(**record.counts),
             node=socket.gethostname(),
             seconds=time.perf_counter() - start,
             tries=task.tries,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from harmless_runtime.errors import OutputError
@@ -39,13 +40,42 @@ def open_output(
             a run with another fingerprint or is damaged, or the disk is full or failed.
     """
     check_output(run)
+    with lock_output(run), open_locked(run, fingerprint, about or {}, make_files) as output:
+        yield output
+
+
+@contextmanager
+def lock_output(run: Run) -> Iterator[None]:
+    """Lock the output of a run against other runs. Folders that are missing are made.
+
+    Raises:
+        OutputError: another run is writing it, or the disk is full or failed.
+    """
+    paths = OutputPaths(run.output, run.is_folder)
     with ExitStack() as stack:
         with disk.os_errors_named(run.output):
-            paths = OutputPaths(run.output, run.is_folder)
+            missing = [f for f in (paths.folder, *paths.folder.parents) if not f.exists()]
             paths.folder.mkdir(parents=True, exist_ok=True)
+            for folder in reversed(missing):  # the innermost goes first
+                stack.callback(_remove_if_empty, folder)
             for path in paths.locks:
                 stack.enter_context(held_lock(path))
-            output = Output(run, fingerprint, _read_resumed(run, fingerprint))
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+@contextmanager
+def open_locked(
+    run: Run, fingerprint: Fingerprint, about: Mapping[str, Any], make_files: MakeFiles
+) -> Iterator[Output]:
+    """Start or resume an output that is checked and locked. All else is as with `open_output`."""
+    with ExitStack() as stack:
+        with disk.os_errors_named(run.output):
+            output = Output(run, fingerprint, resumed_state(run, fingerprint))
             try:
                 output.open_parts(stack)
             except BaseException:
@@ -59,11 +89,15 @@ def open_output(
                 output.keep()
             raise
         with disk.os_errors_named(run.output):
-            output.finish(about or {}, make_files)
+            output.finish(about, make_files)
 
 
-def _read_resumed(run: Run, fingerprint: Fingerprint) -> State | None:
-    """Return the state of the run that this one continues, if there is one."""
+def resumed_state(run: Run, fingerprint: Fingerprint) -> State | None:
+    """Return the state of the run that this one continues, if there is one.
+
+    Raises:
+        OutputError: it belongs to a run with another fingerprint, or is damaged.
+    """
     path = OutputPaths(run.output, run.is_folder).state
     if run.existing == "resume":
         state = read_state(path)

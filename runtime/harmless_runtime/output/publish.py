@@ -109,35 +109,44 @@ def published_record(run: Run) -> RunRecord | None:
 
 
 def publish(run: Run) -> None:
-    """Put the files of a finished run into the store, and remove them here.
-
-    The results come last, because their names say that the run is complete.
+    """Lock the output of a finished run, and put its files into the store, as `put_results` does.
 
     Raises:
-        OutputError: the store cannot be written, a result has appeared there during the run, or
-            another run is at it.
+        OutputError: as `put_results`, or another run is at it.
     """
     paths = OutputPaths(run.output, run.is_folder)
     if run.url is None or not paths.record.exists():
         return
     with held_lock(paths.scores.lock):
-        record = read_record(paths.record)
-        if record is None:  # another run has put them there in between
-            return
-        _check_free(run, record)
-        rejects = paths.rejects.final.name
-        names = [file.name for file in record.files if file.name != rejects]
-        has_rejects = len(names) < len(record.files)
-        try:
-            if record.replace:
-                _remove_stale(run, record)
-            for name in [*([rejects] if has_rejects else []), paths.record.name, *names]:
-                put_object(paths.folder / name, object_url(run, name))
-        except OutputError as error:
-            raise OutputError(
-                str(error), f"the results are whole in {paths.folder}; `resume` puts them there"
-            ) from error
-        shutil.rmtree(run.output.parent)
+        put_results(run)
+
+
+def put_results(run: Run) -> None:
+    """Put the files of a finished run into the store, and remove them here.
+
+    The results come last, because their names say that the run is complete.
+
+    Raises:
+        OutputError: the store cannot be written, or a result has appeared there during the run.
+    """
+    paths = OutputPaths(run.output, run.is_folder)
+    record = None if run.url is None else read_record(paths.record)
+    if record is None:  # another run may have put them there
+        return
+    _check_free(run, record)
+    rejects = paths.rejects.final.name
+    names = [file.name for file in record.files if file.name != rejects]
+    has_rejects = len(names) < len(record.files)
+    try:
+        if record.replace:
+            _remove_stale(run, record)
+        for name in [*([rejects] if has_rejects else []), paths.record.name, *names]:
+            put_object(paths.folder / name, object_url(run, name))
+    except OutputError as error:
+        raise OutputError(
+            str(error), f"the results are whole in {paths.folder}; `resume` puts them there"
+        ) from error
+    shutil.rmtree(run.output.parent)
 
 
 def _check_free(run: Run, record: RunRecord) -> None:

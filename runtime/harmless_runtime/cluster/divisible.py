@@ -1,0 +1,42 @@
+"""Check that a run can be divided among machines, and that its inputs stay what they were."""
+
+from pathlib import Path
+
+from harmless_runtime.cluster.manifest import pieces_folder, versions_of
+from harmless_runtime.errors import ConfigError, InputError, OutputError
+from harmless_runtime.run import Run
+
+
+def check_divisible(run: Run) -> None:
+    """Check that a run can be divided into pieces that other machines can read.
+
+    Raises:
+        ConfigError: it cannot.
+        OutputError: an input is in the folder of the pieces.
+    """
+    folder = pieces_folder(run.output)
+    for source in run.inputs.sources:
+        is_local = source.kind == "file"
+        if is_local and Path(source.where).resolve().is_relative_to(folder.resolve()):
+            raise OutputError(
+                f"{source.name} is an input, and the run needs {folder} for its pieces",
+                "choose another output",
+            )
+        if not source.can_be_opened_again:
+            raise ConfigError(f"{source.name} can be read only once, and by one machine")
+    if run.strict:
+        raise ConfigError("strict stops at the first row of one machine", "leave `strict` out")
+
+
+def check_unchanged(run: Run) -> None:
+    """Raise InputError if an input has changed since the run was planned."""
+    before = run.inputs.sources
+    run.inputs.look_again()
+    for then, now in zip(before, run.inputs.sources, strict=True):
+        if versions_of([then]) == versions_of([now]):
+            continue
+        is_other = (then.size, then.version) != (now.size, now.version)
+        raise InputError(
+            f"{then.name} has changed since the run began",
+            "`overwrite` starts again" if is_other else "`resume` scores its pieces again",
+        )

@@ -1,0 +1,53 @@
+"""Signals end a run on Ray as they end any other: with a message, 143 or 130, and no process."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from shards import write_shards
+
+from processes import COMMAND
+
+pytestmark = pytest.mark.slow
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have started."""
+    own = [
+        int(child)
+        for path in Path("/proc", str(pid), "task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+    return own + [grandchild for child in own for grandchild in children(child)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "number"),
+    [(1.5, signal.SIGTERM), (2.5, signal.SIGINT), (3.5, signal.SIGTERM), (6, signal.SIGTERM)],
+)
+def test_a_signal_ends_the_run(seconds: float, number: signal.Signals, tmp_path: Path) -> None:
+    """At most of these times, Ray or its workers start."""
+    pytest.importorskip("ray")
+    paths = write_shards(tmp_path / "rows", 2, 60_000)
+    options: list[str | Path] = ["-o", tmp_path / "out.jsonl", "--model", "demo"]
+    running = subprocess.Popen(
+        [COMMAND, "score", *paths, *options, "--workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(seconds)
+    assert running.poll() is None
+    started = children(running.pid)
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 128 + number, errors
+    assert ("terminated" if number == signal.SIGTERM else "interrupted") in errors
+    assert "Traceback" not in errors
+    deadline = time.monotonic() + 20
+    while any(Path("/proc", str(pid)).exists() for pid in started):
+        assert time.monotonic() < deadline, "processes are left"
+        time.sleep(0.2)
+    assert not list(tmp_path.glob("*.lock"))
