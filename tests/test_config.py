@@ -37,7 +37,7 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"batch_size": 0}, ["batch_size", "0", "greater than or equal to 1"]),
+        ({"batch_size": 0}, ["batch_size", "0", "integer from 1 to 65536, or auto"]),
         ({"batch_size": "8"}, ["batch_size", "'8'", "integer"]),
         ({"batch_size": True}, ["batch_size", "True", "integer"]),
         ({"batch_size": 8.5}, ["batch_size", "8.5", "integer"]),

@@ -203,6 +203,7 @@ def load_variant(variant: Variant, folder: Path, provider: Provider, max_length:
     artifact = open_artifact(folder)
     target = Target(provider, **variant.target)
     parameters = artifact.manifest.parameters
+    assert config.batch_size != "auto"
     limits = plan_limits(provider, parameters, config.batch_size, max_length)
     limits = replace(limits, **variant.limits)
     engine = build_engine(artifact, target, config, limits)

@@ -3,10 +3,11 @@
 import difflib
 import reprlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
 
 from harmless_runtime.choices import (
     DEFAULT_MODEL,
@@ -28,6 +29,15 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring = 2, 200
 
 
+def _check_batch_size(value: object) -> object:
+    if value == "auto" or (type(value) is int and 1 <= value <= 65536):
+        return value
+    raise PydanticCustomError("batch_size", "input should be an integer from 1 to 65536, or auto")
+
+
+BatchSize = Annotated[int | Literal["auto"], PlainValidator(_check_batch_size)]
+
+
 class ScorerConfig(BaseModel):
     """How to score. `make_config` and `load_config` make it, and report what is wrong.
 
@@ -36,7 +46,8 @@ class ScorerConfig(BaseModel):
         model: `demo`, an artifact folder, or a checkpoint (a folder or a Hugging Face id).
         batch_size: bounds memory: a batch holds at most `batch_size * max_length` tokens, padding
             included, so short rows go many at a time. On a CPU a batch holds at most 512 tokens, or
-            one row.
+            one row. `auto` takes as many tokens as the free memory of a GPU has room for, up to
+            65,536.
         max_length: most tokens of a row. By default, and at most, the artifact's.
         provider: the execution provider.
         precision: of a checkpoint's export. `auto` is fp16 on CUDA and fp32 on a CPU.
@@ -58,7 +69,7 @@ class ScorerConfig(BaseModel):
 
     name: Literal["Gpt2HarmlessScorer"] = "Gpt2HarmlessScorer"
     model: str = Field(DEFAULT_MODEL, min_length=1)
-    batch_size: int = Field(8, ge=1, le=65536)
+    batch_size: BatchSize = 8
     max_length: int | None = Field(None, ge=1)
     provider: ProviderChoice = "auto"
     precision: PrecisionChoice = "auto"

@@ -18,7 +18,7 @@ from harmless_runtime.output.fingerprint import run_fingerprint, skip_finished
 from harmless_runtime.output.opening import open_output
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.publish import object_url, publish
-from harmless_runtime.output.record import finished_before
+from harmless_runtime.output.record import earlier_fingerprint, finished_before
 from harmless_runtime.output.writer import Output
 from harmless_runtime.rows.output_lines import common_reasons, reject_line
 from harmless_runtime.rows.pieces import PiecedRows
@@ -66,6 +66,9 @@ def score_files(
     # The inputs may have grown, or gone, while the model was loaded.
     run.inputs.look_again()
     run.inputs.shape(refuse=not goes_on(run))
+    earlier = earlier_fingerprint(run)
+    if earlier is not None:
+        engine = engine.continuing(earlier)
     fingerprint = run_fingerprint(run, engine.fingerprint)
     model = engine.runner.target.provider, engine.precision
     record = finished_before(run, fingerprint)
@@ -182,8 +185,6 @@ def about_engine(engine: Engine) -> dict[str, Any]:
 
 def _rows_left(output: Output, run: Run, pieces: PiecedRows) -> Iterator[Pair | Reject]:
     """Return the rows whose results are not on the disk yet."""
-    if output.is_complete:
-        return iter([])
     rows = pieces.rows()
     if output.resumed is not None:
         logger.info(
@@ -191,6 +192,8 @@ def _rows_left(output: Output, run: Run, pieces: PiecedRows) -> Iterator[Pair | 
             f"{output.resumed.lines:,}",
         )
         skip_finished(output.done, rows, output.resumed)
+        if output.is_complete:
+            return iter([])
         pieces.skip(output.resumed.lines)
     elif run.existing == "resume":
         logger.info("there is nothing to resume: starting with the first line")

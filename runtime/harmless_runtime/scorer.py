@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,11 @@ class Gpt2HarmlessScorer:
     def engine(self) -> Engine:
         """The engine of this process, which is loaded first if there is none."""
         return self._own_engine.get()
+
+    @property
+    def _for_files(self) -> Engine:
+        """The engine without its way of scoring few rows, whose scores differ by rounding."""
+        return replace(self.engine, few_rows=None)
 
     def score_item(self, item: Mapping[str, Any], *, on_error: OnError = "raise") -> float:
         """Return the reward of one row, in any shape that `score_batch` takes.
@@ -156,7 +162,7 @@ class Gpt2HarmlessScorer:
                 `evaluate_to_file` sets such rows aside instead.
             ShapeError: none of the first rows can be scored.
         """
-        engine = self.engine
+        engine = self._for_files
         inputs = self._open(path)
         inputs.shape()
         results = []
@@ -214,7 +220,7 @@ class Gpt2HarmlessScorer:
             join=column,
             details=details,
         )
-        summary = score_files(run, self.engine)
+        summary = score_files(run, self._for_files)
         if summary.tally.rejected:
             _tell_rejects(summary)
         return str(output_file)

@@ -1,6 +1,7 @@
 """Tests that need an NVIDIA GPU. They are skipped, and reported so, if there is none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from checkpoints import make_model, save_checkpoint
 from harmless_export import export_checkpoint, verify_artifact
 from harmless_export.parity import LIMITS
 from harmless_export.reference import pytorch_scores
-from harmless_runtime import bundled
+from harmless_runtime import Gpt2HarmlessScorer, bundled
+from harmless_runtime.choices import Precision
 from harmless_runtime.config import make_config
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.engine import Engine
+from harmless_runtime.model.gpu_memory import free_gpu_memory, gpu_memory_of
 from harmless_runtime.model.load import build_engine
+from harmless_runtime.model.providers import choose_provider
 from harmless_runtime.model.target import Target
 from harmless_runtime.model.tokenizer import Encoded
 from harmless_runtime.rows.prompt import question_and_answer
@@ -84,6 +88,35 @@ def test_limited_gpu_memory(wide: Path, tmp_path: Path) -> None:
     cramped = build_engine(artifact, Target("cuda", gpu_memory=0.1), large)
     run_both_ways(engine, cramped)
     assert cramped.runner.capacity < engine.runner.capacity
+
+
+def test_few_rows(wide: Path, tmp_path: Path) -> None:
+    artifact = export(wide, tmp_path / "a", "fp16")
+    scorer = Gpt2HarmlessScorer({"model": str(artifact.folder), "provider": "cuda"})
+    many = replace(scorer.engine, few_rows=None)
+    graphs = scorer.engine.few_rows
+    assert graphs is not None
+    for count in (1, 4, 1, 2, 4):
+        texts = [("ask", "word " * (9 * n + count)) for n in range(count)]
+        rows = many.tokenizer.encode(texts)
+        expected = many.score(rows)
+        assert np.abs(scorer.engine.score(rows) - expected).max() < 0.02
+        assert graphs.works
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_memory_is_what_was_told(precision: Precision, wide: Path, tmp_path: Path) -> None:
+    """Nothing else may use the GPU meanwhile."""
+    artifact = export(wide, tmp_path / "a", precision)
+    choose_provider("cuda", precision)
+    before = free_gpu_memory(0)
+    engine = build_engine(artifact, Target("cuda"))
+    rng = np.random.default_rng(1)
+    for length in rng.permutation(np.arange(8, 1025, 8)):
+        engine.runner.submit(np.zeros((8192 // length, length), np.int64)).result()
+    memory = gpu_memory_of(artifact)
+    told = memory.weights + memory.activations(8192)
+    assert abs((before - free_gpu_memory(0)) / told - 1) < 0.05
 
 
 def test_cuda_graphs(wide: Path, tmp_path: Path) -> None:

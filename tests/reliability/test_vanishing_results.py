@@ -86,3 +86,25 @@ def test_complete_results_that_vanish_before_the_renaming_are_noticed(
     with pytest.raises(OutputError, match=r"does not have the .* bytes that the state claims"):
         resume(rows, out, engine)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.parquet"])
+def test_rows_that_change_when_all_are_scored(
+    name: str, rows: Path, tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores have not got their final names, and are not those of the rows any more."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patches:
+        patches.setattr("harmless_runtime.output.writer.give_final_names", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            score(rows, tmp_path / name, engine)
+    content = rows.read_bytes()
+    rows.write_bytes(content.replace(b"one", b"two"))
+    with pytest.raises(OutputError, match="are not those that were scored"):
+        resume(rows, tmp_path / name, engine)
+    rows.write_bytes(content)
+    resume(rows, tmp_path / name, engine)
+    assert (tmp_path / name).exists()

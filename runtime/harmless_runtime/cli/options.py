@@ -97,10 +97,22 @@ MaxLength = Annotated[
         help="Most tokens of a row; longer rows are truncated.", show_default="the artifact's"
     ),
 ]
+
+
+def check_batch_size(text: str | None) -> str | None:
+    """Return what `--batch-size` says, or raise BadParameter."""
+    if text is None or text == "auto" or text.isdecimal():
+        return text
+    raise typer.BadParameter(f"{text!r} is neither a number nor the word auto")
+
+
 BatchSize = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        help="Bounds memory: a batch holds at most batch-size × max-length tokens (on a CPU 512).",
+        help="Bounds memory: a batch holds at most batch-size × max-length tokens (on a CPU 512). "
+        "auto: what the free memory of a GPU has room for.",
+        metavar="ROWS|auto",
+        callback=check_batch_size,
         show_default="8",
     ),
 ]
@@ -124,11 +136,7 @@ Device = Annotated[
 
 
 def check_device(text: str | None) -> str | None:
-    """Return what `--device` says, if it can be a device.
-
-    Raises:
-        typer.BadParameter: it cannot.
-    """
+    """Return what `--device` says, or raise BadParameter."""
     if text is None or text == "all" or text.isdecimal():
         return text
     raise typer.BadParameter(f"{text!r} is neither a number nor the word all")

@@ -52,6 +52,7 @@ class Limits:
         length_multiple: batches are padded to a multiple of this many tokens. With 8, a batch whose
             longest row has 300 tokens is padded to 304.
         max_length: most tokens of a row. No batch is padded beyond this length.
+        is_derived: whether `batch_tokens` follows from the free memory of a GPU.
         piece_bytes: bytes of the inputs that can be scored apart, as `rows.pieces` cuts them.
     """
 
@@ -62,6 +63,7 @@ class Limits:
     batch_cost: int = _BATCH_COST["cpu"]
     length_multiple: int = 1
     max_length: int = sys.maxsize
+    is_derived: bool = False
     piece_bytes: int = _PIECE_BYTES["cpu"]
 
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from harmless_runtime.choices import Precision
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import Limits
+from harmless_runtime.model.few_rows import GraphRunner
 from harmless_runtime.model.runner import Runner
 from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
 from harmless_runtime.model.work import ScoredBatch, Work, run_in_turn
 
 logger = logging.getLogger(__name__)
+
+# What is said in a fingerprint of the limits of batches, of which the first is `batch_tokens`.
+_BATCHES = "the batches' limits"
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Engine:
     """Everything that scores: an artifact, its tokenizer, a runner, and the limits of a batch.
 
     `fp32_fallback` returns an engine of the same checkpoint in fp32, or None if there is none. It
-    scores the rows that have no finite score in this engine's precision.
+    scores the rows that have no finite score in this engine's precision. `few_rows` runs sets of
+    few rows.
     """
 
     artifact: Artifact
@@ -33,6 +38,7 @@ class Engine:
     runner: Runner
     limits: Limits
     fp32_fallback: Callable[[], "Engine | None"] | None = None
+    few_rows: GraphRunner | None = None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -44,7 +50,7 @@ class Engine:
             "precision": manifest.precision,
             "provider": self.runner.target.name,
             "max_length": self.tokenizer.max_length,
-            "the batches' limits": [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
+            _BATCHES: [limits.batch_tokens, limits.batch_cost, limits.length_multiple],
             "the attention kernels": self.runner.attention,
             "the windows' limits": [
                 limits.window_tokens,
@@ -54,6 +60,17 @@ class Engine:
             ],
             "fp32 for rows that overflow": self.fp32_fallback is not None,
         }
+
+    def continuing(self, earlier: Mapping[str, Any]) -> "Engine":
+        """Return an engine with the batches of an earlier run, if free memory decides on them.
+
+        Args:
+            earlier: the fingerprint of the run.
+        """
+        match earlier.get(_BATCHES):
+            case [int(tokens), *_] if self.limits.is_derived:
+                return replace(self, limits=replace(self.limits, batch_tokens=tokens))
+        return self
 
     @property
     def precision(self) -> Precision:
@@ -97,7 +114,10 @@ class Engine:
             encoded = more(wait)
             if encoded is None:
                 return None
-            return Work(encoded, self.runner, self.limits, self.artifact.manifest.pad_token_id)
+            runner, limits, pad = self.runner, self.limits, self.artifact.manifest.pad_token_id
+            if self.few_rows is not None and self.few_rows.suits(encoded):
+                return Work(encoded, self.few_rows, self.few_rows.limits(limits), pad)
+            return Work(encoded, runner, limits, pad)
 
         for work in run_in_turn(more_work, on_batch, self.runner):
             self.artifact.check()  # before anything is made of the scores

@@ -197,7 +197,12 @@ def cuda_options(artifact: Artifact, target: Target) -> dict[str, str]:
         ConfigError: the weights alone exceed `gpu_memory`.
     """
     # By default, TF32 rounds the factors of fp32 products to 10 bits, as fp16 does.
-    options = {"device_id": str(target.device), "use_tf32": "0"}
+    options = {
+        "device_id": str(target.device),
+        "use_tf32": "0",
+        # By default the arena doubles what it holds, beyond what it needs.
+        "arena_extend_strategy": "kSameAsRequested",
+    }
     if artifact.manifest.precision in ("fp16", "bf16"):
         options["sdpa_kernel"] = target.sdpa_kernels
     if target.graph_tokens:
@@ -211,7 +216,5 @@ def cuda_options(artifact: Artifact, target: Target) -> dict[str, str]:
                 f"alone take {weights / 1e9:.2f} GB",
                 "raise `gpu_memory`",
             )
-        # The arena counts the weights against its limit. By default it doubles what it holds, up
-        # to the limit and beyond what it needs.
-        options |= {"gpu_mem_limit": str(limit), "arena_extend_strategy": "kSameAsRequested"}
+        options["gpu_mem_limit"] = str(limit)  # against which the arena counts the weights, too
     return options

@@ -18,7 +18,7 @@ from harmless_runtime.output.fingerprint import differences
 from harmless_runtime.output.finish import Finished
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.publish import object_url, published_record
-from harmless_runtime.output.state import Fingerprint, State
+from harmless_runtime.output.state import Fingerprint, State, read_state
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
@@ -104,6 +104,22 @@ def finished_before(run: Run, fingerprint: Fingerprint) -> RunRecord | None:
             "`overwrite` scores again; or choose another output",
         )
     return record
+
+
+def earlier_fingerprint(run: Run) -> Fingerprint | None:
+    """Return the fingerprint of the run that this one continues, or finds complete.
+
+    Raises:
+        OutputError: its state or its record cannot be read.
+    """
+    if run.existing != "resume":
+        return None
+    paths = OutputPaths(run.output, run.is_folder)
+    state = read_state(paths.state)
+    if state is not None:
+        return state.fingerprint
+    record, _ = _finished(run, paths)
+    return None if record is None else record.fingerprint
 
 
 def _finished(
