@@ -66,3 +66,11 @@ def test_a_file_with_the_name_of_the_lock_is_left_alone(tmp_path: Path, harmless
     # An empty file that is not an input is a lock that a crash left.
     assert harmless("score", rows, "-o", tmp_path / "o.jsonl", "--model", "demo").returncode == 0
     assert names_in(tmp_path) == ["o.jsonl", "o.jsonl.run.json", "rows"]
+
+
+def test_the_current_folder_is_an_output(tmp_path: Path, harmless: Harmless) -> None:
+    (tmp_path / "rows.jsonl").write_text(ROW)
+    (tmp_path / "out").mkdir()
+    done = harmless("score", "../rows.jsonl", "-o", ".", "--model", "demo", cwd=tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert names_in(tmp_path / "out") == ["_run.json", "rows.jsonl"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from harmless_runtime.cluster.connection import Resources
 from harmless_runtime.cluster.driver import score_on_ray
-from harmless_runtime.cluster.manifest import pieces_folder
 from harmless_runtime.config import make_config
+from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.run import Run
 from harmless_runtime.tally import Summary, Tally
@@ -42,7 +42,7 @@ def run_over(paths: list[Path], output: Path, parts: int = 2, **options: Any) ->
 
 def score(paths: list[Path], out: Path, *, until: int | None = None, **options: Any) -> Summary:
     """Score on Ray; end after so many pieces as Ctrl-C does."""
-    folder = pieces_folder(out)
+    folder = OutputPaths(out, options.get("is_folder", False)).pieces
 
     def on_progress(_: Tally) -> None:
         manifest = folder / "manifest.jsonl"

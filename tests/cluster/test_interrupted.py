@@ -10,9 +10,9 @@ from shards import CONFIG, files_in, run_over, score, worker_processes, write_sh
 
 from harmless_runtime.cluster import driver, pool, schedule
 from harmless_runtime.cluster.connection import Resources
-from harmless_runtime.cluster.manifest import pieces_folder
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output.locks import held_lock
+from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.tally import Tally
 from runs import cpu_engine
@@ -68,12 +68,12 @@ def test_a_run_that_replaces_an_older_output_goes_on(tmp_path: Path) -> None:
         score(paths, out, until=2, existing="overwrite")
     assert score(paths, out, existing="resume").resumed.rows > 0
     assert out.read_bytes() == one.read_bytes()
-    assert not pieces_folder(out).exists()
+    assert not OutputPaths(out).pieces.exists()
 
 
 def test_what_is_not_of_the_run_stays(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    paths = write_shards(pieces_folder(out), 2, 10)
+    paths = write_shards(OutputPaths(out).pieces, 2, 10)
     for existing in ("refuse", "resume", "overwrite"):
         with pytest.raises(OutputError, match="for its pieces"):
             score(paths, out, existing=existing)
@@ -113,9 +113,9 @@ def test_a_run_that_was_killed_before_its_pieces_were_removed(
             with pytest.raises(KeyboardInterrupt):
                 score(paths, out, existing=existing)
         assert out.exists()
-        assert pieces_folder(out).exists()
+        assert OutputPaths(out).pieces.exists()
         assert score(paths, out, existing="resume").is_old
-        assert not pieces_folder(out).exists()
+        assert not OutputPaths(out).pieces.exists()
 
 
 def test_an_input_that_has_grown(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_field_that_only_a_later_row_has(tmp_path: Path) -> None:
     assert again.resumed.rows == again.tally.rows
     score_files(run_over(paths, tmp_path / "one", is_folder=True, join="t"), cpu_engine())
     assert files_in(out) == files_in(tmp_path / "one")
-    assert not pieces_folder(out).exists()
+    assert not OutputPaths(out, is_folder=True).pieces.exists()
 
 
 def test_a_worker_that_dies_while_it_makes_files(

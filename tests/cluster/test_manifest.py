@@ -1,6 +1,7 @@
 """The manifest of pieces survives crashes, and counts only what is whole."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from harmless_runtime.cluster.manifest import (
     Manifest,
     discard,
     make_plan,
-    pieces_folder,
     read_plan,
     versions_of,
 )
+from harmless_runtime.cluster.results import Result
 from harmless_runtime.cluster.storage import Storage, attempt_name
 from harmless_runtime.errors import OutputError
+from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import EMPTY, Claim
 from harmless_runtime.rows.pieces import Piece
 from harmless_runtime.rows.sources import Source, Span
@@ -45,7 +47,7 @@ def attempt(folder: Path, number: int, text: str) -> Attempt:
 
 
 def test_an_attempt_counts_once_and_survives(tmp_path: Path) -> None:
-    folder = pieces_folder(tmp_path / "out.jsonl")
+    folder = OutputPaths(tmp_path / "out.jsonl").pieces
     assert folder.name == "out.jsonl.pieces"
     manifest = open_manifest(folder)
     first, second = attempt(folder, 1, "first"), attempt(folder, 1, "second")
@@ -104,6 +106,19 @@ def test_a_line_that_was_edited_is_no_attempt(edit: dict[str, Any], tmp_path: Pa
     with (folder / "manifest.jsonl").open("ab") as file:
         file.write(msgspec.json.encode(fields) + b"\n\xff\n")
     assert open_manifest(folder).done == {0: first}
+
+
+def test_results_have_as_many_lines_as_rows(tmp_path: Path) -> None:
+    written = attempt(tmp_path / "p", 0, "one\ntwo\nthree\n")
+    storage = Storage(str(tmp_path / "p"))
+    whole = Result(written, storage, 0)
+    assert b"".join(b"".join(block) for block in whole.scores(details=False)) == (
+        b"one\ntwo\nthree\n"
+    )
+    for edit in ({"scores": EMPTY}, {"tally": Tally(2)}, {"tally": Tally(3, 1)}):
+        edited = Result(msgspec.structs.replace(written, **edit), storage, 0)
+        with pytest.raises(OutputError, match="was changed since it was written"):
+            list(chain(edited.scores(details=False), edited.rejects()))
 
 
 def test_results_that_are_gone(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from shards import CONFIG, files_in, run_over, worker_processes, write_shards
 
 from harmless_runtime.cluster import driver
 from harmless_runtime.cluster.connection import Resources
-from harmless_runtime.cluster.manifest import pieces_folder
 from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.pipeline import score_files
 from processes import COMMAND
 from runs import cpu_engine
@@ -93,7 +93,7 @@ def test_a_worker_that_dies_costs_nothing_but_time(tmp_path: Path) -> None:
     driver.score_on_ray(run_over(paths, many), CONFIG, Resources(workers=2), kill)
     assert len(killed) == 2
     assert many.read_bytes() == one.read_bytes()
-    assert not pieces_folder(many).exists()
+    assert not OutputPaths(many).pieces.exists()
 
 
 @pytest.mark.usefixtures("ray")
@@ -138,7 +138,7 @@ def test_the_driver_is_killed_and_goes_on(tmp_path: Path) -> None:
     command: list[str | Path] = [COMMAND, "score", *paths, *options]
     before = listening()
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    manifest = pieces_folder(many) / "manifest.jsonl"
+    manifest = OutputPaths(many).pieces / "manifest.jsonl"
     deadline = time.monotonic() + 120
     while not manifest.exists() or manifest.read_bytes().count(b'"piece"') < 1:
         assert time.monotonic() < deadline

@@ -28,6 +28,7 @@ def test_a_folder_is_removed_once_its_process_is_dead(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     (tmp_path / "harmless-piece-of-mine").mkdir()
+    (tmp_path / "harmless-piece-of-mine/harmless.lock").write_text("mine")
     other = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     theirs = Path(other.stdout.readline().strip())

@@ -1,7 +1,9 @@
 """Signals end a run on Ray as they end any other: with a message, 143 or 130, and no process."""
 
 import signal
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +23,43 @@ def children(pid: int) -> list[int]:
         for child in path.read_text().split()
     ]
     return own + [grandchild for child in own for grandchild in children(child)]
+
+
+PROGRAM = """
+import sys
+from harmless_runtime.cli.app import main
+from harmless_runtime.cluster import connection
+
+connection._JOIN_SECONDS = float(sys.argv.pop(1))
+sys.argv[0] = "harmless"
+main()
+"""
+
+
+@pytest.mark.parametrize("seconds", [4, 100])
+def test_what_answers_at_an_address_may_be_no_ray(seconds: int, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    (source,) = write_shards(tmp_path / "rows", 1, 10)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        options = ["-o", str(tmp_path / "o.jsonl"), "--model", "demo", "--address", address]
+        running = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(seconds), "score", str(source), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if seconds == 100:
+            time.sleep(8)
+            running.terminate()
+        _, errors = running.communicate(timeout=60)
+    if seconds == 100:
+        assert (running.returncode, "terminated" in errors) == (143, True), errors
+    else:
+        assert running.returncode == 1, errors
+        assert f"no Ray has let this command in at {address}" in " ".join(errors.split())
+        assert "ray start --head" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from shards import CONFIG, run_over, score, write_shards
 
 from harmless_runtime.cluster import driver
 from harmless_runtime.cluster.connection import Resources
-from harmless_runtime.cluster.manifest import pieces_folder
 from harmless_runtime.errors import OutputError
+from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.pipeline import score_files
-from harmless_runtime.tally import Tally
+from harmless_runtime.tally import Summary, Tally
 from processes import Harmless
-from runs import cpu_engine
+from runs import cpu_engine, make_run
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,9 +53,53 @@ def test_what_a_run_without_ray_has_begun(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(OutputError, match="details was True and is False"):
             score(paths, out, existing="resume")
     assert (tmp_path / "out.jsonl.state").read_bytes() == state
-    assert not pieces_folder(out).exists()
+    assert not OutputPaths(out).pieces.exists()
     score(paths, out, existing="resume", details=True)
     score_files(run_over(paths, one, details=True), cpu_engine())
+    assert out.read_bytes() == one.read_bytes()
+
+
+def score_here(paths: list[Path], out: Path) -> Summary:
+    return score_files(run_over(paths, out), cpu_engine())
+
+
+@pytest.mark.parametrize("first", ["ray", "local"])
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_rows_that_change_when_all_are_scored(
+    name: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores have not got their final names, and are not those of the rows any more."""
+    paths = write_shards(tmp_path / "rows", 2, 100)
+    out = tmp_path / name
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patches:
+        patches.setattr("harmless_runtime.output.writer.give_final_names", interrupted)
+        score_first = score if first == "ray" else score_here
+        with pytest.raises(KeyboardInterrupt):
+            score_first(paths, out)
+    content = paths[0].read_text()
+    paths[0].write_text(content.replace("word word", "fool fool"))  # the size stays
+    message = "an input has changed" if first == "ray" else "are not those that were scored"
+    with pytest.raises(OutputError, match=message):
+        score(paths, out, existing="resume")
+    assert not out.exists()
+    paths[0].write_text(content)
+    score(paths, out, existing="resume")
+    score_files(run_over(paths, tmp_path / f"one-{name}"), cpu_engine())
+    assert out.read_bytes() == (tmp_path / f"one-{name}").read_bytes()
+
+
+def test_an_output_in_the_folder_of_the_inputs(tmp_path: Path) -> None:
+    write_shards(tmp_path / "rows", 3, 100)
+    out = tmp_path / "rows/out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        score([tmp_path / "rows"], out, until=1)
+    one = tmp_path / "one.jsonl"
+    score_files(make_run([tmp_path / "rows"], one), cpu_engine())
+    score([tmp_path / "rows"], out, existing="resume")
     assert out.read_bytes() == one.read_bytes()
 
 

@@ -124,6 +124,23 @@ def test_an_upload_that_ends_early_is_done_again_without_scoring(
         assert parquet.read_table(file).num_rows == 30
 
 
+@pytest.mark.parametrize("step", ["shutil.rmtree", "harmless_runtime.output.publish.remove_staged"])
+def test_a_run_that_ends_while_it_removes_its_own_files(
+    step: str, source: Path, engine: Engine, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patches:
+        patches.setattr(step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            score(source, "memory://out/o.jsonl", engine)
+    before = objects(store)
+    assert "o.jsonl" in before
+    assert score(source, "memory://out/o.jsonl", engine, existing="resume").is_old
+    assert objects(store) == before
+
+
 @pytest.mark.parametrize("name", ["o.rejects.jsonl", "o.jsonl.run.json"])
 def test_what_has_the_name_of_rejects_or_a_record_is_left_alone(
     name: str, source: Path, engine: Engine, store: Any

@@ -20,6 +20,9 @@ from harmless_runtime.rows.records import Pair, Reject
 _SAMPLE_ROWS = 2000
 _SECONDS = 5.0
 _TEXT_CHARACTERS = 2000
+# How long further rows are counted. They are read in blocks, so a small part of a file would tell
+# little about the length of a row.
+_COUNT_SECONDS = 0.5
 
 
 def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None:
@@ -31,20 +34,27 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
         HarmlessError: as `load_engine`.
     """
     inputs.shape()
-    sample = list(islice(inputs.rows(), _SAMPLE_ROWS))
+    rows = inputs.rows()
+    sample = list(islice(rows, _SAMPLE_ROWS))
+    seen, is_all = len(sample), True
+    until = time.monotonic() + _COUNT_SECONDS
+    for _ in rows:
+        seen += 1
+        if time.monotonic() > until:
+            is_all = False
+            break
     pairs = [item for item in sample if isinstance(item, Pair)]
     rejects = [item for item in sample if isinstance(item, Reject)]
     if not pairs:
         reasons = [f"{reason} ({n:,})" for reason, n in common_reasons(map(reject_line, rejects))]
         raise ShapeError(f"no row can be scored: {'; '.join(reasons) or 'there are none'}")
     _show_example(console, pairs[0])
-    total = _estimated_rows(inputs, len(sample))
+    total = seen if is_all else _estimated_rows(inputs, seen)
     engine = load_engine(config, for_many_rows=True)
     encoded = engine.tokenizer.encode([(pair.question, pair.answer) for pair in pairs])
     tokens = np.array([len(row.ids) for row in encoded])
     truncated = sum(row.truncated for row in encoded)
-    exact = total == len(sample)
-    say(console, f"from {'all' if exact else 'the first'} {len(sample):,} rows:")
+    say(console, f"from {'all' if total == len(sample) else 'the first'} {len(sample):,} rows:")
     for reason, count in common_reasons(map(reject_line, rejects)):
         say(console, f"  {count:,} rows would be rejected: {reason}")
     say(
@@ -59,11 +69,12 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
         return
     scored = total * len(pairs) / len(sample)
     seconds = scored * tokens.mean() / speed
-    about = "" if exact else "about "
+    about = "" if total == len(sample) else "about "
+    rows_about = "" if is_all else "about "
     provider = engine.runner.target.provider
     say(
         console,
-        f"in all {about}{total:,} rows, {about}{scored * tokens.mean():,.0f} tokens; at "
+        f"in all {rows_about}{total:,} rows, {about}{scored * tokens.mean():,.0f} tokens; at "
         f"{speed:,.0f} tokens/s ({provider}, {engine.precision}) "
         f"scoring takes about {_duration(seconds)}",
     )
@@ -80,8 +91,6 @@ def _show_example(console: Console, pair: Pair) -> None:
 
 def _estimated_rows(inputs: Inputs, seen: int) -> int | None:
     """Return the number of all rows, or None if it cannot be told from those that were seen."""
-    if seen < _SAMPLE_ROWS:
-        return seen
     sizes = [source.size for source in inputs.sources]
     known = [size for size in sizes if size is not None]
     if len(known) != len(sizes) or not inputs.position:
@@ -107,7 +116,8 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 3600:
-        return f"{seconds / 60:.0f} minutes"
+        minutes = round(seconds / 60)
+        return "1 minute" if minutes == 1 else f"{minutes} minutes"
     if seconds < 2 * 86400:
         return f"{seconds / 3600:.1f} hours"
     return f"{seconds / 86400:.1f} days"

@@ -110,14 +110,13 @@ def _on_ray(console: Console, arguments: Arguments, asked: Run, config: ScorerCo
     """Score on Ray, and say how to go on if that ends early."""
     from harmless_runtime.cluster.connection import Resources
     from harmless_runtime.cluster.driver import score_on_ray
-    from harmless_runtime.cluster.manifest import pieces_folder
 
     resources = Resources(arguments.workers, arguments.address)
     try:
         with ScoringProgress(console, asked.inputs.sources) as progress:
             return score_on_ray(asked, config, resources, progress.update)
     except BaseException as error:
-        pieces = pieces_folder(asked.output)
+        pieces = OutputPaths(asked.output, asked.is_folder).pieces
         if (pieces / "manifest.jsonl").exists() and _can_go_on(error):
             say(console, f"finished pieces are kept in {pieces}")
             _hint_to_resume(console)
@@ -133,7 +132,7 @@ def _can_go_on(error: BaseException) -> bool:
 
 def _give_up_pieces(asked: Run) -> None:
     """See to what an interrupted run on Ray has left, if there is anything."""
-    if asked.output.with_name(f"{asked.output.name}.pieces").is_dir():
+    if OutputPaths(asked.output, asked.is_folder).pieces.is_dir():
         from harmless_runtime.cluster.leftovers import remove_pieces
 
         remove_pieces(asked)

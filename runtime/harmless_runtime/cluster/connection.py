@@ -7,7 +7,8 @@ import socket
 import tempfile
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +18,15 @@ from urllib.parse import urlsplit
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ConfigError, SessionError, one_line
 
-# Ray itself tries for a minute to reach an address where nothing is.
+# Ray itself tries for a minute to reach an address where nothing is, and for ever to join what is
+# no Ray.
 _CONNECT_SECONDS = 5
+_JOIN_SECONDS = 60
+_FEWER = "lower `workers`, or leave it out"
+_AT = (
+    "ray start --head starts a Ray and prints its address; for one that wants a token, set "
+    "RAY_AUTH_MODE=token"
+)
 
 
 @dataclass(frozen=True)
@@ -41,18 +49,18 @@ class Connection:
 
     Attributes:
         ray: the module.
-        thread: the one that has started or joined it, which its processes must not outlive. None
-            if the process was connected already.
+        leave: ends the thread that has started or joined it, with which its processes end. None if
+            the process was connected already.
     """
 
     ray: Any
-    thread: ThreadPoolExecutor | None
+    leave: threading.Event | None
 
     def close(self) -> None:
         """Leave the Ray, which ends if it was started here. One of the caller's is kept."""
-        if self.thread is not None:
+        if self.leave is not None:
             self.ray.shutdown()
-            self.thread.shutdown()
+            self.leave.set()
 
 
 def connect(address: str | None) -> Connection:
@@ -86,54 +94,78 @@ def connect(address: str | None) -> Connection:
         return Connection(ray, None)
     logging.getLogger("ray").setLevel(logging.ERROR)
     how: dict[str, Any] = {"configure_logging": False, "log_to_driver": False}
-    if address is not None:
+    if address is None:
+        how |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    else:
         _check_address(address)
         how["address"] = address
-    else:
-        how |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         return Connection(ray, _start(ray, how))
+    except TimeoutError:
+        raise SessionError(
+            f"no Ray has let this command in at {address} within {_JOIN_SECONDS} seconds", _AT
+        ) from None
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        hint = None if address is None else "for a Ray that wants a token: RAY_AUTH_MODE=token"
+        hint = None if address is None else _AT
         raise SessionError(f"cannot use Ray: {one_line(error)}", hint) from error
 
 
-def _start(ray: Any, how: Mapping[str, Any]) -> ThreadPoolExecutor:
-    """Start or join a Ray in a thread of its own, and return the thread.
+def _start(ray: Any, how: Mapping[str, Any]) -> threading.Event:
+    """Start or join a Ray in a thread of its own; return what ends the thread.
 
     No handler of a signal raises an exception in it. Ray would crash at the end of a process in
     which one has ended `ray.init`. And Ray does not replace the handler of SIGTERM there.
+
+    Raises:
+        TimeoutError: no Ray was joined in time.
     """
-    thread = ThreadPoolExecutor(1, "ray")
-    starting = thread.submit(ray.init, **how)
+    started: Future[Any] = Future()
+    leave = threading.Event()
+
+    def start() -> None:
+        try:
+            started.set_result(ray.init(**how))
+        except BaseException as error:
+            started.set_exception(error)
+        else:
+            leave.wait()
+
+    threading.Thread(target=start, name="ray", daemon=True).start()
+    is_own = how["address"] == "local"
     try:
-        starting.result()
+        started.result(None if is_own else _JOIN_SECONDS)
     except BaseException:
-        if starting.exception() is None:  # that waits for it
+        # A Ray of this command's own is there within seconds, and has to be ended.
+        with suppress(Exception):
+            started.result(None if is_own else 0)
             ray.shutdown()
-        thread.shutdown()
+        leave.set()
         raise
     if threading.current_thread() is threading.main_thread():
         # Ray's native code has put a handler before Python's, which prints a stack.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    return thread
+    return leave
 
 
 def _check_address(address: str) -> None:
-    """Raise SessionError if nothing answers at an address."""
+    """Raise SessionError if nothing answers at an address, and ConfigError if it is none."""
     if address == "auto":
         # Ray looks there, too.
         last = Path(tempfile.gettempdir(), "ray/ray_current_cluster")
-        address = os.environ.get("RAY_ADDRESS") or (last.read_text() if last.exists() else "auto")
+        address = os.environ.get("RAY_ADDRESS") or (last.read_text() if last.exists() else "")
+        if not address:
+            raise SessionError("no Ray runs on this machine", _AT)
     try:
         place = urlsplit(address if "://" in address else f"//{address}")
-        if place.hostname is None or place.port is None:
-            return
-        socket.create_connection((place.hostname, place.port), _CONNECT_SECONDS).close()
-    except ValueError as error:
-        raise SessionError(f"{address} is not the address of a Ray: {one_line(error)}") from error
+        where = place.hostname, place.port
+    except ValueError:
+        where = None, None
+    if None in where:
+        raise ConfigError(f"{address} is not the address of a Ray", "it is auto, or HOST:PORT")
+    try:
+        socket.create_connection(where, _CONNECT_SECONDS).close()
     except OSError as error:
-        raise SessionError(f"no Ray answers at {address}: {one_line(error)}") from error
+        raise SessionError(f"no Ray answers at {address}: {one_line(error)}", _AT) from error
 
 
 def workers_of(
@@ -160,9 +192,11 @@ def workers_of(
             "Ray has no GPU", "without `provider` and `device`, workers score on processor cores"
         )
     if on_gpu and workers > gpus:
-        raise ConfigError(f"{workers} workers are asked for, and Ray has {gpus} GPUs")
+        raise ConfigError(f"{workers} workers are asked for, and Ray has {gpus} GPUs", _FEWER)
     if workers > cpus:
-        raise ConfigError(f"{workers} workers are asked for, and Ray has {cpus} processor cores")
+        raise ConfigError(
+            f"{workers} workers are asked for, and Ray has {cpus} processor cores", _FEWER
+        )
     # The second thread of a worker tells how far the first one is.
     options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
     options["scheduling_strategy"] = "SPREAD"

@@ -2,19 +2,21 @@
 
 from pathlib import Path
 
-from harmless_runtime.cluster.manifest import pieces_folder, versions_of
+from harmless_runtime.cluster.leftovers import pieces_of_run
+from harmless_runtime.cluster.manifest import versions_of
+from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.run import Run
 
 
-def check_divisible(run: Run) -> None:
-    """Check that a run can be divided into pieces that other machines can read.
+def check_divisible(run: Run, config: ScorerConfig) -> None:
+    """Check that a run can be divided into pieces that other machines can read and score alike.
 
     Raises:
         ConfigError: it cannot.
         OutputError: an input is in the folder of the pieces.
     """
-    folder = pieces_folder(run.output)
+    folder = pieces_of_run(run)
     for source in run.inputs.sources:
         is_local = source.kind == "file"
         if is_local and Path(source.where).resolve().is_relative_to(folder.resolve()):
@@ -23,7 +25,15 @@ def check_divisible(run: Run) -> None:
                 "choose another output",
             )
         if not source.can_be_opened_again:
-            raise ConfigError(f"{source.name} can be read only once, and by one machine")
+            raise ConfigError(
+                f"{source.name} can be read only once, and by one machine",
+                "save it in a file first",
+            )
+    if config.batch_size == "auto":
+        raise ConfigError(
+            "batch_size auto depends on the free memory of one machine",
+            "give `batch_size` as a number, which all workers use",
+        )
     if run.strict:
         raise ConfigError("strict stops at the first row of one machine", "leave `strict` out")
 

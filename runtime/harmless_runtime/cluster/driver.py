@@ -13,10 +13,11 @@ from harmless_runtime.cluster.leftovers import (
     complete_before,
     discard_pieces,
     earlier_plan,
+    pieces_of_run,
     storage_of,
 )
 from harmless_runtime.cluster.making import can_be_shared, make_on_workers
-from harmless_runtime.cluster.manifest import Manifest, Plan, make_plan, pieces_folder
+from harmless_runtime.cluster.manifest import Manifest, Plan, make_plan
 from harmless_runtime.cluster.merge import merge
 from harmless_runtime.cluster.pool import Pool
 from harmless_runtime.cluster.results import results_of
@@ -25,13 +26,14 @@ from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_output, goes_on
-from harmless_runtime.output.fingerprint import run_fingerprint
+from harmless_runtime.output.fingerprint import run_fingerprint, skip_finished
 from harmless_runtime.output.finish import make_here
 from harmless_runtime.output.opening import lock_output, resumed_state
 from harmless_runtime.output.paths import OutputPaths
-from harmless_runtime.output.publish import put_results
+from harmless_runtime.output.publish import put_results, remove_staged
 from harmless_runtime.output.state import Claim, Fingerprint, State
 from harmless_runtime.pipeline import reasons_of, summary_of, warn_of_truncated
+from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.pieces import pieces_of
 from harmless_runtime.run import Run
 from harmless_runtime.tally import Summary, Tally
@@ -65,7 +67,7 @@ def score_on_ray(
         SessionError: no worker could be started.
     """
     start = time.perf_counter()
-    check_divisible(run)
+    check_divisible(run, config)
     check_output(run)
     with lock_output(run):
         earlier = earlier_plan(run)
@@ -83,6 +85,7 @@ def score_on_ray(
             discard_pieces(run)
         except OutputError as error:
             logger.warning("the output is complete, but its pieces cannot be removed: %s", error)
+        remove_staged(run)
     return summary
 
 
@@ -100,6 +103,7 @@ def _score(
     state = resumed_state(written, fingerprint)
     if state is not None and earlier is None:
         if state.complete:  # only its files are not made yet, or lack their final names
+            skip_finished(InputDigest(), run.inputs.rows(), state)
             tally, _ = merge(written, fingerprint, pool.model.about, [], make_here)
             return _summary(run, pool, tally, tally, start)
         logger.info("what was scored without Ray is scored again")
@@ -107,7 +111,7 @@ def _score(
     if pool.asked and len(pieces) < pool.asked:
         logger.info("there are fewer pieces (%d) than workers were asked for", len(pieces))
     plan = make_plan(fingerprint, pieces, replace=may_replace)
-    folder = pieces_folder(run.output)
+    folder = pieces_of_run(run)
     with disk.os_errors_named(folder):
         manifest = Manifest(folder, storage_of(run), plan, pieces)
         resumed = manifest.tally
@@ -165,12 +169,12 @@ def _tell_spread(manifest: Manifest) -> None:
     attempts = list(manifest.done.values())
     if len(attempts) < 2:
         return
+    machines = len({attempt.node for attempt in attempts})
     slowest = max(attempts, key=lambda attempt: attempt.seconds)
     logger.info(
-        "%d pieces on %d machines took %.0f s each (median), the slowest %.0f s on %s; %d were "
-        "tried again",
+        "%d pieces on %s took %.0f s each (median), the slowest %.0f s on %s; %d were tried again",
         len(attempts),
-        len({attempt.node for attempt in attempts}),
+        "1 machine" if machines == 1 else f"{machines} machines",
         statistics.median(attempt.seconds for attempt in attempts),
         slowest.seconds,
         slowest.node,

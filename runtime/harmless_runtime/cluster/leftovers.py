@@ -1,10 +1,14 @@
 """See to what an earlier run on Ray has left beside its output."""
 
-from harmless_runtime.cluster.manifest import Plan, discard, pieces_folder, read_plan
+from pathlib import Path
+
+from harmless_runtime.cluster.manifest import Plan, discard, read_plan
 from harmless_runtime.cluster.storage import Storage
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.opening import lock_output
+from harmless_runtime.output.paths import OutputPaths
+from harmless_runtime.output.publish import object_url
 from harmless_runtime.output.record import finished_before
 from harmless_runtime.output.state import Fingerprint
 from harmless_runtime.run import Run
@@ -14,8 +18,13 @@ from harmless_runtime.tally import Tally
 def storage_of(run: Run) -> Storage:
     """Return where the results of the pieces of a run are put: beside its output."""
     if run.url is not None:
-        return Storage(f"{run.url.rstrip('/')}.pieces")
-    return Storage(str(pieces_folder(run.output).absolute()))
+        return Storage(object_url(run, OutputPaths(run.output, run.is_folder).pieces.name))
+    return Storage(str(pieces_of_run(run).absolute()))
+
+
+def pieces_of_run(run: Run) -> Path:
+    """Return the folder of a run's manifest."""
+    return OutputPaths(run.output, run.is_folder).pieces
 
 
 def earlier_plan(run: Run) -> Plan | None:
@@ -26,7 +35,7 @@ def earlier_plan(run: Run) -> Plan | None:
     Raises:
         OutputError: there are pieces of an interrupted run, and nothing is said about them.
     """
-    folder = pieces_folder(run.output)
+    folder = pieces_of_run(run)
     plan = read_plan(folder)
     if run.existing == "refuse" and plan is not None:
         raise OutputError(
@@ -64,7 +73,7 @@ def discard_pieces(run: Run) -> None:
     Raises:
         OutputError: something else has the name of their folder, or the storage cannot be written.
     """
-    folder = pieces_folder(run.output)
+    folder = pieces_of_run(run)
     with disk.os_errors_named(folder):
         discard(folder, storage_of(run))
 
@@ -78,7 +87,7 @@ def remove_pieces(run: Run) -> None:
     with lock_output(run):
         if earlier_plan(run) is not None:
             raise OutputError(
-                f"{pieces_folder(run.output)} holds the pieces of an interrupted run on Ray",
+                f"{pieces_of_run(run)} holds the pieces of an interrupted run on Ray",
                 "`engine` ray and `resume` continue it, `overwrite` starts again",
             )
         discard_pieces(run)

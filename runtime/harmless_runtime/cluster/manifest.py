@@ -11,18 +11,19 @@ from typing import Annotated, Any
 
 import msgspec
 
-from harmless_runtime.cluster.storage import ATTEMPT, Storage
+from harmless_runtime.cluster.storage import Storage
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.fingerprint import check_fingerprint
 from harmless_runtime.output.state import START_AGAIN, Claim
+from harmless_runtime.rows.beside import ATTEMPT
+from harmless_runtime.rows.beside import MANIFEST as _NAME
 from harmless_runtime.rows.pieces import Piece
 from harmless_runtime.rows.sources import Source, Span
 from harmless_runtime.scores.record import Count
 from harmless_runtime.tally import Tally
 
 _FORMAT_VERSION = 2
-_NAME = "manifest.jsonl"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -92,11 +93,6 @@ class Attempt(msgspec.Struct, frozen=True):
 def versions_of(sources: Sequence[Source]) -> list[Version]:
     """Return what tells later that inputs have changed."""
     return [Version(source.size, source.version, source.changed) for source in sources]
-
-
-def pieces_folder(output: Path) -> Path:
-    """Return the folder of an output's pieces."""
-    return output.with_name(f"{output.name}.pieces")
 
 
 def read_plan(folder: Path) -> Plan | None:

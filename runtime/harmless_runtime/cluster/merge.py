@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmless_runtime.cluster.results import Blocks, Result
+from harmless_runtime.errors import OutputError
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.finish import MakeFiles
 from harmless_runtime.output.opening import open_locked
+from harmless_runtime.output.state import START_AGAIN, State
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.run import Run
 from harmless_runtime.scores.log import decode_score
@@ -47,6 +49,7 @@ def merge(
     check_output(run)  # something may have appeared while the pieces were scored
     with open_locked(run, fingerprint, about, make_files) as output:
         if output.is_complete and output.resumed is not None:
+            _check_rows(output.resumed, results)
             return Tally(**output.resumed.counts), sample.scores()
         if output.resumed is not None:
             output.start_again()
@@ -57,6 +60,19 @@ def merge(
             scores = _sampled(result.scores(details=run.details), sample)
             output.write_part(scores, map(b"".join, result.rejects()), rows, asdict(tally))
     return tally, sample.scores()
+
+
+def _check_rows(state: State, results: Sequence[Result]) -> None:
+    """Raise OutputError if a complete state is of other rows than the results."""
+    rows = InputDigest()
+    for result in results:
+        rows.add_part(result.attempt.rows, result.attempt.digest)
+    if results and (rows.lines, rows.text) != (state.lines, state.digest):
+        raise OutputError(
+            "an input has changed since all of its rows were scored, and the scores were to get "
+            "their final names",
+            START_AGAIN,
+        )
 
 
 def _sampled(blocks: Blocks, sample: ScoreSample) -> Iterator[bytes]:

@@ -40,28 +40,28 @@ class Result:
             OutputError: they are not what was written.
             OSError: they cannot be read.
         """
-        blocks = self._lines("scores.jsonl")
+        blocks = self._lines("scores.jsonl", self.attempt.tally.rows)
         if not details or not self.before:
             return blocks
         return ([with_line_added(line, self.before) for line in block] for block in blocks)
 
     def rejects(self) -> Blocks:
         """Yield the lines of rejects, as `scores` does it."""
-        blocks = self._lines("rejects.jsonl")
+        blocks = self._lines("rejects.jsonl", self.attempt.tally.rejected)
         if not self.before:
             return blocks
         return ([reject_with_line_added(line, self.before) for line in block] for block in blocks)
 
-    def _lines(self, name: str) -> Blocks:
+    def _lines(self, name: str, count: int) -> Blocks:
         claim = self.attempt.files[name]
-        if not claim.size:
-            return
         digest = hashlib.sha256()
-        with self.storage.open(self.attempt.name, name) as file:
-            while block := file.readlines(_BLOCK_BYTES):
-                digest.update(b"".join(block))
-                yield block
-        if digest.hexdigest() != claim.sha256:
+        if claim.size:
+            with self.storage.open(self.attempt.name, name) as file:
+                while block := file.readlines(_BLOCK_BYTES):
+                    digest.update(b"".join(block))
+                    count -= len(block)
+                    yield block
+        if digest.hexdigest() != claim.sha256 or count:
             where = f"{self.storage.where}/{self.attempt.name}/{name}"
             raise OutputError(f"{where} was changed since it was written", START_AGAIN)
 

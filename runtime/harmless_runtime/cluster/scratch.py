@@ -10,7 +10,7 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output.locks import held_lock
 
 _PREFIX = "harmless-piece-"
-_LOCK = "lock"
+_LOCK = "harmless.lock"
 
 
 @contextmanager
@@ -26,5 +26,7 @@ def scratch_folder() -> Iterator[Path]:
 def remove_left_behind() -> None:
     """Remove the folders of processes that died. Those that others use now are locked."""
     for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        with suppress(OSError, OutputError), held_lock(lock):
-            shutil.rmtree(lock.parent)
+        with suppress(OSError, OutputError):
+            if lock.stat().st_size == 0:
+                with held_lock(lock):
+                    shutil.rmtree(lock.parent)

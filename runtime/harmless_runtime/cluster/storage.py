@@ -1,7 +1,6 @@
 """Keep the results of pieces where all machines reach them: in a folder or in an object store."""
 
 import io
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,8 @@ from uuid import uuid4
 from harmless_runtime import object_store
 from harmless_runtime.output import disk
 from harmless_runtime.rows import remote
+from harmless_runtime.rows.beside import ATTEMPT
 
-# What the names of attempts are like.
-ATTEMPT = re.compile(r"\d{6,}-[0-9a-f]{12}")
 _BUFFER_BYTES = 2**20
 
 

@@ -35,11 +35,15 @@ def held_lock(path: Path) -> Iterator[None]:
             if not is_still_at(file, path):
                 raise BlockingIOError
         except BlockingIOError:
-            raise OutputError(f"another run is writing this output ({path})") from None
+            raise OutputError(
+                f"another run is writing this output ({path})",
+                "wait until it ends, or choose another output",
+            ) from None
         try:
             yield
         finally:
             # Unlink before unlocking: a run that has opened this file by now then sees that it
             # lost its name, and gives up.
             with suppress(OSError):
-                path.unlink()
+                if is_still_at(file, path):
+                    path.unlink()

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmless_runtime.output import disk
-from harmless_runtime.rows.beside import RECORD_SUFFIX, record_name, rejects_name
+from harmless_runtime.rows.beside import PIECES_SUFFIX, RECORD_SUFFIX, record_name, rejects_name
 
 # Suffixes of the files that a run creates next to its output.
-OWN_SUFFIXES = (".partial", ".state", ".lock", ".tmp", ".made", ".pieces", RECORD_SUFFIX)
+OWN_SUFFIXES = (".partial", ".state", ".lock", ".tmp", ".made", PIECES_SUFFIX, RECORD_SUFFIX)
 
 
 def rejects_path(output: Path) -> Path:
@@ -68,6 +68,11 @@ class OutputPaths:
     def record(self) -> Path:
         """The path of the record that stays beside a finished output."""
         return self.folder / record_name(self.output.name, is_folder=self.is_folder)
+
+    @property
+    def pieces(self) -> Path:
+        """The folder of a run on Ray, for its manifest and on one machine for its pieces."""
+        return self._base.with_name(self._base.name + PIECES_SUFFIX)
 
     @property
     def locks(self) -> tuple[Path, Path]:

@@ -119,10 +119,11 @@ def publish(run: Run) -> None:
         return
     with held_lock(paths.scores.lock):
         put_results(run)
+        remove_staged(run)
 
 
 def put_results(run: Run) -> None:
-    """Put the files of a finished run into the store, and remove them here.
+    """Put the files of a finished run into the store.
 
     The results come last, because their names say that the run is complete.
 
@@ -146,7 +147,20 @@ def put_results(run: Run) -> None:
         raise OutputError(
             str(error), f"the results are whole in {paths.folder}; `resume` puts them there"
         ) from error
-    shutil.rmtree(run.output.parent)
+
+
+def remove_staged(run: Run) -> None:
+    """Remove the files of a finished run here, which are in the store.
+
+    The record goes last. As long as it is here, a later run puts the others there again.
+    """
+    paths = OutputPaths(run.output, run.is_folder)
+    record = None if run.url is None else read_record(paths.record)
+    if record is not None:
+        for file in record.files:
+            (paths.folder / file.name).unlink(missing_ok=True)
+        paths.record.unlink()
+        shutil.rmtree(run.output.parent)
 
 
 def _check_free(run: Run, record: RunRecord) -> None:

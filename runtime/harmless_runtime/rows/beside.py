@@ -1,8 +1,17 @@
 """Name what a finished run leaves beside its output, so that a folder of rows passes it over."""
 
+import re
 from collections.abc import Collection
 
 RECORD_SUFFIX = ".run.json"
+# What a run on Ray leaves if it is interrupted: a folder with a manifest and folders of attempts.
+PIECES_SUFFIX = ".pieces"
+MANIFEST = "manifest.jsonl"
+ATTEMPT = re.compile(r"\d{6,}-[0-9a-f]{12}")
+_IN_PIECES = re.compile(
+    rf"(.*/)?[^/]+{re.escape(PIECES_SUFFIX)}/"
+    rf"({re.escape(MANIFEST)}|{ATTEMPT.pattern}/(scores|rejects)\.jsonl)"
+)
 # In an output that is a folder, these names begin with `_`, as Spark has it.
 _FOLDER_RECORD = "_run.json"
 _FOLDER_REJECTS = "_rejects.jsonl"
@@ -28,15 +37,17 @@ def rejects_name(output: str, *, is_folder: bool = False) -> str:
 
 
 def without_results(files: Collection[str], *, with_outputs: bool = False) -> list[str]:
-    """Leave out what finished runs have written below a folder that is an input.
+    """Leave out what runs have written below a folder that is an input.
 
-    These are records, and their outputs and rejects; and whole folders below it that have a record.
-    The folder that was named may be an output itself, whose rows are wanted.
+    These are records, and their outputs and rejects; whole folders below it that have a record; and
+    pieces of interrupted runs on Ray. The folder that was named may be an output itself, whose rows
+    are wanted.
 
     Args:
         files: the paths of all files below the folder, as seen from there.
         with_outputs: leave out only the records and the rejects.
     """
+    files = [file for file in files if not _IN_PIECES.fullmatch(file)]
     outputs = {f.removesuffix(RECORD_SUFFIX) for f in files if f.endswith(RECORD_SUFFIX)}
     own = {name for f in outputs for name in (f, rejects_name(f), f + RECORD_SUFFIX)}
     if with_outputs:
