@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -46,6 +47,8 @@ def score_items(
     """
     if on_error not in ("raise", "nan"):
         raise ConfigError(f"on_error is {on_error!r}, and has to be 'raise' or 'nan'")
+    if items.count > _FEW:
+        engine = replace(engine, few_rows=None)  # whose scores would differ by rounding
     rewards = np.full(items.count, np.nan, np.float32)
     failed = 0
     with ExitStack() as stack:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harmless_runtime import Gpt2HarmlessScorer
+from harmless_runtime import Gpt2HarmlessScorer, bundled
+from harmless_runtime.config import make_config
 from harmless_runtime.errors import SessionError
-from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.few_rows import MOST_TOKENS, GraphRunner
+from harmless_runtime.model.load import build_engine
 from harmless_runtime.model.runner import Runner
 from harmless_runtime.model.session import Session
 from harmless_runtime.model.target import Target
@@ -70,6 +72,33 @@ def test_every_size_of_few_rows_has_room() -> None:
     assert max(rows * length for rows, length in graphs.shapes) <= MOST_TOKENS
 
 
+@pytest.mark.parametrize("longest", [63, 64, 100, 128, 500, 1000])
+def test_any_length_and_small_batches(longest: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Also without graphs: the batches have room in a session that is made for small ones."""
+    artifact = open_artifact(bundled.MODEL)
+    config = make_config({"batch_size": 1, "max_length": longest})
+    engine = build_engine(artifact, Target("cpu"), config)
+    engine = replace(engine, limits=replace(engine.limits, batch_tokens=longest))
+    rows = engine.tokenizer.encode([("a", "word " * (9 * n)) for n in range(9)])
+    expected = engine.score(rows)
+    np.testing.assert_allclose(Graphs(engine).engine.score(rows), expected, atol=1e-5)
+    assert not caplog.records
+    broken = Graphs(engine, ChangedRunner(Session(artifact, Target("cpu"), 2048), fails))
+    np.testing.assert_allclose(broken.engine.score(rows), expected, atol=1e-5)
+    assert len(caplog.records) == 1
+
+
+def test_sessions_that_share_a_thread_take_turns() -> None:
+    artifact = open_artifact(bundled.MODEL)
+    first = Session(artifact, Target("cpu"), 8192)
+    second = Session(artifact, Target("cpu"), 1024, first)
+    ids = np.ones((8, 1000), np.int64)
+    runs = [session.submit(ids[:n]) for session, n in ((first, 8), (second, 1), (first, 8))]
+    runs[1].result()
+    assert runs[0].done(), "the second session waits for the first one's batch"
+    assert np.isfinite(runs[2].result()).all()
+
+
 def test_many_rows_and_files_do_not_use_it(tmp_path: Path) -> None:
     engine = cpu_engine()
     graphs = Graphs(engine)
@@ -80,6 +109,7 @@ def test_many_rows_and_files_do_not_use_it(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
     scorer.evaluate(tmp_path / "rows.jsonl")
     scorer.evaluate_to_file(tmp_path / "rows.jsonl", tmp_path / "scores.jsonl")
+    scorer.score_batch([{"instruction": "a", "output": "b"}] * 65)
     assert graphs.loads == 0
     scorer.score_item({"instruction": "a", "output": "b"})
     assert graphs.loads == 1

@@ -9,7 +9,7 @@ import pytest
 from harmless_runtime import bundled
 from harmless_runtime.config import make_config
 from harmless_runtime.errors import ArtifactError, ConfigError, OutOfMemoryError
-from harmless_runtime.model import load
+from harmless_runtime.model import on_cuda
 from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.gpu_memory import MOST_TOKENS, GpuMemory, gpu_memory_of
@@ -38,8 +38,11 @@ def test_the_size_of_a_model_is_in_its_artifact(artifact: Artifact, tmp_path: Pa
     memory = gpu_memory_of(open_artifact(bundled.MODEL))
     weights = (bundled.MODEL / "model.onnx.data").stat().st_size
     assert memory == GpuMemory(weights, 68.5 * 96 + 3 * 2500)
-    with pytest.raises(ArtifactError, match=r"cannot read .*config\.json"):
-        gpu_memory_of(replace(artifact, folder=tmp_path))
+    for content in (None, "{", '{"n_embd": 0, "n_head": 1}', '{"n_embd": 1e30, "n_head": 1}'):
+        if content is not None:
+            (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ArtifactError, match=r"cannot read .*config\.json"):
+            gpu_memory_of(replace(artifact, folder=tmp_path))
 
 
 def test_the_largest_batches_run_first(artifact: Artifact) -> None:
@@ -64,9 +67,9 @@ def test_auto_follows_free_memory_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch
     artifact = open_artifact(bundled.MODEL)
     config = make_config({"batch_size": "auto"})
     assert build_engine(artifact, Target("cpu"), config).limits == cpu_engine().limits
-    monkeypatch.setattr(load, "free_gpu_memory", lambda _: 1_100_000_000)
+    monkeypatch.setattr(on_cuda, "free_gpu_memory", lambda _: 1_100_000_000)
     for gpu_memory, tokens in ((None, 6144), (0.05, 3072), (8, 6144)):
-        limits = load._limits(artifact, Target("cuda", gpu_memory=gpu_memory), config, 1024)
+        limits = on_cuda.limits_of(artifact, Target("cuda", gpu_memory=gpu_memory), config, 1024)
         assert limits.is_derived
         assert limits.batch_tokens == tokens
     with pytest.raises(ConfigError, match="batch_size"):

@@ -13,6 +13,7 @@ import pytest
 from harmless_runtime import bundled
 from harmless_runtime.config import make_config
 from harmless_runtime.errors import ArtifactError, HarmlessError
+from harmless_runtime.model import file_hash
 from harmless_runtime.model.artifact import MANIFEST, WEIGHTS, open_artifact
 from harmless_runtime.model.file_hash import HashCheck, sha256_of
 from harmless_runtime.model.load import load_engine
@@ -122,6 +123,18 @@ def test_weights_that_were_edited_give_no_scores(tmp_path: Path, harmless: Harml
     for _ in range(2):
         with pytest.raises(ArtifactError, match="is not the file that was exported"):
             engine.score(engine.tokenizer.encode([("a", "b")]))
+
+
+def test_a_hash_that_cannot_be_computed_is_no_right_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(file_hash, "check_hash", fails)
+    check = HashCheck(tmp_path / "file", "0")
+    with pytest.raises(ArtifactError, match="cannot compare"):
+        check.wait()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

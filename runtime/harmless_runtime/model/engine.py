@@ -69,6 +69,8 @@ class Engine:
         """
         match earlier.get(_BATCHES):
             case [int(tokens), *_] if self.limits.is_derived:
+                if tokens != self.limits.batch_tokens:
+                    logger.info("batches have at most %s tokens, as before", f"{tokens:,}")
                 return replace(self, limits=replace(self.limits, batch_tokens=tokens))
         return self
 

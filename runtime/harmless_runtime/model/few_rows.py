@@ -45,7 +45,6 @@ class GraphRunner:
     ) -> None:
         self.target = runner.target
         self.attention = runner.attention
-        self.capacity = MOST_TOKENS
         self.times = ShapeTimes()
         self.works = True
         self._lock = threading.Lock()
@@ -55,13 +54,19 @@ class GraphRunner:
         self._manifest = artifact.manifest
         self._max_length = max_length
 
+    @property
+    def capacity(self) -> int:
+        """The most ids of a batch, which the other runner has room for as well."""
+        return min(MOST_TOKENS, self._runner.capacity)
+
     def suits(self, encoded: Sequence[Encoded]) -> bool:
         """Return whether rows are few enough, and graphs have not failed."""
         return self.works and sum(len(row.ids) for row in encoded) <= MOST_TOKENS
 
     def limits(self, limits: Limits) -> Limits:
         """Return the limits for batches of few rows, made of those for many."""
-        return replace(limits, batch_tokens=MOST_TOKENS, length_multiple=_SHORTEST)
+        tokens = min(MOST_TOKENS, limits.batch_tokens)
+        return replace(limits, batch_tokens=tokens, length_multiple=_SHORTEST)
 
     def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
         """Run a batch, as `Runner.submit` describes it, before this returns."""
@@ -82,8 +87,9 @@ class GraphRunner:
 
     def _replay(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         if self._own is None:
-            self._own = self._load()
-            self._try(self._own)
+            own = self._load()
+            self._try(own)
+            self._own = own
         return self._own.submit(self._padded(ids)).result()[: len(ids)]
 
     def _padded(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -102,7 +108,8 @@ class GraphRunner:
             SessionError: a score differs by more than rounding.
         """
         reference = self._manifest.reference
-        ids = np.array(reference.ids if reference else [0] * 64, np.int64)[: MOST_TOKENS // 2]
+        longest = min(self._max_length, MOST_TOKENS // 2)
+        ids = np.array(reference.ids if reference else [0] * 64, np.int64)[:longest]
         tolerance = 2 * reference.tolerance if reference else 0.05
         # A replay has to read its ids anew, so two batches of the same shape are compared.
         for row in (ids, ids[: len(ids) // 2 + 1]):

@@ -53,6 +53,8 @@ class HashCheck:
             check_hash(*self._arguments)
         except ArtifactError as error:
             self._error = error
+        except BaseException as error:
+            self._error = ArtifactError(f"cannot compare {self._arguments[0]}: {error!r}")
         self._is_done = True
 
     def wait(self) -> None:

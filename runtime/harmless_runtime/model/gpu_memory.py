@@ -2,6 +2,7 @@
 
 import ctypes
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import onnxruntime as ort
@@ -26,10 +27,13 @@ RESERVE_BYTES = 10**9
 MOST_TOKENS = 65536
 
 
+_Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+
+
 class _Config(msgspec.Struct):
-    n_embd: int
-    n_head: int
-    n_inner: int
+    n_embd: _Size
+    n_head: _Size
+    n_inner: _Size | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,11 @@ class GpuMemory:
         Returns:
             A multiple of `longest`, and 65,536 at most.
         """
-        tokens = int((available - self.weights) * _SHARE / self.token)
-        return max(1, min(tokens, MOST_TOKENS) // longest) * longest
+        return max(1, min(self.room(available, longest), MOST_TOKENS) // longest) * longest
+
+    def room(self, available: int, longest: int) -> int:
+        """Return how many tokens there is memory for, and at least those of the longest row."""
+        return max(longest, int((available - self.weights) * _SHARE / self.token))
 
 
 def gpu_memory_of(artifact: Artifact) -> GpuMemory:
@@ -74,7 +81,7 @@ def gpu_memory_of(artifact: Artifact) -> GpuMemory:
     except (OSError, msgspec.DecodeError) as error:
         raise ArtifactError(f"cannot read {path}: {error}", "export the checkpoint again") from None
     precision = artifact.manifest.precision
-    channels = max(config.n_embd, config.n_inner / 4)
+    channels = max(config.n_embd, (config.n_inner or 0) / 4)
     token = channels * _CHANNEL_BYTES[precision] + config.n_head * _HEAD_BYTES[precision]
     return GpuMemory((artifact.folder / WEIGHTS).stat().st_size, token)
 

@@ -8,17 +8,22 @@ from functools import cached_property
 from harmless_runtime import bundled
 from harmless_runtime.choices import PrecisionChoice, ProviderChoice
 from harmless_runtime.config import ScorerConfig, make_config
-from harmless_runtime.errors import ConfigError, HarmlessError, OutOfMemoryError, SessionError
-from harmless_runtime.model import few_rows, openvino
+from harmless_runtime.errors import (
+    ConfigError,
+    HarmlessError,
+    OutOfMemoryError,
+    SessionError,
+)
+from harmless_runtime.model import openvino
 from harmless_runtime.model.artifact import Artifact, open_artifact
-from harmless_runtime.model.batches import Limits, plan_limits
+from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.engine import Engine
-from harmless_runtime.model.few_rows import GraphRunner
-from harmless_runtime.model.gpu_memory import (
-    MOST_TOKENS,
-    RESERVE_BYTES,
-    free_gpu_memory,
-    gpu_memory_of,
+from harmless_runtime.model.gpu_memory import MOST_TOKENS
+from harmless_runtime.model.on_cuda import (
+    graph_runner,
+    limits_of,
+    prepare_session,
+    room_for_batches,
 )
 from harmless_runtime.model.processor import this_processor
 from harmless_runtime.model.providers import choose_provider, target_on
@@ -26,7 +31,6 @@ from harmless_runtime.model.resolve import CheckpointName, cached_export, resolv
 from harmless_runtime.model.session import Session
 from harmless_runtime.model.target import Target
 from harmless_runtime.model.tokenizer import PairTokenizer
-from harmless_runtime.model.trial import reserve_memory, try_runner
 
 logger = logging.getLogger(__name__)
 
@@ -87,19 +91,8 @@ def load_engine(config: ScorerConfig, *, for_many_rows: bool = False) -> Engine:
     if precision != "fp32" and isinstance(model, CheckpointName):
         engine = replace(engine, fp32_fallback=Fp32Fallback(config).engine)
     if provider == "cuda" and not for_many_rows and config.gpu_memory is None:
-        engine = replace(engine, few_rows=_graph_runner(engine))
+        engine = replace(engine, few_rows=graph_runner(engine))
     return engine
-
-
-def _graph_runner(engine: Engine) -> GraphRunner:
-    """Return what scores few rows. It takes the memory of the weights once more, when needed."""
-    target = replace(engine.runner.target, graph_tokens=2 * few_rows.MOST_TOKENS)
-    return GraphRunner(
-        lambda: Session(engine.artifact, target, target.graph_tokens),
-        engine.runner,
-        engine.artifact,
-        engine.tokenizer.max_length,
-    )
 
 
 def _tell_openvino(artifact: Artifact, target: Target) -> None:
@@ -163,7 +156,6 @@ def falls_back_to_cpu(
 
 
 _DEFAULTS = make_config({})
-_USUAL_BATCH_SIZE = 8
 
 
 def build_engine(
@@ -192,39 +184,12 @@ def build_engine(
             f"lower `max_length` to {manifest.max_length}, or leave it out",
         )
     if limits is None:
-        limits = _limits(artifact, target, config, longest)
+        limits = limits_of(artifact, target, config, longest)
     tokenizer = PairTokenizer(artifact.tokenizer, longest, manifest.truncation_side)
     # The ids of a batch take little memory. A resumed run may need larger batches.
     most = MOST_TOKENS if limits.is_derived else limits.batch_tokens
+    room = room_for_batches(artifact, target, longest)
     session = Session(artifact, target, max(most, longest))
     if target.provider == "cuda":
-        tokens = reserve_memory(session, artifact, max(limits.batch_tokens, longest), longest)
-        try_runner(session, artifact, target.device)
-        _tell_memory(artifact, tokens)
+        prepare_session(session, artifact, limits.batch_tokens, longest, room)
     return Engine(artifact, tokenizer, session, limits)
-
-
-def _limits(artifact: Artifact, target: Target, config: ScorerConfig, longest: int) -> Limits:
-    """Return the limits that follow from the settings, and from free memory if these say so."""
-    parameters = artifact.manifest.parameters
-    if config.batch_size != "auto":
-        return plan_limits(target.provider, parameters, config.batch_size, longest)
-    if target.provider != "cuda":  # where a batch holds 512 tokens or less anyway
-        return plan_limits(target.provider, parameters, _USUAL_BATCH_SIZE, longest)
-    available = free_gpu_memory(target.device) - RESERVE_BYTES
-    if target.gpu_memory is not None:
-        available = min(available, int(target.gpu_memory * 1e9))
-    tokens = gpu_memory_of(artifact).most_tokens(available, longest)
-    limits = plan_limits(target.provider, parameters, tokens // longest, longest)
-    return replace(limits, is_derived=True)
-
-
-def _tell_memory(artifact: Artifact, tokens: int) -> None:
-    memory = gpu_memory_of(artifact)
-    logger.info(
-        "memory of the GPU: %.2f GB for weights and %.2f GB for batches of at most %s tokens, "
-        "besides what CUDA takes for itself",
-        memory.weights / 1e9,
-        memory.activations(tokens) / 1e9,
-        f"{tokens:,}",
-    )

@@ -66,14 +66,17 @@ class Runner(Protocol):
         target: where the batches run, and how many of them at once.
         attention: the attention kernels that may run, as the provider option `sdpa_kernel` numbers
             them. Empty if ONNX Runtime chooses. They decide the last bits of a score.
-        capacity: the most ids of a batch, padding included. It falls when memory runs out.
         times: how long the runs took.
     """
 
     target: Target
     attention: str
-    capacity: int
     times: ShapeTimes
+
+    @property
+    def capacity(self) -> int:
+        """The most ids of a batch, padding included. It falls when memory runs out."""
+        ...
 
     def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
         """Run a batch. It begins after those submitted before.

@@ -46,6 +46,8 @@ class Session:
         artifact: the opened artifact.
         target: where to run it.
         max_tokens: the most ids, padding included, that one batch has.
+        beside: another session, whose threads run the batches of this one as well. So none of them
+            runs while this one captures a CUDA graph, which CUDA would refuse.
 
     Raises:
         ConfigError: the weights alone exceed `gpu_memory`.
@@ -53,7 +55,13 @@ class Session:
         SessionError: ONNX Runtime cannot load the artifact on this provider.
     """
 
-    def __init__(self, artifact: Artifact, target: Target, max_tokens: int) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        target: Target,
+        max_tokens: int,
+        beside: "Session | None" = None,
+    ) -> None:
         options = cuda_options(artifact, target) if target.provider == "cuda" else {}
         self.target = target
         self.attention = options.get("sdpa_kernel", "")
@@ -67,7 +75,9 @@ class Session:
         for _ in range(target.streams):
             self._free.put(Buffers(session, target, max_tokens))
         self._options: dict[Future[NDArray[np.float32]], ort.RunOptions] = {}
-        self._threads = ThreadPoolExecutor(target.streams, "session")
+        self.threads: ThreadPoolExecutor = (
+            ThreadPoolExecutor(target.streams, "session") if beside is None else beside.threads
+        )
         if target.provider == "openvino":
             # A child that `fork` made would hang at its end, even if it never uses the session.
             own = weakref.ref(self)
@@ -76,7 +86,7 @@ class Session:
     def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
         """Run a batch, as `Runner.submit` describes it."""
         options = ort.RunOptions()
-        future = self._threads.submit(self._run, ids, options)
+        future = self.threads.submit(self._run, ids, options)
         self._options[future] = options
         future.add_done_callback(self._options.pop)
         return future
