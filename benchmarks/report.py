@@ -14,6 +14,7 @@ from suite.plots import plot_latency, plot_throughput
 from suite.readme_tables import comparison_table, sides_table
 from suite.results import ROOT, Result, load
 from suite.sentences import end_to_end_line, footprint_line, reliability
+from suite.serve_tables import serve_table
 from suite.tables import (
     ablations_table,
     export_table,
@@ -30,6 +31,7 @@ RELIABILITY = ROOT / "docs/reliability.md"
 INPUTS = ROOT / "docs/inputs.md"
 OUTPUTS = ROOT / "docs/outputs.md"
 CLUSTER = ROOT / "docs/cluster.md"
+SERVE = ROOT / "docs/serve.md"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
 EXPORT_BEGIN, EXPORT_END = "<!-- export: begin -->\n", "<!-- export: end -->\n"
 WHY_BEGIN, WHY_END = "<!-- why: begin -->\n", "<!-- why: end -->\n"
@@ -70,6 +72,11 @@ def comparison() -> str:
     return comparison_table(*(results[name] for name in names))
 
 
+def serve() -> str:
+    """Return what a server does under load, in Markdown."""
+    return "\n".join(serve_table(path, result) for path, result in load("serve"))
+
+
 def cluster(render: Callable[[Path, Result], str]) -> str:
     """Return what scoring on Ray costs, in Markdown."""
     return "\n".join(render(path, result) for path, result in load("cluster"))
@@ -87,6 +94,7 @@ def contents() -> list[tuple[Path, str, str, str]]:
         (INPUTS, RESULTS_BEGIN, inputs_table(), RESULTS_END),
         (OUTPUTS, RESULTS_BEGIN, outputs_table(), RESULTS_END),
         (CLUSTER, RESULTS_BEGIN, cluster(scaling_table), RESULTS_END),
+        (SERVE, RESULTS_BEGIN, serve(), RESULTS_END),
         (CLUSTER, COSTS_BEGIN, cluster(costs_text), COSTS_END),
     ]
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"scored"},
     {"item_scores", "pipeline"},
     {"evaluation", "report", "scorer"},
-    {"cluster", "demo"},
+    {"cluster", "demo", "serve"},
     {"cli", "reward"},
 ]
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -7,7 +7,7 @@ from typing import Any
 
 from harmless_runtime.choices import DEFAULT_MODEL
 from harmless_runtime.item_scores import score_items
-from harmless_runtime.rows.conversations import is_dialogue, split_dialogue
+from harmless_runtime.rows.conversations import continue_dialogue, is_dialogue
 from harmless_runtime.rows.items import TEXTS, Column, Items
 from harmless_runtime.rows.records import NO_ID, Fields, Pair, Reject
 from harmless_runtime.rows.shapes import Reading, reading_of
@@ -66,8 +66,8 @@ class Completions(Items):
         pair = super().parsed(row)
         prompt, completion = row.values["instructions"], row.values["outputs"]
         if isinstance(pair, Pair) and isinstance(completion, str) and is_dialogue(prompt):
-            question, begun = split_dialogue(prompt)
-            return Pair(pair.source, pair.number, NO_ID, question, begun + completion)
+            texts = continue_dialogue(prompt, completion)
+            return Pair(pair.source, pair.number, NO_ID, *texts)
         return pair
 
 

@@ -12,6 +12,7 @@ import typer
 from harmless_runtime import __version__
 from harmless_runtime.cli import export_options, options, row_commands
 from harmless_runtime.cli.failures import run_command, terminal
+from harmless_runtime.cli.serve_command import serve
 
 app = typer.Typer(
     help="Score how harmless instruction/response pairs are, with a GPT-2 reward model.",
@@ -128,6 +129,7 @@ _COMMANDS = (
     ("select", row_commands.select, "Keep the rows with the highest or the lowest scores."),
     ("report", row_commands.report, "Make a page to look at scores."),
     ("eval", row_commands.evaluate, "Count how often the model prefers the better response."),
+    ("serve", serve, "Score rows that other programs send over HTTP."),
     ("export", export, "Turn a checkpoint into an ONNX artifact, and verify it."),
     ("verify", verify, "Compare an artifact with PyTorch again."),
     ("models", models, "List the exports that are kept, and remove them."),

@@ -240,3 +240,8 @@ Remove = Annotated[
         metavar="NAME", help="Export to remove; may be given several times.", show_default=False
     ),
 ]
+
+
+def number_or_word(text: str | None) -> int | str | None:
+    """Return the number that a text is, or else the text."""
+    return int(text) if text and text.isdecimal() else text

@@ -54,10 +54,10 @@ def score(
         flags = {
             "model": model,
             "max_length": max_length,
-            "batch_size": _number_or_word(batch_size),
+            "batch_size": options.number_or_word(batch_size),
             "provider": provider,
             "precision": precision,
-            "device": None if device == "all" else _number_or_word(device),
+            "device": None if device == "all" else options.number_or_word(device),
             "gpu_memory": gpu_memory,
             "compute": compute,
             "streams": streams,
@@ -177,7 +177,7 @@ def evaluate(
         flags = {
             "model": model,
             "max_length": max_length,
-            "batch_size": _number_or_word(batch_size),
+            "batch_size": options.number_or_word(batch_size),
             "provider": provider,
             "precision": precision,
             "device": device,
@@ -204,7 +204,3 @@ def evaluate(
                 checkpoint=checkpoint,
             ),
         )
-
-
-def _number_or_word(text: str | None) -> int | str | None:
-    return int(text) if text and text.isdecimal() else text

@@ -127,6 +127,16 @@ def complete_dialogue(begun: str, answer: str) -> str:
     return begun + answer
 
 
+def continue_dialogue(prompt: str, answer: str) -> tuple[str, str]:
+    """Return Q and A of a dialogue that is one text, and the answer that continues it as it is.
+
+    Raises:
+        BadRowError: the prompt is no such dialogue.
+    """
+    question, begun = split_dialogue(prompt)
+    return question, begun + answer
+
+
 def split_dialogue(text: str) -> tuple[str, str]:
     """Split a dialogue that is one text, as hh-rlhf has it, before the text of its last answer.
 

@@ -1,0 +1,1 @@
+"""Score rows that other programs send over HTTP."""

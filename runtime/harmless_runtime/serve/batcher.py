@@ -1,0 +1,191 @@
+"""Score what several requests ask for together, in the batches that `score` would plan."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmless_runtime.errors import HarmlessError
+from harmless_runtime.model.engine import Engine
+from harmless_runtime.model.tokenizer import Encoded
+
+logger = logging.getLogger(__name__)
+
+# Tokens of the requests that are scored together, as a multiple of the tokens of a batch: enough to
+# sort rows by length, few enough that no request waits long for others.
+_BATCHES = 4
+
+
+class QueueFullError(Exception):
+    """So many rows wait already that no more are accepted.
+
+    Attributes:
+        seconds: when to try again, by what was scored in the last seconds.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many rows wait; try again in {seconds:.0f} s")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """The rows of one request.
+
+    `future` gets their rewards, float32 [rows]; a job whose future is cancelled is not begun.
+    """
+
+    rows: Sequence[Encoded]
+    future: Future[NDArray[np.float32]] = field(default_factory=Future)
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of its rows."""
+        return sum(len(row.ids) for row in self.rows)
+
+
+class Batcher:
+    """Scores rows in a thread. Requests that wait at the same time share batches.
+
+    While the device is busy, requests wait for their turn together. If it is idle, the first one
+    waits a little for others.
+
+    Args:
+        engine: what scores.
+        wait_seconds: how long the first request waits for others if the device is idle.
+        most_waiting: the most rows that may wait. A single request may have more.
+        on_set: called with the number of rows and tokens, and with the seconds, of each set of
+            requests that was scored together.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        wait_seconds: float,
+        most_waiting: int,
+        on_set: Callable[[int, int, float], None] = lambda *_: None,
+    ) -> None:
+        self._engine = engine
+        self._wait_seconds = wait_seconds
+        self._most_waiting = most_waiting
+        self._most_tokens = _BATCHES * engine.limits.batch_tokens
+        self._on_set = on_set
+        self._changed = threading.Condition()
+        self._waiting: deque[Job] = deque()
+        self._waiting_rows = 0
+        self._under_way: deque[tuple[list[Job], float]] = deque()
+        self._is_closed = False
+        # Rows a second, of late.
+        self._pace = 0.0
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting_rows(self) -> int:
+        """The number of rows that wait."""
+        return self._waiting_rows
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more rows are accepted now."""
+        return self._waiting_rows >= self._most_waiting
+
+    def submit(self, rows: Sequence[Encoded]) -> Job:
+        """Let rows be scored.
+
+        Raises:
+            QueueFullError: too many rows wait.
+        """
+        job = Job(rows)
+        if not rows:
+            job.future.set_result(np.zeros(0, np.float32))
+            return job
+        with self._changed:
+            has_room = self._waiting_rows + len(rows) <= self._most_waiting
+            if self._is_closed or not (has_room or not self._waiting):
+                raise QueueFullError(self._waiting_rows / self._pace if self._pace else 1.0)
+            self._waiting.append(job)
+            self._waiting_rows += len(rows)
+            self._changed.notify()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Give up the place of a job that nobody waits for any more, unless it has begun."""
+        if job.future.cancel():
+            with self._changed:
+                if job in self._waiting:
+                    self._waiting.remove(job)
+                    self._waiting_rows -= len(job.rows)
+
+    def close(self) -> None:
+        """Score what waits, and end the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                for scores in self._engine.score_in_turn(self._more):
+                    self._deliver(scores)
+                return  # there is no more: it is closed
+            except HarmlessError as error:
+                logger.error("requests could not be scored: %s", error.with_hint)
+                self._fail(error)
+            except BaseException as error:
+                logger.exception("requests could not be scored")
+                self._fail(error)
+
+    def _more(self, wait: bool) -> list[Encoded] | None:
+        """Return the rows of jobs that are scored together, as `Engine.score_in_turn` asks."""
+        with self._changed:
+            while wait and not self._waiting and not self._is_closed:
+                self._changed.wait()
+            if wait:
+                self._await_others()
+            jobs: list[Job] = []
+            tokens = 0
+            while self._waiting:
+                if jobs and tokens + self._waiting[0].tokens > self._most_tokens:
+                    break
+                job = self._waiting.popleft()
+                self._waiting_rows -= len(job.rows)
+                if job.future.set_running_or_notify_cancel():
+                    jobs.append(job)
+                    tokens += job.tokens
+        if not jobs:
+            # All that waited was cancelled.
+            return self._more(wait) if wait and not self._is_closed else None
+        self._under_way.append((jobs, time.monotonic()))
+        return [row for job in jobs for row in job.rows]
+
+    def _await_others(self) -> None:
+        until = time.monotonic() + self._wait_seconds
+        while not self._is_closed and sum(j.tokens for j in self._waiting) < self._most_tokens:
+            left = until - time.monotonic()
+            if left <= 0 or not self._changed.wait(left):
+                return
+
+    def _deliver(self, scores: NDArray[np.float32]) -> None:
+        jobs, began = self._under_way.popleft()
+        seconds = time.monotonic() - began
+        self._pace = 0.8 * self._pace + 0.2 * len(scores) / max(seconds, 1e-6)
+        start = 0
+        for job in jobs:
+            job.future.set_result(scores[start : start + len(job.rows)])
+            start += len(job.rows)
+        self._on_set(len(scores), sum(job.tokens for job in jobs), seconds)
+
+    def _fail(self, error: BaseException) -> None:
+        for jobs, _ in self._under_way:
+            for job in jobs:
+                job.future.set_exception(error)
+        self._under_way.clear()
