@@ -1,10 +1,12 @@
 """Configurations that are accepted, and those that are refused with key, value and range."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harmless_runtime import Gpt2HarmlessScorer, Gpt2HelpfulScorer
 from harmless_runtime.choices import DEFAULT_MODEL
 from harmless_runtime.config import load_config, make_config
 from harmless_runtime.errors import ConfigError
@@ -27,6 +29,22 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("batch_size: 2\nmodel: x\nmax_length: 7\n")
     config = load_config(tmp_path / "c.yaml", {"batch_size": 3, "model": None})
     assert (config.batch_size, config.model, config.max_length) == (3, "x", 7)
+
+
+def test_the_name_of_a_scorer_decides_its_model(tmp_path: Path) -> None:
+    helpful = "Ray2333/gpt2-large-helpful-reward_model"
+    assert make_config({"name": "Gpt2HelpfulScorer"}).model == helpful
+    assert make_config({"name": "Gpt2HelpfulScorer", "model": "x"}).model == "x"
+    (tmp_path / "c.yaml").write_text("name: Gpt2HelpfulScorer\nbatch_size: 4\n")
+    assert load_config(tmp_path / "c.yaml", {}).model == helpful
+    assert load_config(tmp_path / "c.yaml", {"model": "demo"}).model == "demo"
+    demo = {"model": "demo", "provider": "cpu"}
+    scorers = [kind(demo) for kind in (Gpt2HarmlessScorer, Gpt2HelpfulScorer)]
+    row = {"instruction": "a", "output": "b"}
+    assert scorers[0].score_item(row) == scorers[1].score_item(row)
+    assert pickle.loads(pickle.dumps(scorers[1])).config.name == "Gpt2HelpfulScorer"
+    with pytest.raises(ConfigError, match="name is Gpt2HarmlessScorer, and this is"):
+        Gpt2HelpfulScorer({"name": "Gpt2HarmlessScorer", **demo})
 
 
 def test_defaults() -> None:

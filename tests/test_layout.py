@@ -20,7 +20,7 @@ LAYERS = [
     {"item_scores", "pipeline"},
     {"evaluation", "report", "scorer"},
     {"cluster", "demo", "serve"},
-    {"cli", "reward"},
+    {"cli", "helpful", "reward"},
 ]
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # The package's own version, which every part may read.

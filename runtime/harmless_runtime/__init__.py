@@ -12,10 +12,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")
 
 if TYPE_CHECKING:
+    from harmless_runtime.helpful import Gpt2HelpfulScorer
     from harmless_runtime.reward import reward_function
     from harmless_runtime.scorer import Gpt2HarmlessScorer
 
-__all__ = ["Gpt2HarmlessScorer", "reward_function"]
+__all__ = ["Gpt2HarmlessScorer", "Gpt2HelpfulScorer", "reward_function"]
 __version__ = "0.7.0"
 
 
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> object:
         from harmless_runtime.scorer import Gpt2HarmlessScorer
 
         return Gpt2HarmlessScorer
+    if name == "Gpt2HelpfulScorer":
+        from harmless_runtime.helpful import Gpt2HelpfulScorer
+
+        return Gpt2HelpfulScorer
     if name == "reward_function":
         from harmless_runtime.reward import reward_function
 

@@ -8,6 +8,12 @@ from typing import Literal
 # The field or column that joined rows get.
 SCORE_COLUMN = "harmless_score"
 DEFAULT_MODEL = "Ray2333/gpt2-large-harmless-reward_model"
+# The names of scorers, and the models that they have by default.
+ScorerName = Literal["Gpt2HarmlessScorer", "Gpt2HelpfulScorer"]
+DEFAULT_MODELS: dict[ScorerName, str] = {
+    "Gpt2HarmlessScorer": DEFAULT_MODEL,
+    "Gpt2HelpfulScorer": "Ray2333/gpt2-large-helpful-reward_model",
+}
 
 Provider = Literal["cuda", "cpu", "openvino"]
 # What OpenVINO computes an fp32 artifact in.

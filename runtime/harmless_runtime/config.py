@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from harmless_runtime.choices import (
     DEFAULT_MODEL,
+    DEFAULT_MODELS,
     ComputeChoice,
     FormatName,
     PrecisionChoice,
     ProviderChoice,
+    ScorerName,
     SystemChoice,
 )
 from harmless_runtime.errors import ConfigError, one_line
@@ -42,7 +51,7 @@ class ScorerConfig(BaseModel):
     """How to score. `make_config` and `load_config` make it, and report what is wrong.
 
     Attributes:
-        name: the name of the scorer. Only `Gpt2HarmlessScorer` is allowed.
+        name: the name of the scorer. It decides the model if none is named.
         model: `demo`, an artifact folder, or a checkpoint (a folder or a Hugging Face id).
         batch_size: bounds memory: a batch holds at most `batch_size * max_length` tokens, padding
             included, so short rows go many at a time. On a CPU a batch holds at most 512 tokens, or
@@ -67,7 +76,7 @@ class ScorerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: Literal["Gpt2HarmlessScorer"] = "Gpt2HarmlessScorer"
+    name: ScorerName = "Gpt2HarmlessScorer"
     model: str = Field(DEFAULT_MODEL, min_length=1)
     batch_size: BatchSize = 8
     max_length: int | None = Field(None, ge=1)
@@ -83,6 +92,15 @@ class ScorerConfig(BaseModel):
     max_line_bytes: int = Field(LINE_BYTES, ge=1, le=2**30)
     check_files: bool = True
     allow_pickle: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_model(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Take the model that belongs to the scorer's name, if no model is named."""
+        name: Any = settings.get("name")
+        if "model" in settings or not isinstance(name, str) or name not in DEFAULT_MODELS:
+            return settings
+        return settings | {"model": DEFAULT_MODELS[name]}
 
 
 def make_config(settings: dict[str, Any], origin: str = "configuration") -> ScorerConfig:

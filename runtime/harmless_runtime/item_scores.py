@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -94,3 +95,11 @@ def _bar(count: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=count)
         yield lambda rows: bar.advance(task, rows)
+
+
+def decoded_id(text: bytes) -> Any:
+    """Return the value of an id whose JSON is given."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:  # a number that Python does not read, such as 1e99999
+        return text.decode()

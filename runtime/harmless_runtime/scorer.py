@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from harmless_runtime.choices import ScorerName
 from harmless_runtime.config import make_config
 from harmless_runtime.errors import ConfigError, InputError
-from harmless_runtime.item_scores import OnError, score_items
+from harmless_runtime.item_scores import OnError, decoded_id, score_items
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.own_engine import OwnEngine
 from harmless_runtime.pipeline import score_files
@@ -48,13 +48,17 @@ class Gpt2HarmlessScorer:
             `model.load.load_engine`.
     """
 
+    NAME: ClassVar[ScorerName] = "Gpt2HarmlessScorer"
+
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         if config is not None and not isinstance(config, Mapping):
             raise ConfigError(
                 f"the configuration is a {type(config).__name__}, and has to be a mapping",
                 "yaml.safe_load makes a mapping of a file",
             )
-        self.config = make_config(dict(config or {}))
+        self.config = make_config({"name": self.NAME, **(config or {})})
+        if self.config.name != self.NAME:
+            raise ConfigError(f"name is {self.config.name}, and this is {self.NAME}")
         self._own_engine = OwnEngine(self.config)
         self._own_engine.get()
 
@@ -172,7 +176,7 @@ class Gpt2HarmlessScorer:
                 for row, score in zip(window.rows, scores.tolist(), strict=True):
                     if not math.isfinite(score):
                         raise refusal(rejected(row.pair, engine.why_no_score(score)), _ASIDE)
-                    results.append({"id": _decode_id(row.pair.id), "score": score})
+                    results.append({"id": decoded_id(row.pair.id), "score": score})
         return results
 
     def evaluate_to_file(
@@ -240,10 +244,3 @@ def _tell_rejects(summary: Summary) -> None:
         summary.rejects,
         f" ({reasons})" if reasons else "",
     )
-
-
-def _decode_id(text: bytes) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:  # a number that Python does not read, such as 1e99999
-        return text.decode()
