@@ -61,16 +61,17 @@ def test_a_run_from_a_store_into_a_store(s3: Any, tmp_path: Path) -> None:
     assert s3.cat_file("bucket/out.jsonl") == expected
 
 
-def test_the_command_is_killed_and_goes_on(s3: Any, tmp_path: Path) -> None:
+def test_the_command_is_killed_and_goes_on(s3: Any, cache: Path, tmp_path: Path) -> None:
     paths = write_shards(tmp_path / "rows", 1, 20000)
     asked = command(str(paths[0]), "s3://bucket/d/out.jsonl", "--details")
     running = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(attempts := s3.find("bucket/d", withdirs=False)) < 2:
+    while not any(b'"piece":' in path.read_bytes() for path in cache.rglob("manifest.jsonl")):
         assert running.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-        s3.invalidate_cache()
+    attempts = s3.find("bucket/d", withdirs=False)
+    assert attempts
     assert all("/out.jsonl.pieces/" in name for name in attempts)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
