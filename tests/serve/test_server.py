@@ -92,6 +92,7 @@ LLAMA = (
         (LLAMA, None),
         ("How are you?Fine.<eos>", "How are you?"),
         (DIALOGUE, DIALOGUE.removesuffix(" Fine.")),
+        (LLAMA.removesuffix("<|eot_id|>") + "<|end_of_text|></s>", None),
     ],
 )
 def test_trainers_texts_are_read_as_what_they_say(
@@ -140,6 +141,12 @@ BAD: list[tuple[str, bytes, int, str]] = [
     ("/get_reward", b'{"query": ["just a text"]}', 422, "neither turns of a chat template"),
     ("/get_reward", b'{"query": ["<|im_start|>user\\nhi"]}', 422, "row 0"),
     ("/classify", b'{"input": null}', 400, "input"),
+    (
+        "/get_reward",
+        json.dumps({"query": [CHAT_ML + "more"]}).encode(),
+        422,
+        "outside of the turns",
+    ),
 ]
 
 
@@ -184,7 +191,9 @@ def test_a_client_that_sends_slowly_or_hangs_up_costs_no_place(served: Served) -
 def test_a_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     with serving(tmp_path, "--token-file", str(tmp_path / "token")) as server:
-        for given, status in ((None, 401), ("Bearer other", 401), ("Bearer s3cret", 200)):
+        for given, status in (
+            (None, 401), ("s3cret", 401), ("Bearer other", 401), ("bearer s3cret", 200),
+        ):  # fmt: skip
             headers = {} if given is None else {"Authorization": given}
             assert post(server, "/score", ROWS[0], headers=headers).status_code == status
             assert httpx.get(server.url + "/metrics", headers=headers).status_code == status

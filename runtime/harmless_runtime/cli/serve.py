@@ -47,7 +47,8 @@ def run(console: Console, arguments: Arguments) -> None:
             f"a server needs packages that are missing: {', '.join(missing)}",
             "pip install '.[serve]' in the project's folder",
         )
-    from harmless_runtime.serve.app import Limits, make_app
+    from harmless_runtime.serve.answers import Limits
+    from harmless_runtime.serve.app import make_app
     from harmless_runtime.serve.server import serve_until_signal
 
     config = load_config(arguments.config, settings_of(arguments.flags))
@@ -64,6 +65,10 @@ def run(console: Console, arguments: Arguments) -> None:
         engine = load_engine(config)
         engine.artifact.check()
         app = make_app(engine, reading_of(config), limits)
+        try:  # another server may have come to the same port while the model was loaded
+            place.listen()
+        except OSError as error:
+            raise _in_use(arguments.host, arguments.port, error) from error
         host, port = place.getsockname()[:2]
         provider = engine.runner.target.name
         at = f"[{host}]" if ":" in host else host
@@ -101,7 +106,11 @@ def _listening(host: str, port: int) -> socket.socket:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind((host, port))
     except OSError as error:
-        raise SessionError(
-            f"cannot listen at {host}:{port}: {error.strerror}", "choose another `port` or `host`"
-        ) from error
+        raise _in_use(host, port, error) from error
     return place
+
+
+def _in_use(host: str, port: int, error: OSError) -> SessionError:
+    return SessionError(
+        f"cannot listen at {host}:{port}: {error.strerror}", "choose another `port` or `host`"
+    )

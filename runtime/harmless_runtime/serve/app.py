@@ -1,15 +1,14 @@
 """Answer requests over HTTP."""
 
 import asyncio
-import hmac
+import logging
 import math
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from starlette.applications import Starlette
@@ -23,6 +22,7 @@ from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.tokenizer import Encoded
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.serve.answers import Limits, RefusedError, check_token, json_answer
 from harmless_runtime.serve.batcher import Batcher, Job, QueueFullError
 from harmless_runtime.serve.metrics import Metrics
 from harmless_runtime.serve.protocols import (
@@ -34,42 +34,9 @@ from harmless_runtime.serve.protocols import (
 )
 from harmless_runtime.serve.queries import QueryParser
 
+logger = logging.getLogger(__name__)
+
 _OPEN = ("/health", "/ready")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What requests may ask for.
-
-    Attributes:
-        wait_seconds: how long a request waits for others if the device is idle.
-        most_waiting: most rows that wait. Further requests are answered with 429.
-        most_rows: most rows of a request.
-        most_bytes: most bytes of a body.
-        seconds: how long a request may take.
-        token: what clients have to send as a bearer token, if it is not None.
-    """
-
-    wait_seconds: float = 0.005
-    most_waiting: int = 16_384
-    most_rows: int = 1024
-    most_bytes: int = 8 * 2**20
-    seconds: float = 60.0
-    token: str | None = None
-
-
-class RefusedError(Exception):
-    """A request is answered with an error.
-
-    Attributes:
-        status: the status code.
-        reason: what is wrong, in a sentence.
-        headers: further headers.
-    """
-
-    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(reason)
-        self.status, self.reason, self.headers = status, reason, headers or {}
 
 
 class Service:
@@ -101,23 +68,24 @@ class Service:
         return await self._answered(request, lambda body: read_classify(body, self._parse))
 
     async def health(self, _: Request) -> Response:
-        """Say that the model is loaded: the server answers nothing before."""
-        return _json(200, {"status": "ok"})
+        """Say whether the server can score. It answers nothing before the model is loaded."""
+        if self.batcher.failure is not None:
+            return json_answer(503, {"status": "failing", "error": self.batcher.failure})
+        return json_answer(200, {"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
         """Say whether rows are accepted now."""
-        if self.batcher.is_full:
-            return _json(503, {"status": "busy"})
-        return _json(200, {"status": "ready"})
+        if self.batcher.is_full or self.batcher.failure is not None:
+            return json_answer(503, {"status": "busy"})
+        return json_answer(200, {"status": "ready"})
 
     async def show_metrics(self, _: Request) -> Response:
         """Answer `/metrics`."""
         return Response(self.metrics.text(), media_type=self.metrics.content_type)
 
     async def _answered(self, request: Request, read: Callable[[bytes], Asked]) -> Response:
-        body = await self._body(request)
         try:
-            asked = await run_in_threadpool(read, body)
+            asked = await run_in_threadpool(read, await self._body(request))
         except (BadBodyError, HarmlessError) as error:
             raise RefusedError(400, str(error)) from None
         if len(asked.rows) > self._limits.most_rows:
@@ -136,7 +104,7 @@ class Service:
                 rewards[place] = score
             elif not asked.may_lack:
                 raise RefusedError(422, f"row {place}: {self._engine.why_no_score(score)}")
-        return _json(200, asked.answer(rewards, sum(len(row.ids) for row in encoded)))
+        return json_answer(200, asked.answer(rewards, sum(len(row.ids) for row in encoded)))
 
     def _submitted(self, encoded: Sequence[Encoded]) -> Job:
         try:
@@ -172,10 +140,17 @@ class Service:
         """Read the body of a request, and no more of it than is allowed."""
         most = self._limits.most_bytes
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                raise RefusedError(413, f"the body has more than {most:,} bytes")
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > most:
+                        raise RefusedError(413, f"the body has more than {most:,} bytes")
+        except ClientDisconnect:
+            raise RefusedError(499, "the client hung up") from None
+        except TimeoutError:
+            seconds = f"{self._limits.seconds:g}"
+            raise RefusedError(408, f"the body did not arrive within {seconds} s") from None
         return bytes(body)
 
 
@@ -183,10 +158,6 @@ async def _hung_up(request: Request) -> None:
     """Wait until the client has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _json(status: int, value: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
 def make_app(engine: Engine, reading: Reading, limits: Limits) -> Starlette:
@@ -212,12 +183,15 @@ def make_app(engine: Engine, reading: Reading, limits: Limits) -> Starlette:
             path = request.url.path
             try:
                 if path not in _OPEN:
-                    _check_token(request, limits.token)
-                response = await asyncio.wait_for(answer(request), 2 * limits.seconds)
+                    check_token(request, limits.token)
+                response = await answer(request)
             except RefusedError as error:
-                response = _json(error.status, {"error": error.reason}, error.headers)
-            except (ClientDisconnect, TimeoutError):
-                response = _json(408, {"error": "the request did not arrive in time"})
+                traceback.clear_frames(error.__traceback__)  # which hold the body
+                response = json_answer(error.status, {"error": error.reason}, error.headers)
+            except Exception as error:
+                where = "".join(traceback.format_tb(error.__traceback__))
+                logger.error("a request failed with %s:\n%s", type(error).__name__, where)
+                response = json_answer(500, {"error": f"the server failed: {type(error).__name__}"})
             service.metrics.request(path, response.status_code, time.perf_counter() - start)
             return response
 
@@ -232,14 +206,3 @@ def make_app(engine: Engine, reading: Reading, limits: Limits) -> Starlette:
     routes = [Route(path, guarded(act), methods=["POST"]) for path, act in posts.items()]
     routes += [Route(path, guarded(act), methods=["GET"]) for path, act in gets.items()]
     return Starlette(routes=routes, lifespan=lifespan)
-
-
-def _check_token(request: Request, token: str | None) -> None:
-    """Raise RefusedError if a request lacks the token. How long that takes tells nothing of it."""
-    if token is None:
-        return
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(given.encode(), token.encode()):
-        raise RefusedError(
-            401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"}
-        )

@@ -82,6 +82,8 @@ class Batcher:
         self._waiting_rows = 0
         self._under_way: deque[tuple[list[Job], float]] = deque()
         self._is_closed = False
+        # Why the last rows were not scored, if they were not.
+        self.failure: str | None = None
         # Rows a second, of late.
         self._pace = 0.0
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
@@ -146,26 +148,30 @@ class Batcher:
 
     def _more(self, wait: bool) -> list[Encoded] | None:
         """Return the rows of jobs that are scored together, as `Engine.score_in_turn` asks."""
+        jobs: list[Job] = []
         with self._changed:
-            while wait and not self._waiting and not self._is_closed:
-                self._changed.wait()
-            if wait:
-                self._await_others()
-            jobs: list[Job] = []
-            tokens = 0
-            while self._waiting:
-                if jobs and tokens + self._waiting[0].tokens > self._most_tokens:
-                    break
-                job = self._waiting.popleft()
-                self._waiting_rows -= len(job.rows)
-                if job.future.set_running_or_notify_cancel():
-                    jobs.append(job)
-                    tokens += job.tokens
-        if not jobs:
-            # All that waited was cancelled.
-            return self._more(wait) if wait and not self._is_closed else None
+            while not jobs:
+                while wait and not self._waiting and not self._is_closed:
+                    self._changed.wait()
+                if wait:
+                    self._await_others()
+                jobs = self._taken()
+                if not jobs and (not wait or self._is_closed):
+                    return None
         self._under_way.append((jobs, time.monotonic()))
         return [row for job in jobs for row in job.rows]
+
+    def _taken(self) -> list[Job]:
+        """Take jobs from the queue that are scored together. Those that were cancelled are lost."""
+        jobs: list[Job] = []
+        tokens = 0
+        while self._waiting and (not jobs or tokens + self._waiting[0].tokens <= self._most_tokens):
+            job = self._waiting.popleft()
+            self._waiting_rows -= len(job.rows)
+            if job.future.set_running_or_notify_cancel():
+                jobs.append(job)
+                tokens += job.tokens
+        return jobs
 
     def _await_others(self) -> None:
         until = time.monotonic() + self._wait_seconds
@@ -175,6 +181,7 @@ class Batcher:
                 return
 
     def _deliver(self, scores: NDArray[np.float32]) -> None:
+        self.failure = None
         jobs, began = self._under_way.popleft()
         seconds = time.monotonic() - began
         self._pace = 0.8 * self._pace + 0.2 * len(scores) / max(seconds, 1e-6)
@@ -185,6 +192,7 @@ class Batcher:
         self._on_set(len(scores), sum(job.tokens for job in jobs), seconds)
 
     def _fail(self, error: BaseException) -> None:
+        self.failure = str(error) or type(error).__name__
         for jobs, _ in self._under_way:
             for job in jobs:
                 job.future.set_exception(error)

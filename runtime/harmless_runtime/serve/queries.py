@@ -1,31 +1,27 @@
 """Read the texts that trainers send: a dialogue, a prompt with its response, or a chat template."""
 
-import re
 from collections.abc import Sequence
 
 from harmless_runtime.rows.conversations import continue_dialogue, is_dialogue
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import NO_ID, Fields, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading, Shape
+from harmless_runtime.serve.templates import (
+    OutsideTurnError,
+    template_of,
+    turns_of,
+    without_end,
+)
 
 _SOURCE = "query"
-# The tokens that tokenizers add at the end of a text, or to make it longer.
-_END = re.compile(
-    r"(\s*(<\|endoftext\|>|<\|im_end\|>|<\|eot_id\|>|<\|end_of_text\|>|<eos>|</s>|<pad>))+\s*$"
-)
-# A turn of ChatML (Qwen and others) or of Llama 3: its role and its text. The last one may be open.
-_TURN = re.compile(
-    r"(?:<\|im_start\|>(\w+)\n|<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n)"
-    r"(.*?)(?:<\|im_end\|>|<\|eot_id\|>|$(?![\s\S]))",
-    re.DOTALL,
-)
 
 
 class QueryParser:
     """Turns texts into pairs.
 
     A text is one of these, tried in this order: turns of ChatML or Llama 3; its prompt, which was
-    sent beside it, and the response to that; or a dialogue with Human: and Assistant:.
+    sent beside it, and the response to that; or a dialogue with Human: and Assistant:. If a prompt
+    in turns was sent that ends where the answer begins, all that comes after it is the answer.
 
     Args:
         reading: how rows are read, of which `system` and `line_bytes` count.
@@ -51,12 +47,16 @@ class QueryParser:
         ]
 
     def _parse(self, number: int, query: str, prompt: str) -> Pair | Reject:
-        turns = [
-            {"role": role or other, "content": text} for role, other, text in _TURN.findall(query)
-        ]
-        if turns:
+        if template := template_of(query):
+            try:
+                turns = turns_of(query, template)
+                asked = turns_of(prompt, template) if query.startswith(prompt) else []
+            except OutsideTurnError as error:
+                return Reject(_SOURCE, number, str(error), b"")
+            if asked and asked[-1]["content"] == "":  # the answer's turn is open
+                turns = [*asked[:-1], asked[-1] | {"content": without_end(query[len(prompt) :])}]
             return self._turns(Fields(_SOURCE, number, {"messages": turns}))
-        text = _END.sub("", query)
+        text = without_end(query)
         if prompt and query.startswith(prompt):
             response = text[len(prompt) :]
             pair = self._texts(Fields(_SOURCE, number, {"prompt": prompt, "response": response}))

@@ -1,6 +1,7 @@
 """Run an application until a signal comes, and finish what was accepted then."""
 
 import math
+import signal
 import socket
 from types import FrameType
 
@@ -12,7 +13,11 @@ class _Server(uvicorn.Server):
     """A server that a signal ends normally."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Accept no more requests. uvicorn itself would raise the signal again at the end."""
+        """Accept no more requests; wait for none after a second Ctrl-C.
+
+        uvicorn itself would raise the signal again at the end.
+        """
+        self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
 
 
@@ -29,7 +34,8 @@ def serve_until_signal(app: Starlette, place: socket.socket, seconds: float) -> 
         log_level="warning",
         access_log=False,  # nothing of a request is logged
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(seconds) + 1,
+        # A body may take so long, and then its rows.
+        timeout_graceful_shutdown=math.ceil(2 * seconds) + 2,
         lifespan="on",
     )
     _Server(config).run([place])
