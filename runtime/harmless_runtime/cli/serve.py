@@ -102,7 +102,8 @@ def _listening(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        place = socket.socket(family)
+        # asyncio sends answers without delay only if the protocol is named.
+        place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind((host, port))
     except OSError as error:
