@@ -159,13 +159,14 @@ def _run_all(threads: list[threading.Thread]) -> None:
         thread.join()
 
 
-def alone(model: str, rows: list[dict[str, str]]) -> float:
-    """Return the rows per second of the engine without a server, in calls of many rows."""
+def alone(model: str, rows: list[dict[str, str]]) -> tuple[str, float]:
+    """Return the provider, and the rows per second of the engine without a server."""
     scorer = Gpt2HarmlessScorer({"model": model})
     scorer.score_batch(rows[:50])
     start = time.perf_counter()
     scorer.score_batch(rows)
-    return round(len(rows) / (time.perf_counter() - start), 1)
+    pace = len(rows) / (time.perf_counter() - start)
+    return scorer.engine.runner.target.provider, round(pace, 1)
 
 
 def main() -> None:
@@ -185,7 +186,8 @@ def main() -> None:
     args = parser.parse_args()
     rows = [asdict(row) for row in load_rows(args.rows, args.count)]
     bodies = [json.dumps(row).encode() for row in rows]
-    figures: dict[str, Any] = {"alone": alone(args.model, rows)}
+    provider, pace = alone(args.model, rows)
+    figures: dict[str, Any] = {"provider": provider, "alone": pace}
     print(figures, flush=True)
     server = Server(args.model, ["--max-waiting", str(args.max_waiting)])
     closed_load(server, bodies, 4, 2)
@@ -205,7 +207,7 @@ def main() -> None:
     about = {"kind": "serve", "date": today, "model": Path(args.model).name}
     about |= {"rows": Path(args.rows).name, "max_waiting": args.max_waiting}
     path = args.results / f"serve-{Path(args.model).name}-{args.label}-{today}.json"
-    content = about | {"machine": describe_machine("cpu")} | figures
+    content = about | {"machine": describe_machine(provider)} | figures
     path.write_text(json.dumps(content, indent=2) + "\n")
     print(path)
 

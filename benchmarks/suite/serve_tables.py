@@ -20,7 +20,7 @@ def serve_table(path: Path, result: Result) -> str:
     if "soak" in result:
         soak, before = result["soak"], result["twice"]["resident_mb"]
         text += (
-            f"\nIn {soak['seconds'] / 60:.0f} minutes more with {soak['clients']} clients, "
+            f"\nIn {soak['seconds']:.0f} seconds more with {soak['clients']} clients, "
             f"{soak['answered']:,} requests were answered and {soak['other']} failed; the "
             f"server's memory went from {before:.0f} to {soak['resident_mb']:.0f} MB.\n"
         )
