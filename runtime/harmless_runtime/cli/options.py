@@ -4,6 +4,7 @@ An option of `score` that is also a key of the YAML file has the default None, s
 set it. `show_default` then says what the default is.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -99,11 +100,15 @@ MaxLength = Annotated[
 ]
 
 
-def check_batch_size(text: str | None) -> str | None:
-    """Return what `--batch-size` says, or raise BadParameter."""
-    if text is None or text == "auto" or text.isdecimal():
-        return text
-    raise typer.BadParameter(f"{text!r} is neither a number nor the word auto")
+def number_or(word: str) -> Callable[[str | None], str | None]:
+    """Return a callback that takes a number or a word, and raises BadParameter for all else."""
+
+    def check(text: str | None) -> str | None:
+        if text is None or text == word or text.isdecimal():
+            return text
+        raise typer.BadParameter(f"{text!r} is neither a number nor the word {word}")
+
+    return check
 
 
 BatchSize = Annotated[
@@ -112,7 +117,7 @@ BatchSize = Annotated[
         help="Bounds memory: a batch holds at most batch-size × max-length tokens (on a CPU 512). "
         "auto: what the free memory of a GPU has room for.",
         metavar="ROWS|auto",
-        callback=check_batch_size,
+        callback=number_or("auto"),
         show_default="8",
     ),
 ]
@@ -133,15 +138,6 @@ Precision = Annotated[
 Device = Annotated[
     int | None, typer.Option(min=0, help="Number of the CUDA device.", show_default="0")
 ]
-
-
-def check_device(text: str | None) -> str | None:
-    """Return what `--device` says, or raise BadParameter."""
-    if text is None or text == "all" or text.isdecimal():
-        return text
-    raise typer.BadParameter(f"{text!r} is neither a number nor the word all")
-
-
 Devices = Annotated[
     str | None,
     typer.Option(
@@ -149,7 +145,7 @@ Devices = Annotated[
         metavar="NUMBER|all",
         help="Number of the CUDA device, or all of this machine, each with a worker of Ray.",
         show_default="0",
-        callback=check_device,
+        callback=number_or("all"),
     ),
 ]
 GpuMemory = Annotated[
@@ -240,8 +236,3 @@ Remove = Annotated[
         metavar="NAME", help="Export to remove; may be given several times.", show_default=False
     ),
 ]
-
-
-def number_or_word(text: str | None) -> int | str | None:
-    """Return the number that a text is, or else the text."""
-    return int(text) if text and text.isdecimal() else text

@@ -2,6 +2,7 @@
 
 from harmless_runtime.cli import export_options, options, result_options
 from harmless_runtime.cli.failures import terminal
+from harmless_runtime.cli.settings import settings_in
 
 
 def score(
@@ -51,23 +52,7 @@ def score(
     with terminal() as console:
         from harmless_runtime.cli.score import Arguments, run
 
-        flags = {
-            "model": model,
-            "max_length": max_length,
-            "batch_size": options.number_or_word(batch_size),
-            "provider": provider,
-            "precision": precision,
-            "device": None if device == "all" else options.number_or_word(device),
-            "gpu_memory": gpu_memory,
-            "compute": compute,
-            "streams": streams,
-            "columns": columns,
-            "format": format,
-            "system": system,
-            "max_line_bytes": max_line_bytes,
-            "check_files": check_files,
-            "allow_pickle": allow_pickle,
-        }
+        flags = settings_in(locals())
         run(
             console,
             Arguments(
@@ -174,22 +159,7 @@ def evaluate(
     with terminal() as console:
         from harmless_runtime.cli.evaluate import Arguments, run
 
-        flags = {
-            "model": model,
-            "max_length": max_length,
-            "batch_size": options.number_or_word(batch_size),
-            "provider": provider,
-            "precision": precision,
-            "device": device,
-            "gpu_memory": gpu_memory,
-            "compute": compute,
-            "streams": streams,
-            "columns": columns,
-            "system": system,
-            "max_line_bytes": max_line_bytes,
-            "check_files": check_files,
-            "allow_pickle": allow_pickle,
-        }
+        flags = settings_in(locals())
         run(
             console,
             Arguments(

@@ -7,6 +7,7 @@ import typer
 
 from harmless_runtime.cli import options
 from harmless_runtime.cli.failures import terminal
+from harmless_runtime.cli.settings import settings_in
 
 Host = Annotated[
     str, typer.Option(help="Address to listen at. Only this machine reaches the default.")
@@ -66,22 +67,7 @@ def serve(
     with terminal() as console:
         from harmless_runtime.cli.serve import Arguments, run
 
-        flags = {
-            "model": model,
-            "max_length": max_length,
-            "batch_size": options.number_or_word(batch_size),
-            "provider": provider,
-            "precision": precision,
-            "device": device,
-            "gpu_memory": gpu_memory,
-            "compute": compute,
-            "streams": streams,
-            "columns": columns,
-            "system": system,
-            "max_line_bytes": max_line_bytes,
-            "check_files": check_files,
-            "allow_pickle": allow_pickle,
-        }
+        flags = settings_in(locals())
         run(
             console,
             Arguments(
