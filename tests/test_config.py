@@ -90,7 +90,7 @@ def test_refusals_name_key_value_and_what_is_allowed(
         ("model: !!bool maybe\n", "not valid YAML"),
         ("model: !!int ''\n", "not valid YAML"),
         ("model: !!timestamp x\n", "not valid YAML"),
-        ("scorers:\n  - name: Gpt2HarmlessScorer\n", "list of scorers"),
+        ("scorers:\n  - name: Gpt2HarmlessScorer\n", "job with a list of scorers"),
     ],
 )
 def test_files_that_are_no_configuration(content: str, message: str, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from reading import read_rows
 DOCS = Path(__file__).parents[1] / "docs"
 # The pages whose commands are run below.
 RUN = {
-    "configuration.md", "cpu.md", "eval.md", "inputs.md", "outputs.md", "report.md", "tutorial.md",
+    "configuration.md", "cpu.md", "eval.md", "inputs.md", "jobs.md", "outputs.md", "report.md",
+    "tutorial.md",
 }  # fmt: skip
 
 
@@ -94,6 +95,17 @@ def test_every_command_of_the_page_about_reports_runs(tmp_path: Path) -> None:
     assert pages == ["by-kind.html", "compared.html", "joined.html", "report.html"]
 
 
+def test_every_command_of_the_page_about_jobs_runs(tmp_path: Path) -> None:
+    run_commands("jobs.md", tmp_path)
+    told = re.search(r"^```json\n(.*?)^```", (DOCS / "jobs.md").read_text(), re.S | re.M)
+    assert told is not None
+    (line,) = read_rows(tmp_path / "results/pointwise_scores.jsonl")
+    expected = json.loads(told[1])
+    score = expected["scores"]["Gpt2HarmlessScorer"]["score"]
+    score = pytest.approx(score, abs=1e-4)
+    assert line == {"id": 0, "scores": {"Gpt2HarmlessScorer": {"score": score}}}
+
+
 @pytest.mark.parametrize("page", ["tutorial.md", "cpu.md", "configuration.md"])
 def test_every_command_of_other_pages_runs(page: str, tmp_path: Path) -> None:
     run_commands(page, tmp_path)
@@ -105,9 +117,9 @@ def test_every_command_of_other_pages_runs(page: str, tmp_path: Path) -> None:
         assert reject["line"] == 6
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    readme = (DOCS.parent / "README.md").read_text()
-    (block,) = re.findall(r"^```python\n(.*?)^```", readme, re.S | re.M)
+@pytest.mark.parametrize("page", ["../README.md", "serve.md"])
+def test_the_python_of_other_pages_runs(page: str, tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.S | re.M)
     subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
 
 

@@ -19,8 +19,8 @@ LAYERS = [
     {"scored"},
     {"item_scores", "pipeline"},
     {"evaluation", "report", "scorer"},
-    {"cluster", "demo", "serve"},
-    {"cli", "helpful", "reward"},
+    {"cluster", "demo", "helpful", "jobs", "serve"},
+    {"cli", "opendataarena", "reward"},
 ]
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # The package's own version, which every part may read.

@@ -3,7 +3,7 @@
 import difflib
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -44,6 +44,7 @@ def _check_batch_size(value: object) -> object:
     raise PydanticCustomError("batch_size", "input should be an integer from 1 to 65536, or auto")
 
 
+Checked = TypeVar("Checked", bound=BaseModel)
 BatchSize = Annotated[int | Literal["auto"], PlainValidator(_check_batch_size)]
 
 
@@ -114,21 +115,27 @@ def make_config(settings: dict[str, Any], origin: str = "configuration") -> Scor
         ConfigError: keys are unknown, or values have the wrong type or are out of range. The
             message gives every such key, its value and what is allowed.
     """
+    return checked(ScorerConfig, settings, origin)
+
+
+def checked(kind: type[Checked], settings: dict[str, Any], origin: str) -> Checked:
+    """Return settings as an instance of `kind`. Errors are those of `make_config`."""
     try:
-        return ScorerConfig.model_validate(settings)
+        return kind.model_validate(settings)
     except ValidationError as error:
+        keys = list(kind.model_fields)
         faults = [
-            _describe(".".join(map(str, e["loc"])), e["type"], e["input"], e["msg"])
+            _describe(".".join(map(str, e["loc"])), e["type"], e["input"], e["msg"], keys)
             for e in error.errors()
         ]
         unknown = any(each["type"] == "extra_forbidden" for each in error.errors())
-        hint = f"the keys are {', '.join(ScorerConfig.model_fields)}" if unknown else None
+        hint = f"the keys are {', '.join(keys)}" if unknown else None
         raise ConfigError(f"{origin}: {'; '.join(faults)}", hint) from None
 
 
-def _describe(key: str, kind: str, value: object, message: str) -> str:
+def _describe(key: str, kind: str, value: object, message: str, keys: list[str]) -> str:
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(key, ScorerConfig.model_fields, 1)
+        near = difflib.get_close_matches(key, keys, 1)
         return f"unknown key {key!r}" + (f" (did you mean {near[0]}?)" if near else "")
     return f"{key} is {_SHORT.repr(value)}: {message[:1].lower()}{message[1:]}"
 
@@ -141,21 +148,40 @@ def load_config(path: Path | None, flags: dict[str, Any]) -> ScorerConfig:
     """
     settings: dict[str, Any] = {}
     if path is not None:
-        try:
-            loaded = yaml.safe_load(path.read_bytes())
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-        except _YAML_ERRORS as error:
-            raise ConfigError(f"{path} is not valid YAML: {one_line(error)}") from None
-        if loaded is None:
-            loaded = {}
-        if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-            raise ConfigError(f"{path} does not hold a mapping, such as batch_size: 8")
+        loaded = read_yaml(path)
         if "scorers" in loaded:
             raise ConfigError(
-                f"{path} is a job file with a list of scorers",
+                f"{path} is a job with a list of scorers, which only `harmless score` runs",
                 "put the entry of Gpt2HarmlessScorer (name, model, batch_size, max_length) in a "
                 "file of its own",
             )
         settings = make_config(loaded, str(path)).model_dump(exclude_unset=True)
+    return with_flags(settings, flags)
+
+
+def with_flags(settings: dict[str, Any], flags: dict[str, Any]) -> ScorerConfig:
+    """Check settings, of which some are replaced by the flags that are not None.
+
+    Raises:
+        ConfigError: as `make_config`.
+    """
     return make_config(settings | {k: v for k, v in flags.items() if v is not None}, "options")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds. An empty file holds an empty one.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a YAML mapping.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except _YAML_ERRORS as error:
+        raise ConfigError(f"{path} is not valid YAML: {one_line(error)}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise ConfigError(f"{path} does not hold a mapping, such as batch_size: 8")
+    return loaded

@@ -58,7 +58,7 @@ def score_windows(
         nonlocal told
         window = windows.take(wait)
         if window is not None:
-            _tell(window.rows, told)
+            _tell(window.rows, told, details)
             told += _count(window.rows)
         return window
 
@@ -145,7 +145,7 @@ def _count(rows: list[Row]) -> Tally:
     )
 
 
-def _tell(rows: list[Row], before: Tally) -> None:
+def _tell(rows: list[Row], before: Tally, details: bool) -> None:
     """Tell of what was done to rows, but only of the first ones of a run."""
     truncated = [row for row in rows if row.encoded.truncated]
     for row in truncated[: max(0, TRUNCATION_WARNINGS - before.truncated)]:
@@ -155,7 +155,7 @@ def _tell(rows: list[Row], before: Tally) -> None:
             row.pair.number,
             len(row.encoded.ids),
         )
-    if not before.without_id and any(map(_lacks_id, rows)):
+    if not details and not before.without_id and any(map(_lacks_id, rows)):
         logger.warning(
             'rows without an id get the id "" (`columns` id=FIELD names the field that holds it; '
             "`details` adds the input's name and the line to each score)"

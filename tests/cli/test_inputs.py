@@ -61,11 +61,13 @@ def test_the_choice_is_printed(tmp_path: Path, harmless: Harmless) -> None:
 
 def test_rows_without_an_id_are_told_once(tmp_path: Path, harmless: Harmless) -> None:
     rows = write(tmp_path / "r.jsonl", *[{"messages": CHAT}] * 5)
-    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *DEMO, "--details")
+    done = harmless("score", rows, "-o", tmp_path / "o.jsonl", *DEMO)
     assert done.stderr.count("warning: rows without an id") == 1
     assert "--columns id=FIELD" in done.stderr
     assert "5 without an id" in done.stderr
-    lines = read_rows(tmp_path / "o.jsonl")
+    detailed = harmless("score", rows, "-o", tmp_path / "d.jsonl", *DEMO, "--details")
+    assert "warning" not in detailed.stderr  # each row is known by its line
+    lines = read_rows(tmp_path / "d.jsonl")
     assert [(line["id"], line["source"], line["line"]) for line in lines] == [
         ("", str(rows), n) for n in range(1, 6)
     ]

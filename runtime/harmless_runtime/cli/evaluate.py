@@ -19,7 +19,7 @@ from harmless_runtime.cli.console import say, say_always
 from harmless_runtime.cli.display import ScoringProgress, show_reasons
 from harmless_runtime.cli.extras import need_export_extra
 from harmless_runtime.cli.failures import EXIT_REJECTS
-from harmless_runtime.cli.score import resumable, settings_of
+from harmless_runtime.cli.resuming import resumable
 from harmless_runtime.config import ScorerConfig, load_config
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.evaluation import Comparison, Evaluation, compare_with, evaluate_pairs
@@ -61,7 +61,7 @@ def run(console: Console, arguments: Arguments) -> None:
         need_export_extra(f"harmless eval --against {arguments.against}")
     elif arguments.checkpoint is not None:
         raise ConfigError("checkpoint names what PyTorch scores with", "add `against` pytorch")
-    config = load_config(arguments.config, settings_of(arguments.flags))
+    config = load_config(arguments.config, arguments.flags)
     with _asked(arguments, config) as asked:
         check_output(asked)
         asked.inputs.shape(refuse=not goes_on(asked))

@@ -35,9 +35,9 @@ Verbose = Annotated[
 ]
 
 Inputs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="INPUT...",
+        metavar="INPUT",
         help="JSON lines, a JSON array, CSV, Parquet or Arrow, compressed or not: files, folders, "
         "patterns, URLs; - is standard input.",
     ),

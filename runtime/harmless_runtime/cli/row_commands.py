@@ -6,7 +6,7 @@ from harmless_runtime.cli.settings import settings_in
 
 
 def score(
-    inputs: options.Inputs,
+    inputs: options.Inputs = None,
     out: options.Out = None,
     config: options.Config = None,
     model: options.Model = None,
@@ -45,6 +45,9 @@ def score(
     The shape of the rows is recognised (alpaca, prompt/response, messages and others), unless
     --columns or --format says what it is.
 
+    A job of OpenDataArena's data scorers, which --config takes as well, names the input and the
+    output itself.
+
     Exit codes: 0 all rows were scored, 1 failed, 2 wrong usage, 3 finished with some rows rejected,
     130 interrupted, 143 terminated. An interrupted, terminated or failed run can be continued with
     --resume.
@@ -56,7 +59,7 @@ def score(
         run(
             console,
             Arguments(
-                inputs,
+                inputs or [],
                 out,
                 config,
                 flags,
@@ -67,7 +70,7 @@ def score(
                 join=join,
                 score_column=score_column,
                 dry_run=dry_run,
-                engine=engine or ("ray" if workers or address or device == "all" else "local"),
+                engine=engine,
                 workers=workers,
                 address=address,
                 all_devices=device == "all",

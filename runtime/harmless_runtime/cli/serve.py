@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from harmless_runtime.cli.console import say_always
-from harmless_runtime.cli.score import settings_of
 from harmless_runtime.config import load_config
 from harmless_runtime.errors import ConfigError, SessionError
 from harmless_runtime.model.load import load_engine
@@ -51,7 +50,7 @@ def run(console: Console, arguments: Arguments) -> None:
     from harmless_runtime.serve.app import make_app
     from harmless_runtime.serve.server import serve_until_signal
 
-    config = load_config(arguments.config, settings_of(arguments.flags))
+    config = load_config(arguments.config, arguments.flags)
     limits = Limits(
         arguments.wait_ms / 1000,
         arguments.max_waiting,

@@ -1,0 +1,1 @@
+"""Run the jobs of OpenDataArena's data scorers: a YAML file with a list of scorers."""
