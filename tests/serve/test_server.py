@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -56,10 +55,10 @@ def test_scores_are_the_commands_alone_and_among_others(served: Served, truth: l
         assert answer.json()["scores"] == pytest.approx(truth[some], abs=2e-5)
 
     with ThreadPoolExecutor(64) as clients:
-        list(clients.map(ask, range(400)))
+        list(clients.map(ask, range(150)))
     together = httpx.get(served.url + "/metrics").text
     counts = [line for line in together.splitlines() if line.startswith("harmless_rows_together_c")]
-    assert float(counts[0].split()[1]) < 402, "some requests were scored together"
+    assert float(counts[0].split()[1]) < 152, "some requests were scored together"
 
 
 def test_rows_of_any_shape_and_rows_without_a_score(served: Served) -> None:
@@ -172,20 +171,6 @@ def test_nothing_of_a_request_is_logged(served: Served) -> None:
     log = served.log.read_text()
     assert "secret" not in log
     assert "Traceback" not in log
-
-
-def test_a_client_that_sends_slowly_or_hangs_up_costs_no_place(served: Served) -> None:
-    place = urlsplit(served.url)
-    assert place.hostname
-    assert place.port
-    body = json.dumps(ROWS[:50]).encode()
-    head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    for sent in (head, head + body[:100], head + body):
-        with socket.create_connection((place.hostname, place.port)) as client:
-            client.sendall(sent)
-    time.sleep(0.5)
-    assert "harmless_rows_waiting 0.0" in httpx.get(served.url + "/metrics").text
-    assert post(served, "/score", ROWS[0]).status_code == 200
 
 
 def test_a_token(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -136,8 +137,13 @@ def _why(text: bytes) -> str:
     return ""
 
 
+@lru_cache(64)
 def _row_type(shape: Shape, id_type: Any) -> Any:
-    """Make the type that a row of a shape is decoded or converted to."""
+    """Make the type that a row of a shape is decoded or converted to.
+
+    It is kept, because each call of a server or a trainer parses rows of the same shape, and a type
+    costs more time and memory than a row.
+    """
     text = str if shape == KNOWN["alpaca"] else str | list[Turn]
     default = msgspec.Raw(NO_ID) if id_type is msgspec.Raw else _MISSING
     types: dict[str, tuple[Any, ...]] = {

@@ -84,8 +84,24 @@ class Service:
         return Response(self.metrics.text(), media_type=self.metrics.content_type)
 
     async def _answered(self, request: Request, read: Callable[[bytes], Asked]) -> Response:
+        body = await self._body(request)
+        asked, encoded = await run_in_threadpool(self._tokenised, read, body)
+        rewards: list[float | None] = [None] * len(asked.rows)
+        scores = await self._scored(request, self._submitted(encoded))
+        places = (place for place, row in enumerate(asked.rows) if isinstance(row, Pair))
+        for place, score in zip(places, scores.tolist(), strict=True):
+            if math.isfinite(score):
+                rewards[place] = score
+            elif not asked.may_lack:
+                raise RefusedError(422, f"row {place}: {self._engine.why_no_score(score)}")
+        return json_answer(200, asked.answer(rewards, sum(len(row.ids) for row in encoded)))
+
+    def _tokenised(
+        self, read: Callable[[bytes], Asked], body: bytes
+    ) -> tuple[Asked, list[Encoded]]:
+        """Return what a body asks for, and the tokens of its rows that can be scored."""
         try:
-            asked = await run_in_threadpool(read, await self._body(request))
+            asked = read(body)
         except (BadBodyError, HarmlessError) as error:
             raise RefusedError(400, str(error)) from None
         if len(asked.rows) > self._limits.most_rows:
@@ -94,17 +110,8 @@ class Service:
         rejects = [row for row in asked.rows if isinstance(row, Reject)]
         if rejects and not asked.may_lack:
             raise RefusedError(422, f"row {rejects[0].number}: {rejects[0].reason}")
-        places = [place for place, row in enumerate(asked.rows) if isinstance(row, Pair)]
-        texts = [(row.question, row.answer) for row in asked.rows if isinstance(row, Pair)]
-        encoded = await run_in_threadpool(self._engine.tokenizer.encode, texts)
-        rewards: list[float | None] = [None] * len(asked.rows)
-        scores = await self._scored(request, self._submitted(encoded))
-        for place, score in zip(places, scores.tolist(), strict=True):
-            if math.isfinite(score):
-                rewards[place] = score
-            elif not asked.may_lack:
-                raise RefusedError(422, f"row {place}: {self._engine.why_no_score(score)}")
-        return json_answer(200, asked.answer(rewards, sum(len(row.ids) for row in encoded)))
+        pairs = [row for row in asked.rows if isinstance(row, Pair)]
+        return asked, self._engine.tokenizer.encode([(p.question, p.answer) for p in pairs])
 
     def _submitted(self, encoded: Sequence[Encoded]) -> Job:
         try:

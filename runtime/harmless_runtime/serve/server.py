@@ -3,14 +3,50 @@
 import math
 import signal
 import socket
+import time
+from collections.abc import Iterable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
 
 class _Server(uvicorn.Server):
-    """A server that a signal ends normally."""
+    """A server that a signal ends normally, and that waits for no request for ever.
+
+    uvicorn itself closes a connection only if nothing comes after an answer.
+
+    Args:
+        config: of uvicorn.
+        idle_seconds: how long a connection is kept on which no request has arrived.
+    """
+
+    def __init__(self, config: uvicorn.Config, idle_seconds: float) -> None:
+        super().__init__(config)
+        self._idle_seconds = idle_seconds
+        # For each connection without a request, the last one that was answered, and since when.
+        self._idle: dict[Any, tuple[Any, float]] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections about every second; return whether to end."""
+        if counter % 10 == 0:
+            self._close_idle()
+        return await super().on_tick(counter)
+
+    def _close_idle(self) -> None:
+        now = time.monotonic()
+        before, self._idle = self._idle, {}
+        # Both protocols that uvicorn chooses from, h11 and httptools, keep their last request.
+        connections: Iterable[Any] = self.server_state.connections
+        for connection in connections:
+            last = connection.cycle
+            if last is None or last.response_complete:
+                same, since = before.get(connection, (last, now))
+                self._idle[connection] = last, since if same is last else now
+        for connection, (_, since) in self._idle.items():
+            if now - since > self._idle_seconds:
+                connection.transport.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Accept no more requests; wait for none after a second Ctrl-C.
@@ -27,7 +63,8 @@ def serve_until_signal(app: Starlette, place: socket.socket, seconds: float) -> 
     Args:
         app: the application.
         place: the socket.
-        seconds: how long requests may take that were accepted before the signal.
+        seconds: how long a body may take to arrive, and its rows to be scored. A connection on
+            which no request has arrived is closed after as long.
     """
     config = uvicorn.Config(
         app,
@@ -38,4 +75,4 @@ def serve_until_signal(app: Starlette, place: socket.socket, seconds: float) -> 
         timeout_graceful_shutdown=math.ceil(2 * seconds) + 2,
         lifespan="on",
     )
-    _Server(config).run([place])
+    _Server(config, seconds).run([place])
