@@ -26,7 +26,7 @@ from suite.competitors import harmless_artifact
 from suite.files import write_result
 from suite.isolation import in_a_process
 from suite.options import add_rounds, add_rows, parser_for, read_options
-from suite.paced import PacedRunner, paced_engine
+from suite.paced import paced_engine
 from suite.rounds import need, set_up
 from suite.workload import load_rows, write_rows
 
@@ -48,7 +48,6 @@ class Timed:
 def run_once(artifact: Path, source: Path, pace: float, max_length: int) -> Timed:
     """Score a file with a runner that pauses."""
     engine = paced_engine(artifact, pace, max_length)
-    assert isinstance(engine.runner, PacedRunner)
     syncs: list[float] = []
     states: list[float] = []
     with (

@@ -10,7 +10,7 @@ from pathlib import Path
 from suite.cluster_tables import costs_text, scaling_table
 from suite.form_tables import inputs_table, outputs_table
 from suite.options import plain_parser
-from suite.plots import plot_latency, plot_throughput
+from suite.plots import plot_latency, plot_load, plot_throughput
 from suite.readme_tables import comparison_table, sides_table
 from suite.results import ROOT, Result, load
 from suite.sentences import end_to_end_line, footprint_line, reliability
@@ -32,6 +32,7 @@ INPUTS = ROOT / "docs/inputs.md"
 OUTPUTS = ROOT / "docs/outputs.md"
 CLUSTER = ROOT / "docs/cluster.md"
 SERVE = ROOT / "docs/serve.md"
+IMAGES = ROOT / "docs/images"
 BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->\n"
 EXPORT_BEGIN, EXPORT_END = "<!-- export: begin -->\n", "<!-- export: end -->\n"
 WHY_BEGIN, WHY_END = "<!-- why: begin -->\n", "<!-- why: end -->\n"
@@ -118,6 +119,8 @@ def main() -> None:
             plot_throughput(path, result)
         for path, result in load("latency"):
             plot_latency(path, result)
+        for path, result in load("serve"):
+            plot_load(IMAGES / path.name, result)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,32 @@ def plot_throughput(path: Path, result: dict[str, Any]) -> None:
     save(figure, path)
 
 
+def plot_load(path: Path, result: dict[str, Any]) -> None:
+    """Draw what a server answers, and how long a request takes, over the number of clients."""
+    import matplotlib.pyplot as plt
+
+    clients = [load["clients"] for load in result["results"]]
+    figure, (rates, times) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    rates.plot(clients, [load["rows_per_second"] for load in result["results"]], marker="o")
+    rates.axhline(result["alone"], linestyle="--", color="#9aa5b1", label="the engine alone")
+    rates.set(ylabel="rows per second", ylim=(0, None))
+    rates.legend(fontsize="small")
+    for name, style in (("p99", "--"), ("p50", "-")):
+        times.plot(
+            clients, [load[f"{name}_ms"] for load in result["results"]], marker="o",
+            linestyle=style, label=name,
+        )  # fmt: skip
+    times.set(ylabel="milliseconds", yscale="log")
+    times.legend(fontsize="small")
+    for axes in (rates, times):
+        axes.set(xscale="log", xlabel="clients")
+        axes.set_xticks(clients, [str(count) for count in clients])
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"harmless serve, one row a request, the model {result['model']}")
+    save(figure, path)
+
+
 def save(figure: Any, path: Path) -> None:
     """Write a figure as an SVG. It has neither a date nor random ids, so it is always the same."""
     import matplotlib.pyplot as plt

@@ -1,17 +1,13 @@
 """The engine with one thing different: other operators, limits, kernels, or no I/O binding."""
 
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from harmless_export import graph
 from harmless_export.graph import GraphBuilder
@@ -22,9 +18,9 @@ from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.batches import plan_limits
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import build_engine
-from harmless_runtime.model.runner import ShapeTimes
 from harmless_runtime.model.session import cuda_options, load_model
 from harmless_runtime.model.target import Target
+from suite.one_thread import Ids, Logits, OneThreadRunner
 
 AS_IT_IS = "as it is"
 
@@ -111,31 +107,16 @@ def gather_last(
     return _op(nodes, kind, inputs, domain, **attributes)
 
 
-class PlainRunner:
-    """Runs batches without I/O binding: onnxruntime copies the arrays."""
+def plain_runner(artifact: Artifact, target: Target, capacity: int) -> OneThreadRunner:
+    """Return a runner without I/O binding: onnxruntime copies the arrays."""
+    options = cuda_options(artifact, target) if target.provider == "cuda" else {}
+    session = load_model(artifact, target, options)
 
-    def __init__(self, artifact: Artifact, target: Target, capacity: int) -> None:
-        options = cuda_options(artifact, target) if target.provider == "cuda" else {}
-        self.target = target
-        self.attention = options.get("sdpa_kernel", "")
-        self.capacity = capacity
-        self.times = ShapeTimes()
-        self._session = load_model(artifact, target, options)
-        self._thread = ThreadPoolExecutor(1)
-
-    def submit(self, ids: NDArray[np.int64]) -> Future[NDArray[np.float32]]:
-        """Run a batch after those submitted before."""
-        return self._thread.submit(self._run, ids)
-
-    def cancel(self, future: Future[NDArray[np.float32]]) -> None:
-        """Do not run a batch that has not begun."""
-        future.cancel()
-
-    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        start = time.perf_counter()
-        logits: NDArray[np.float32] = self._session.run(["logits"], {"input_ids": ids})[0]
-        self.times.add(ids.shape, time.perf_counter() - start)
+    def run(ids: Ids) -> Logits:
+        logits: Logits = session.run(["logits"], {"input_ids": ids})[0]
         return logits[:, 0]
+
+    return OneThreadRunner(run, target, capacity, options.get("sdpa_kernel", ""))
 
 
 _ATTENTION = (GraphBuilder, "attention")
@@ -209,7 +190,7 @@ def load_variant(variant: Variant, folder: Path, provider: Provider, max_length:
     engine = build_engine(artifact, target, config, limits)
     if variant.io_binding:
         return engine
-    return replace(engine, runner=PlainRunner(artifact, target, engine.runner.capacity))
+    return replace(engine, runner=plain_runner(artifact, target, engine.runner.capacity))
 
 
 @contextmanager

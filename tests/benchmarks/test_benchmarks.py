@@ -18,7 +18,7 @@ from checkpoints import make_model, save_checkpoint
 from harmless_export.parity import LIMITS
 from suite import plots, workload
 from suite.isolation import describe_machine, in_a_process
-from suite.results import RESULTS, load
+from suite.results import RESULTS, ROOT, load
 from suite.rounds import precision_of
 from suite.tables import markdown_table
 
@@ -139,6 +139,9 @@ def test_plots(tmp_path: Path) -> None:
     for path, result in load("latency"):
         plots.plot_latency(tmp_path / path.name, result)
         check_plot(tmp_path, path)
+    for path, result in load("serve"):
+        plots.plot_load(tmp_path / path.name, result)
+        check_plot(tmp_path, ROOT / "docs/images" / path.name)
 
 
 def check_plot(folder: Path, path: Path) -> None:
