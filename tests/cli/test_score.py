@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -95,13 +96,10 @@ def test_empty_input(tmp_path: Path, harmless: Harmless) -> None:
 
 
 def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Harmless) -> None:
+    expected: list[tuple[int, str, tuple[str | Path, ...]]] = []
+
     def fails(code: int, message: str, *args: str | Path) -> None:
-        done = harmless("score", *args)
-        assert done.returncode == code, done.stderr
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
-        assert done.stderr.count("error: ") == 1 or code == 2
-        assert "`" not in done.stderr, "settings are shown as flags"
+        expected.append((code, message, args))
 
     model = ("--model", artifact.folder)
     out = ("-o", tmp_path / "o")
@@ -123,6 +121,14 @@ def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Harmless) ->
     fails(1, "bf16 needs a GPU", bundled.ROWS, *out, "--model", "a/b", "--precision", "bf16")
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-9])
     fails(1, "data is damaged or ends early", tmp_path / "rows.jsonl.gz", *out, *model)
+    with ThreadPoolExecutor(2) as pool:
+        finished = pool.map(lambda each: harmless("score", *each[2]), expected)
+        for (code, message, _), done in zip(expected, finished, strict=True):
+            assert done.returncode == code, done.stderr
+            assert message in done.stderr
+            assert "Traceback" not in done.stderr
+            assert done.stderr.count("error: ") == 1 or code == 2
+            assert "`" not in done.stderr, "settings are shown as flags"
     assert not (tmp_path / "o").exists()
 
 

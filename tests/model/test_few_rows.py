@@ -10,7 +10,7 @@ import pytest
 from harmless_runtime import Gpt2HarmlessScorer, bundled
 from harmless_runtime.config import make_config
 from harmless_runtime.errors import SessionError
-from harmless_runtime.model.artifact import Artifact, open_artifact
+from harmless_runtime.model.artifact import open_artifact
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.few_rows import MOST_TOKENS, GraphRunner
 from harmless_runtime.model.load import build_engine
@@ -18,7 +18,7 @@ from harmless_runtime.model.runner import Runner
 from harmless_runtime.model.session import Session
 from harmless_runtime.model.target import Target
 from runners import ChangedRunner, Ids, Rewards
-from runs import cpu_engine, make_run
+from runs import cpu_engine
 
 TEXTS = [("a", "b"), ("What is this?", "It is a test. " * 9), ("x", "word " * 90), ("y", "")]
 
@@ -113,7 +113,6 @@ def test_many_rows_and_files_do_not_use_it(tmp_path: Path) -> None:
     assert graphs.loads == 0
     scorer.score_item({"instruction": "a", "output": "b"})
     assert graphs.loads == 1
-    assert make_run([tmp_path / "rows.jsonl"], tmp_path / "x")
 
 
 def fails(_ids: Ids, _rewards: Rewards) -> Rewards:
@@ -134,7 +133,7 @@ def fails_for_two_rows(ids: Ids, rewards: Rewards) -> Rewards:
     ],
 )
 def test_what_fails_is_told_once_and_done_without(
-    change: object, message: str, artifact: Artifact, caplog: pytest.LogCaptureFixture
+    change: object, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = cpu_engine()
     session = Session(engine.artifact, Target("cpu"), 2 * MOST_TOKENS)
@@ -146,4 +145,3 @@ def test_what_fails_is_told_once_and_done_without(
             np.testing.assert_allclose(graphs.engine.score(rows), expected, atol=1e-5)
     assert len(caplog.records) == 1
     assert message in caplog.text
-    assert artifact

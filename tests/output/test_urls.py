@@ -30,6 +30,7 @@ def test_urls_that_are_no_outputs(url: str, error: type[Exception], message: str
         output_named(url)
 
 
+@pytest.mark.slow
 def test_the_command_with_s3(
     source: Path, harmless: Harmless, monkeypatch: pytest.MonkeyPatch
 ) -> None:

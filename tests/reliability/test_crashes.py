@@ -80,7 +80,13 @@ def resume(folder: Path) -> None:
         score(folder / "s.jsonl", "resume")
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["new output", "older output replaced"])
+@pytest.mark.parametrize(
+    "older",
+    [
+        pytest.param(False, id="new output"),
+        pytest.param(True, id="older output replaced", marks=pytest.mark.slow),
+    ],
+)
 def test_a_crash_before_any_step(tmp_path: Path, older: bool, expected: dict[str, bytes]) -> None:
     survived, die_at = False, 0
     while not survived:
@@ -109,6 +115,7 @@ def test_a_crash_before_any_step(tmp_path: Path, older: bool, expected: dict[str
     assert die_at > 40
 
 
+@pytest.mark.slow
 def test_crash_after_crash(tmp_path: Path, expected: dict[str, bytes]) -> None:
     for seed in range(200):
         chance = random.Random(seed)

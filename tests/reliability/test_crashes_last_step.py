@@ -29,6 +29,7 @@ class Asked:
     join: bool
 
 
+SLOW = pytest.mark.slow
 ASKED = [
     Asked("s.jsonl", join=True),
     Asked("s.jsonl.gz", join=False),
@@ -112,7 +113,13 @@ def steps_before_the_last(sources: list[Path], folder: Path, asked: Asked) -> in
             return die_at
 
 
-@pytest.mark.parametrize("asked", ASKED, ids=lambda a: f"{a.name or 'folder'}-{a.join}")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(a, id=f"{a.name or 'folder'}-{a.join}", marks=[] if a.join else SLOW)
+        for a in ASKED
+    ],
+)
 def test_a_crash_before_any_step_of_the_last(
     tmp_path: Path, sources: list[Path], asked: Asked
 ) -> None:

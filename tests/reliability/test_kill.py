@@ -15,8 +15,8 @@ ALIKE = {"rows.jsonl", "no-suffix", "skipped.zst", "semicolons.csv"}
 
 def test_killed_runs_write_the_same_bytes_after_all(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", 6_000)
-    counts = kill_again_and_again(tmp_path, rows, kills=5, longest=1.5)
-    assert counts["kills"] >= 5
+    counts = kill_again_and_again(tmp_path, rows, kills=2, longest=1.5)
+    assert counts["kills"] >= 2
     assert counts["runs"] >= 1
     assert (tmp_path / "whole" / "o.rejects.jsonl").exists()
 

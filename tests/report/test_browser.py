@@ -65,8 +65,7 @@ def kept_rows(page: Page) -> int:
     return int(told[1].replace(",", ""))
 
 
-@pytest.mark.parametrize("width", [1200, 390])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width", "dark"), [(1200, True), (390, False)])
 def test_the_cut_is_moved_and_rows_are_searched(
     width: int, dark: bool, page_file: tuple[Path, list[float]]
 ) -> None:
