@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harmless_runtime import scorer
+from harmless_runtime.errors import OutputError
 from harmless_runtime.helpful import Gpt2HelpfulScorer as _Helpful
 from harmless_runtime.jobs.job import EntryKeys
 from harmless_runtime.jobs.results import copy_scores
@@ -56,9 +57,12 @@ class Gpt2HarmlessScorer:
             resume: continue an interrupted call. Otherwise all rows are scored again.
 
         Raises:
+            OutputError: the scores would replace the rows.
             HarmlessError: as `harmless_runtime.Gpt2HarmlessScorer.evaluate_to_file`.
         """
         place = Path(output_file)
+        if place.is_symlink() or (place.exists() and place.samefile(dataset)):
+            raise OutputError(f"{place} is the input, or a link, and would be overwritten")
         own = place.parent / "harmless" / place.name
         self._scorer.evaluate_to_file(dataset, own, overwrite=not resume, resume=resume)
         copy_scores(own, place)

@@ -18,6 +18,21 @@ from harmless_runtime.jobs.job import make_job
         ({"scorers": [{"name": "Gpt2HarmlessScorer", "batchsize": 8}]}, "did you mean batch_size"),
         ({"scorers": [{"name": "Gpt2HarmlessScorer", "batch_size": 0}]}, "batch_size is 0"),
         ({"scorers": [{"name": "Gpt2HarmlessScorer", "sub_name": "a/b"}]}, "sub_name is 'a/b'"),
+        ({"scorers": [{"name": "Gpt2HarmlessScorer", "sub_name": ""}]}, "sub_name is ''"),
+        ({"scorers": [{"name": "Gpt2HarmlessScorer", "sub_name": "x.rejects"}]}, "sub_name is"),
+        ({"scorers": [{"name": "Gpt2HarmlessScorer", "sub_name": "x_merged"}]}, "sub_name is"),
+        ({"scorers": [{"name": "Gpt2HarmlessScorer", "sub_name": "pointwise_scores"}]}, "sub_name"),
+        (
+            {
+                "scorers": [
+                    {"name": f"Gpt2{n}Scorer", "sub_name": "x"} for n in ("Harmless", "Helpful")
+                ]
+            },
+            "Gpt2HarmlessScorer and Gpt2HelpfulScorer would have the same output",
+        ),
+        ({"scorers": [{"name": ["a"]}]}, "lists ['a']"),
+        ({"scorers": [{}]}, "lists a scorer without a name"),
+        ({"input_path": "a\0b"}, "input_path holds a null character"),
         ({"scorers": "Gpt2HarmlessScorer"}, "scorers is 'Gpt2HarmlessScorer'"),
         ({"num_gpus": 4}, "did you mean num_gpu"),
         ({"num_gpu": "4"}, "num_gpu is '4'"),

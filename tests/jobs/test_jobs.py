@@ -73,10 +73,13 @@ def test_the_example(rows: Path, tmp_path: Path, harmless: Harmless) -> None:
     assert "already exists" in again.stderr
     assert "--resume" in again.stderr
     (out / TOGETHER).unlink()
+    job.write_text(job.read_text().replace("num_gpu: 4", "num_gpu: 1"))
     resumed = harmless("score", "--config", job, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "already complete" in resumed.stderr
     assert len(read_rows(out / TOGETHER)) == len(expected)
+    # The framework would take the scores of the earlier run, if they were left.
+    assert names_in(out / OWN) == ["Gpt2HarmlessScorer.jsonl"]
 
 
 def test_two_scorers_beside_others(
@@ -96,7 +99,7 @@ def test_two_scorers_beside_others(
     )
     done = harmless("score", "--config", job)
     assert done.returncode == 0, done.stderr
-    assert "scorers of the job that this command does not have: IFDScorer" in done.stderr
+    assert "left out, because this command has no such scorer: IFDScorer" in done.stderr
     assert "num_gpu" not in done.stderr
     first = read_rows(tmp_path / "out" / OWN / "Gpt2HarmlessScorer.jsonl")
     second = read_rows(tmp_path / "out/master_temp/scorer_Gpt2HelpfulScorer/helpful.jsonl")

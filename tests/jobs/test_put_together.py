@@ -1,4 +1,4 @@
-"""Scores of several scorers in one file, against the dictionary that the framework makes."""
+"""Scores of several scorers in one file: by the lines of the input, and others by their ids."""
 
 import json
 import random
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from harmless_runtime.errors import OutputError
-from harmless_runtime.jobs.results import found_beside, put_together
+from harmless_runtime.jobs.results import OwnResults
+from harmless_runtime.jobs.together import found_beside, put_together
 from reading import names_in, read_rows
 
 Line = dict[str, Any]
@@ -20,27 +21,34 @@ def write(path: Path, lines: list[Line]) -> Path:
     return path
 
 
+def own(path: Path, rows: list[tuple[int, Any, float]]) -> OwnResults:
+    """Write the output of a run: the line, the id and the score of each row."""
+    write(path, [{"id": i, "score": score, "line": line} for line, i, score in rows])
+    return OwnResults(path, numbers_rows=False)
+
+
 def test_like_a_dictionary_of_all_lines(tmp_path: Path) -> None:
+    """If no id repeats, the result is what the framework makes with a dictionary."""
     chance = random.Random(0)
-    for trial in range(50):
+    for trial in range(40):
         ids = [chance.choice([i, str(i), f"é{i}"]) for i in range(chance.randrange(1, 12))]
         lacking = chance.choice([0.0, 0.2])
-        by_scorer = {
-            name: [
-                {"id": i, "score": chance.random(), "more": name}
-                for i in ids
-                if chance.random() >= lacking
-            ]
-            for name in ("A", "B", "C")
-        }
         expected: dict[str, dict[str, Line]] = {}
-        for name, lines in by_scorer.items():
-            for line in lines:
-                found = {k: v for k, v in line.items() if k != "id"}
-                expected.setdefault(json.dumps(line["id"]), {})[name] = found
-        files = {n: write(tmp_path / f"{trial}/{n}", lines) for n, lines in by_scorer.items()}
+        mine: dict[str, OwnResults] = {}
+        others: dict[str, Path] = {}
+        for name in ("A", "B", "C"):
+            rows = [(n, i, chance.random()) for n, i in enumerate(ids, 1)]
+            rows = [row for row in rows if chance.random() >= lacking]
+            for _, i, score in rows:
+                expected.setdefault(json.dumps(i), {})[name] = {"score": score}
+            path = tmp_path / f"{trial}/{name}"
+            if name == "C":
+                shuffled = chance.sample(rows, len(rows))
+                others[name] = write(path, [{"id": i, "score": s} for _, i, s in shuffled])
+            else:
+                mine[name] = own(path, rows)
         out = tmp_path / "out.jsonl"
-        assert put_together(files, out) == len(expected)
+        assert put_together(mine, others, out) == len(expected)
         together = read_rows(out)
         assert {json.dumps(line["id"]): line["scores"] for line in together} == expected
         assert len(together) == len(expected)
@@ -48,24 +56,50 @@ def test_like_a_dictionary_of_all_lines(tmp_path: Path) -> None:
             assert [line["id"] for line in together] == ids
 
 
-@pytest.mark.parametrize("missing", [False, True])
-def test_rows_with_equal_ids_are_kept_apart(missing: bool, tmp_path: Path) -> None:
-    first = [{"id": "x", "score": n} for n in range(3)]
-    second = [{"id": "x", "score": n + 0.5} for n in range(2 if missing else 3)]
-    files = {"A": write(tmp_path / "a", first), "B": write(tmp_path / "b", second)}
-    assert put_together(files, tmp_path / "out") == 3
+def test_rows_with_equal_ids_are_told_apart_by_their_lines(tmp_path: Path) -> None:
+    mine = {
+        "A": own(tmp_path / "a", [(1, "x", 1), (3, "x", 3), (4, "x", 4)]),
+        "B": own(tmp_path / "b", [(1, "x", 1), (2, "x", 2), (3, "x", 3)]),
+    }
+    assert put_together(mine, {}, tmp_path / "out") == 4
     scores = [line["scores"] for line in read_rows(tmp_path / "out")]
-    assert [s["A"]["score"] for s in scores] == [0, 1, 2]
-    assert [s["B"]["score"] for s in scores if "B" in s] == [s["score"] for s in second]
+    found = [sorted((name, s[name]["score"]) for name in s) for s in scores]
+    assert found == [[("A", 1), ("B", 1)], [("B", 2)], [("A", 3), ("B", 3)], [("A", 4)]]
 
 
-def test_lines_without_an_id_are_left_out_and_counted(
+def test_an_id_that_repeats_gets_nothing_of_another_scorer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(b'{"id": 1, "s": 2}\nno json\n{"s": 1}\n{"id": "\xff"}\n[]\n')
-    assert put_together({"A": path}, tmp_path / "out") == 1
-    assert "4 lines of A have no id" in caplog.text
+    mine = {"A": own(tmp_path / "a", [(1, "x", 1), (2, "x", 2), (3, "y", 3), (4, "z", 4)])}
+    theirs = [{"id": "x", "s": 1}, {"id": "z", "s": 2}, {"id": "y", "s": 3}, {"id": "z", "s": 4}]
+    others = {"B": write(tmp_path / "b", theirs)}
+    assert put_together(mine, others, tmp_path / "out") == 4
+    names = [list(line["scores"]) for line in read_rows(tmp_path / "out")]
+    assert names == [["A"], ["A"], ["A", "B"], ["A"]]
+    assert "3 lines of" in caplog.text
+
+
+def test_lines_of_other_programs_are_read_as_python_reads_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "b"
+    deep = b'{"id": 5, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    lines = [b'\xef\xbb\xbf{"id": 1, "s": NaN}', b"", b"no json", b'{"s": 1}', b'{"id": "\xff"}']
+    path.write_bytes(b"\n".join([*lines, b"[]", deep, b'{"id": 2, "s": "\\ud800"}', b""]))
+    mine = {"A": own(tmp_path / "a", [(1, 1, 0.5)])}
+    assert put_together(mine, {"B": path}, tmp_path / "out") == 2
+    first, second = read_rows(tmp_path / "out")
+    assert first == {"id": 1, "scores": {"A": {"score": 0.5}, "B": {"s": None}}}
+    assert (second["id"], list(second["scores"])) == (2, ["B"])
+    assert "5 lines of" in caplog.text
+
+
+def test_an_id_that_python_cannot_read_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text('{"id": 1e999999, "score": 1, "line": 1}\n')
+    mine = {"A": OwnResults(tmp_path / "a", numbers_rows=False)}
+    others = {"B": write(tmp_path / "b", [{"id": 1, "s": 2}])}
+    assert put_together(mine, others, tmp_path / "out") == 2
+    assert (tmp_path / "out").read_text().startswith('{"id": 1e999999, "scores": {"A"')
 
 
 def test_files_are_found_as_the_framework_finds_them(tmp_path: Path) -> None:
@@ -77,6 +111,7 @@ def test_files_are_found_as_the_framework_finds_them(tmp_path: Path) -> None:
     write(tmp_path / "scorer_Own/Own.jsonl", one)
     write(tmp_path / "scorer_Set/Set.jsonl", [{"vendi": 1}])
     write(tmp_path / "scorer_Empty/Empty.jsonl", [])
+    (tmp_path / "scorer_Odd/a.jsonl").mkdir(parents=True)
     write(tmp_path / "other/x.jsonl", one)
     assert found_beside(tmp_path, ["Own"]) == {"A": best, "B": plain}
 
@@ -84,6 +119,7 @@ def test_files_are_found_as_the_framework_finds_them(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with pytest.raises(OutputError, match="cannot write"):
-        put_together({"A": write(tmp_path / "a", [{"id": 1}])}, out)
-    assert names_in(tmp_path) == ["a", "out"]
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        put_together({"A": own(tmp_path / "a", [(1, 1, 1)])}, {}, out)
+    assert "resume" in str(caught.value.hint)
+    assert names_in(tmp_path) == ["a", "out", "out.tmp"]

@@ -11,6 +11,7 @@ import pytest
 
 from harmless_export.reference import pytorch_scores
 from harmless_runtime import bundled
+from harmless_runtime.errors import OutputError
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.rows.prompt import question_and_answer
 from reading import names_in, read_rows
@@ -117,6 +118,15 @@ def test_the_folder_holds_no_other_lines_that_could_be_taken_for_scores(tmp_path
     assert names_in(out.parent) == ["Gpt2HarmlessScorer.jsonl", "harmless"]
     assert [line["id"] for line in read_rows(out)] == [1]
     assert len(read_rows(out.parent / "harmless/Gpt2HarmlessScorer.rejects.jsonl")) == 1
+
+
+def test_the_rows_are_not_written_over(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": 1, "instruction": "a", "output": "b"}\n')
+    scorer = make(STAND_IN, "Gpt2HarmlessScorer", PARAMS)
+    with pytest.raises(OutputError, match="is the input"):
+        scorer.evaluate_to_file(str(rows), str(rows), resume=False)
+    assert read_rows(rows)[0]["instruction"] == "a"
 
 
 def test_resume_goes_on_and_otherwise_all_is_scored_again(tmp_path: Path) -> None:

@@ -8,57 +8,84 @@ from rich.console import Console
 from harmless_runtime.cli.console import say, say_always
 from harmless_runtime.cli.score import Arguments, score
 from harmless_runtime.config import ScorerConfig, with_flags
-from harmless_runtime.errors import ConfigError, OutputError
+from harmless_runtime.errors import ConfigError
 from harmless_runtime.jobs.job import Entry, Job
-from harmless_runtime.jobs.results import found_beside, place_scores, put_together
+from harmless_runtime.jobs.places import check_places, results_in
+from harmless_runtime.jobs.results import OwnResults, place_scores
+from harmless_runtime.jobs.together import put_together
 from harmless_runtime.model.cuda import cuda_obstacle
-from harmless_runtime.output.paths import OutputPaths, rejects_path
+from harmless_runtime.output import disk
+from harmless_runtime.output.locks import held_lock
+from harmless_runtime.output.paths import ResultPaths
 from harmless_runtime.rows.expand import find_sources
+from harmless_runtime.rows.sources import Source
+from harmless_runtime.run import Existing, existing_mode
 
 
 def run_job(console: Console, arguments: Arguments, job: Job) -> bool:
     """Score the rows of a job with each scorer that is one of this project's.
 
     Returns:
-        whether all rows have a score.
+        as `score`, of all scorers.
 
     Raises:
         ConfigError: the command line says what the job has to say.
         OutputError: a file would be replaced, and the run may not do that.
         HarmlessError: as `score`.
     """
-    _check(arguments, job)
+    source = _check(arguments, job)
     if job.others:
-        say(console, f"scorers of the job that this command does not have: {', '.join(job.others)}")
+        say(console, f"left out, because this command has no such scorer: {', '.join(job.others)}")
     configs = [with_flags(entry.settings, arguments.flags) for entry in job.entries]
-    if not arguments.dry_run:
-        _check_places(arguments, job)
-    all_scored = True
-    for entry, config in zip(job.entries, configs, strict=True):
-        say(console, f"{entry.name}:")
-        asked = replace(
-            arguments,
-            inputs=[job.input],
-            out=str(job.output(entry)),
-            resume=_resumes(arguments, entry),
-            details=True,
-            workers=arguments.workers or _workers(console, arguments, entry, config),
-        )
-        all_scored &= score(console, asked, config)
-        if not arguments.dry_run:
-            output = job.output(entry)
-            place = job.scratch / entry.place
-            place_scores(output, rejects_path(output), place, numbers_rows=job.numbers_rows)
-    if not arguments.dry_run:
-        own = {entry.name: job.scratch / entry.place for entry in job.entries}
-        files = own | found_beside(job.scratch, own)
-        count = put_together(files, job.together)
-        say(console, f"{count:,} rows, with the scores of {', '.join(files)}: {job.together}")
+    each = list(zip(job.entries, configs, strict=True))
+    if arguments.dry_run:
+        for entry, config in each:
+            say(console, f"{entry.name}:")
+            score(console, _asked(console, arguments, job, entry, config), config)
+        return True
+    existing = {entry.name: _existing(arguments, entry) for entry in job.entries}
+    check_places(job, source, existing)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with held_lock(ResultPaths(job.together).lock):
+        scored = [_score(console, arguments, job, *one) for one in each]
+        own, others = results_in(job)
+        count = put_together(own, others, job.together)
+    say(console, f"{job.together} has the scores of {', '.join([*own, *others])}: {count:,} rows")
+    return all(scored)
+
+
+def _asked(
+    console: Console, arguments: Arguments, job: Job, entry: Entry, config: ScorerConfig
+) -> Arguments:
+    """Return the arguments of the run that an entry stands for."""
+    return replace(
+        arguments,
+        inputs=[job.input],
+        out=str(job.output(entry)),
+        resume=_existing(arguments, entry) == "resume",
+        details=True,
+        workers=arguments.workers or _workers(console, arguments, entry, config),
+    )
+
+
+def _score(
+    console: Console, arguments: Arguments, job: Job, entry: Entry, config: ScorerConfig
+) -> bool:
+    """Score the rows with one scorer, and put its scores where the job's own program would."""
+    say(console, f"{entry.name}:")
+    all_scored = score(console, _asked(console, arguments, job, entry, config), config)
+    place_scores(OwnResults(job.output(entry), job.numbers_rows), job.scratch / entry.place)
+    disk.remove(job.scratch / entry.other_place)  # the scores of an earlier run
     return all_scored
 
 
-def _check(arguments: Arguments, job: Job) -> None:
-    """Raise ConfigError if the command line contradicts the job."""
+def _existing(arguments: Arguments, entry: Entry) -> Existing:
+    resume = arguments.resume or (entry.resume and not arguments.overwrite)
+    return existing_mode(overwrite=arguments.overwrite, resume=resume)
+
+
+def _check(arguments: Arguments, job: Job) -> Source:
+    """Return the input. Raise ConfigError if the command line contradicts the job."""
     for is_given, what, key in (
         (arguments.inputs, "an input", "input_path"),
         (arguments.out, "an output", "output_path"),
@@ -83,31 +110,13 @@ def _check(arguments: Arguments, job: Job) -> None:
             f"{job.path}: input_path stands for {len(sources)} files, and a job has one",
             "harmless score without a job takes any number of them",
         )
-
-
-def _resumes(arguments: Arguments, entry: Entry) -> bool:
-    return arguments.resume or (entry.resume and not arguments.overwrite)
-
-
-def _check_places(arguments: Arguments, job: Job) -> None:
-    """Raise OutputError if a file is there that the job may not replace."""
-    if arguments.overwrite:
-        return
-    for entry in job.entries:
-        place, resumes = job.scratch / entry.place, _resumes(arguments, entry)
-        paths = OutputPaths(job.output(entry))
-        if resumes and place.exists() and not (paths.output.exists() or paths.state.exists()):
-            raise OutputError(
-                f"{place} was not written by this command, which cannot go on with it",
-                "`overwrite` scores all rows, and replaces it; or choose another output_path",
-            )
-        taken = next((path for path in (place, job.together) if path.exists()), None)
-        if taken is not None and not resumes:
-            raise OutputError(
-                f"{taken} already exists",
-                "`resume`, or resume: true in the job, continues an interrupted run; `overwrite` "
-                "starts again",
-            )
+    if len(job.entries) > 1 and not sources[0].can_be_opened_again:
+        raise ConfigError(
+            f"{job.path}: input_path is {sources[0].name}, which can be read only once, and each "
+            "scorer reads it",
+            "save the rows in a file first",
+        )
+    return sources[0]
 
 
 def _workers(

@@ -3,6 +3,7 @@
 The keys are those of https://github.com/OpenDataArena/ODA-DataScorer, `model_based/main.py`.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from harmless_runtime.choices import DEFAULT_MODELS, ScorerName
 from harmless_runtime.config import checked, make_config
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.rows.remote import is_remote
+
+_STEM = re.compile(r"[\w-]{1,200}")
 
 
 class _JobKeys(BaseModel):
@@ -34,7 +37,7 @@ class EntryKeys(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    sub_name: str | None = Field(None, pattern=r"^[^/\x00]+$")
+    sub_name: str | None = None
     num_gpu_per_job: int | None = Field(None, ge=0)
     resume: bool | None = None
 
@@ -46,7 +49,8 @@ class Entry:
     Attributes:
         name: which one.
         settings: the keys of a configuration, checked.
-        place: where the job's own program would put the scores: below the job's folder.
+        place: where the job's own program would put the scores, below its folder for all scorers.
+        other_place: where it would put them with another number of GPUs.
         resume: whether to continue an interrupted run.
         gpus: number of GPUs that score at once. None leaves it to the provider.
     """
@@ -54,6 +58,7 @@ class Entry:
     name: ScorerName
     settings: dict[str, Any]
     place: Path
+    other_place: Path
     resume: bool
     gpus: int | None
 
@@ -90,7 +95,7 @@ class Job:
 
     def output(self, entry: Entry) -> Path:
         """Return the output of the run that an entry stands for."""
-        return self.folder / entry.place.name.replace("_merged.jsonl", ".jsonl")
+        return self.folder / min(entry.place.name, entry.other_place.name, key=len)
 
 
 def make_job(path: Path, loaded: dict[str, Any]) -> Job:
@@ -105,9 +110,12 @@ def make_job(path: Path, loaded: dict[str, Any]) -> Job:
             no scorer in the list is one of this project's.
     """
     keys = checked(_JobKeys, loaded, str(path))
+    for key in ("input_path", "output_path"):
+        if "\0" in getattr(keys, key):
+            raise ConfigError(f"{path}: {key} holds a null character, which no path may have")
     if is_remote(keys.output_path):
         raise ConfigError(f"{path}: output_path is {keys.output_path}, and has to be a folder here")
-    names = [str(entry.get("name")) for entry in keys.scorers]
+    names = [str(entry.get("name", "a scorer without a name")) for entry in keys.scorers]
     own = [name for name in names if name in DEFAULT_MODELS]
     if not own:
         raise ConfigError(
@@ -116,13 +124,19 @@ def make_job(path: Path, loaded: dict[str, Any]) -> Job:
         )
     if len(own) > len(set(own)):
         raise ConfigError(
-            f"{path} lists {max(own, key=own.count)} twice, and both would have the same output",
+            f"{path} lists {max(own, key=own.count)} twice, and pointwise_scores.jsonl has one "
+            "place for its scores",
             "give the second one a job of its own, with another output_path",
         )
-    entries = [_entry(path, keys, e) for e in keys.scorers if e.get("name") in DEFAULT_MODELS]
+    entries = [_entry(path, keys, e) for e in keys.scorers if str(e.get("name")) in own]
     others = tuple(name for name in names if name not in DEFAULT_MODELS)
     folder = Path(keys.output_path)
-    return Job(path, keys.input_path, folder, not keys.data_with_id, tuple(entries), others)
+    job = Job(path, keys.input_path, folder, not keys.data_with_id, tuple(entries), others)
+    if len({job.output(entry) for entry in entries}) < len(entries):
+        raise ConfigError(
+            f"{path}: {' and '.join(own)} would have the same output", "change a sub_name"
+        )
+    return job
 
 
 def _entry(path: Path, job: _JobKeys, entry: dict[str, Any]) -> Entry:
@@ -137,6 +151,14 @@ def _entry(path: Path, job: _JobKeys, entry: dict[str, Any]) -> Entry:
         settings.setdefault("provider", "cpu")
     # The program divides the rows among jobs if it can run several at once.
     is_divided = per_job > 0 and (job.num_gpu or 0) // per_job > 1
-    file = f"{keys.sub_name or name}{'_merged' if is_divided else ''}.jsonl"
+    folder, stem = Path(f"scorer_{name}"), name if keys.sub_name is None else keys.sub_name
+    if not _STEM.fullmatch(stem) or stem.endswith("_merged") or stem == "pointwise_scores":
+        raise ConfigError(
+            f"{origin}: sub_name is {stem!r}, and its files cannot be named by that",
+            "it has letters, digits, - and _, does not end in _merged, and is not pointwise_scores",
+        )
+    place, other = folder / f"{stem}.jsonl", folder / f"{stem}_merged.jsonl"
+    if is_divided:
+        place, other = other, place
     resume = job.resume if keys.resume is None else keys.resume
-    return Entry(name, settings, Path(f"scorer_{name}", file), resume, gpus)
+    return Entry(name, settings, place, other, resume, gpus)
