@@ -97,7 +97,7 @@ def test_nothing_to_score(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:
         ({"instruction": "a", "input": ["b"], "output": "c"}, "item 0: Expected .*, got `array`"),
         ({"instruction": "a", "input": 0, "output": "c"}, "item 0: Expected .*, got `int`"),
         ({"instruction": "a", "output": "\ud800"}, "item 0: a text is not valid UTF-8"),
-        (["a", "b"], "item 0: it is a list, and no mapping"),
+        (["a", "b"], "item 0: it is a value of type list, and no row"),
     ],
 )
 def test_items_that_cannot_be_scored(item: Any, message: str, scorer: Gpt2HarmlessScorer) -> None:

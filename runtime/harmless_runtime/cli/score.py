@@ -117,7 +117,8 @@ def score(console: Console, arguments: Arguments, config: ScorerConfig) -> bool:
         rejected = f" {tally.rejected:,} rejected," if tally.rejected else ""
         say(console, f"already complete: {tally.rows:,} rows scored,{rejected} in {summary.output}")
         return True
-    if show_spread(console, summary.scores) and asked.url is None:
+    is_part = bool(summary.resumed.rows) and not on_ray  # Ray's results are all put together
+    if show_spread(console, summary.scores, is_part=is_part) and asked.url is None:
         name = shlex.quote(asked.name)
         say(console, f"  to look at the rows: harmless report {name} -o report.html")
     show_summary(console, summary)

@@ -86,8 +86,10 @@ def _token(path: Path | None) -> str | None:
         return None
     try:
         token = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is no text in UTF-8") from None
     if not token:
         raise ConfigError(f"{path} holds no token")
     return token

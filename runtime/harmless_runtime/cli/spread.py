@@ -14,12 +14,13 @@ _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def show_spread(console: Console, scores: NDArray[np.float32]) -> bool:
+def show_spread(console: Console, scores: NDArray[np.float32], *, is_part: bool = False) -> bool:
     """Print a histogram and quantiles, or nothing if there are few scores.
 
     Args:
         console: where to print.
         scores: float32 [rows].
+        is_part: whether they are only those of the rows since the run was resumed.
 
     Returns:
         Whether it was printed.
@@ -40,6 +41,8 @@ def show_spread(console: Console, scores: NDArray[np.float32]) -> bool:
     found = np.quantile(values, _QUANTILES).tolist()
     told = " · ".join(f"{q:.0%} {value:.3g}" for q, value in zip(_QUANTILES, found, strict=True))
     say(console, f"  quantiles: {told}")
+    if is_part:
+        say(console, "  these are the rows since the run was resumed, and not all of them")
     return True
 
 

@@ -82,7 +82,12 @@ class Items:
 
     def _pair(self, index: int, row: Any) -> Pair | Reject:
         if not isinstance(row, Mapping):
-            return Reject(_ITEM, index, f"it is a {type(row).__name__}, and no mapping", b"")
+            return Reject(
+                _ITEM,
+                index,
+                f"it is a value of type {type(row).__name__}, and no row",
+                b"",
+            )
         try:
             values = {name: plain_value(row[name]) for name in self._roots if name in row}
         except RecursionError:

@@ -66,7 +66,7 @@ class QueryParser:
         if is_dialogue(text):
             return self._dialogue(Fields(_SOURCE, number, {"dialogue": text}))
         reason = (
-            "it has neither turns of a chat template, nor its prompt, nor a dialogue with Human: "
-            "and Assistant:"
+            "it has neither turns of a chat template, nor its prompt, and it is no dialogue that "
+            r"begins with \n\nHuman: and has \n\nAssistant:"
         )
         return Reject(_SOURCE, number, reason, b"")
