@@ -40,9 +40,10 @@ def put_together(own: Mapping[str, OwnResults], others: Mapping[str, Path], out:
     count = 0
     with whole_file(out) as file:
         for row_id, scores in _by_line({name: results.rows() for name, results in own.items()}):
-            key = _key(row_id)
-            added = {name: ids.pop(key) for name, ids in found.items() if key in ids}
-            file.write(_line(row_id, scores | added))
+            if found:
+                key = _key(row_id)
+                scores |= {name: ids.pop(key) for name, ids in found.items() if key in ids}
+            file.write(_line(row_id, scores))
             count += 1
         left: dict[str, Found] = {}
         for name, ids in found.items():
@@ -71,7 +72,7 @@ def _by_line(each: Mapping[str, Iterator[ScoredRow]]) -> Iterator[tuple[bytes, F
 
 
 def _line(row_id: bytes, found: Found) -> bytes:
-    scores = b", ".join(b"%b: %b" % (msgspec.json.encode(n), f) for n, f in found.items())
+    scores = b", ".join([b"%b: %b" % (msgspec.json.encode(n), f) for n, f in found.items()])
     return b'{"id": %b, "scores": {%b}}\n' % (row_id, scores)
 
 
