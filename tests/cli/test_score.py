@@ -41,16 +41,18 @@ def test_scores_are_pytorchs_in_order(
 def test_bad_rows_are_set_aside(artifact: Artifact, tmp_path: Path, harmless: Harmless) -> None:
     good = b'{"id": "x", "instruction": "a", "output": "b"}'
     bad = [b"{", b'{"instruction": "\xff", "output": "b"}', b'{"instruction": null, "output": ""}']
+    other = b'{"instruction": "a"}'
     rows = tmp_path / "rows.jsonl"
-    rows.write_bytes(b"\n".join([good, bad[0], b"", good, bad[1], bad[2], good]))
+    rows.write_bytes(b"\n".join([good, bad[0], b"", good, bad[1], bad[2], good, other]))
     out = tmp_path / "scores.jsonl"
     done = harmless("score", rows, "-o", out, "--model", artifact.folder)
     assert done.returncode == 3
-    assert "rows that could not be scored: 3, see " in done.stderr
+    assert "rows that could not be scored: 4, see " in done.stderr
+    assert "  1 × other reasons\n" in done.stderr
     assert str(tmp_path / "scores.rejects.jsonl") in done.stderr
     assert [line["id"] for line in read_rows(out)] == ["x"] * 3
     rejects = read_rows(rejects_path(out))
-    assert [entry["line"] for entry in rejects] == [2, 5, 6]
+    assert [entry["line"] for entry in rejects] == [2, 5, 6, 8]
     assert rejects[0]["raw"] == "{"
     assert all(entry["reason"] and entry["source"] == str(rows) for entry in rejects)
 

@@ -113,6 +113,9 @@ def show_reasons(console: Console, summary: Summary, what: str) -> None:
     """
     for reason, count in summary.reasons:
         say_always(console, f"  {count:,} {what} {reason}")
+    left = summary.tally.rejected - sum(count for _, count in summary.reasons)
+    if summary.reasons and left:
+        say_always(console, f"  {left:,} {what} other reasons")
     if any("UTF-8" in reason for reason, _ in summary.reasons):
         say_hint(
             console,
