@@ -146,17 +146,23 @@ def load_config(path: Path | None, flags: dict[str, Any]) -> ScorerConfig:
     Raises:
         ConfigError: as `make_config`, or the file cannot be read or is not a YAML mapping.
     """
-    settings: dict[str, Any] = {}
-    if path is not None:
-        loaded = read_yaml(path)
-        if "scorers" in loaded:
-            raise ConfigError(
-                f"{path} is a job with a list of scorers, which only `harmless score` runs",
-                "put the entry of Gpt2HarmlessScorer (name, model, batch_size, max_length) in a "
-                "file of its own",
-            )
-        settings = make_config(loaded, str(path)).model_dump(exclude_unset=True)
-    return with_flags(settings, flags)
+    loaded = {} if path is None else read_yaml(path)
+    if "scorers" in loaded:
+        raise ConfigError(
+            f"{path} is a job with a list of scorers, which only `harmless score` runs",
+            "put the entry of Gpt2HarmlessScorer (name, model, batch_size, max_length) in a "
+            "file of its own",
+        )
+    return with_flags(checked_settings(loaded, str(path)), flags)
+
+
+def checked_settings(loaded: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Return the settings that a mapping holds, checked; without those that it leaves out.
+
+    Raises:
+        ConfigError: as `make_config`.
+    """
+    return make_config(loaded, origin).model_dump(exclude_unset=True)
 
 
 def with_flags(settings: dict[str, Any], flags: dict[str, Any]) -> ScorerConfig:

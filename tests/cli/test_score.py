@@ -15,7 +15,7 @@ import pytest
 from harmless_runtime import bundled
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.output.paths import rejects_path
-from processes import COMMAND, Harmless, wait_for
+from processes import COMMAND, Harmless, in_a_shell, wait_for
 from reading import names_in, read_rows
 
 ROWS = read_rows(bundled.ROWS)
@@ -132,6 +132,13 @@ def test_usage_errors(artifact: Artifact, tmp_path: Path, harmless: Harmless) ->
             assert done.stderr.count("error: ") == 1 or code == 2
             assert "`" not in done.stderr, "settings are shown as flags"
     assert not (tmp_path / "o").exists()
+
+
+def test_the_configuration_may_be_a_pipe(tmp_path: Path) -> None:
+    script = f"$0 score {bundled.ROWS} -o o.jsonl --config <(echo 'model: demo')"
+    done = in_a_shell(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(read_rows(tmp_path / "o.jsonl")) == len(ROWS)
 
 
 def test_scoring_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from harmless_runtime.cli.dry_run import show_dry_run
 from harmless_runtime.cli.failures import EXIT_REJECTS
 from harmless_runtime.cli.resuming import resumable, resumable_on_ray
 from harmless_runtime.cli.spread import show_spread
-from harmless_runtime.config import ScorerConfig, load_config, read_yaml
+from harmless_runtime.config import ScorerConfig, checked_settings, read_yaml, with_flags
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.output.checks import check_output, goes_on
@@ -57,13 +57,16 @@ def run(console: Console, arguments: Arguments) -> None:
     Raises:
         typer.Exit: some rows were rejected.
     """
-    if arguments.config is not None and "scorers" in (loaded := read_yaml(arguments.config)):
+    # The file is read once, because it may be a pipe.
+    loaded = {} if arguments.config is None else read_yaml(arguments.config)
+    if arguments.config is not None and "scorers" in loaded:
         from harmless_runtime.cli.job import run_job
         from harmless_runtime.jobs.job import make_job
 
         all_scored = run_job(console, arguments, make_job(arguments.config, loaded))
     else:
-        all_scored = score(console, arguments, load_config(arguments.config, arguments.flags))
+        settings = checked_settings(loaded, str(arguments.config))
+        all_scored = score(console, arguments, with_flags(settings, arguments.flags))
     if not all_scored:
         raise typer.Exit(EXIT_REJECTS)
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from harmless_runtime.choices import DEFAULT_MODELS, ScorerName
-from harmless_runtime.config import checked, make_config
+from harmless_runtime.config import checked, checked_settings
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.rows.remote import is_remote
 
@@ -144,7 +144,7 @@ def _entry(path: Path, job: _JobKeys, entry: dict[str, Any]) -> Entry:
     origin = f"{path}, {name}"
     keys = checked(EntryKeys, entry, origin)
     given = {key: value for key, value in entry.items() if key not in EntryKeys.model_fields}
-    settings = make_config(given, origin).model_dump(exclude_unset=True)
+    settings = checked_settings(given, origin)
     per_job = job.num_gpu_per_job if keys.num_gpu_per_job is None else keys.num_gpu_per_job
     gpus = 0 if per_job == 0 else job.num_gpu
     if gpus == 0:

@@ -1,6 +1,5 @@
 """Write the scores of a run where a job's own program would, with the ids that it would give."""
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,18 +9,13 @@ from typing import BinaryIO
 
 import msgspec
 
-from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.rows.records import NO_ID
-from harmless_runtime.scores.log import read_scores
+from harmless_runtime.scores.log import read_rejects, read_scores
 from harmless_runtime.scores.record import RunRecord, read_record
 
 _NO_IDS = (NO_ID, b"null")
-
-
-class _RejectPlace(msgspec.Struct):
-    line: int
 
 
 class ScoredRow(msgspec.Struct, frozen=True, gc=False):
@@ -54,18 +48,22 @@ class OwnResults:
         return read_record(OutputPaths(self.output).record)
 
     def rows(self) -> Iterator[ScoredRow]:
-        """Yield the rows that were scored, in the order of the input."""
+        """Yield the rows that were scored, in the order of the input.
+
+        Raises:
+            OutputError: as `read_rejects`.
+        """
         rejects = OutputPaths(self.output).rejects.final
         with ExitStack() as stack:
             lines = read_scores(stack.enter_context(self.output.open("rb")))
             refused: Iterable[bytes] = ()
             if rejects.exists():
                 refused = stack.enter_context(rejects.open("rb"))
-            bad = (msgspec.json.decode(line, type=_RejectPlace).line for line in refused)
+            bad = read_rejects(refused, str(rejects))
             next_bad, number = next(bad, None), 0
             for line in lines:
                 assert line.line is not None
-                while next_bad is not None and next_bad < line.line:
+                while next_bad is not None and next_bad.line < line.line:
                     next_bad, number = next(bad, None), number + 1
                 row_id = bytes(line.id)
                 if self.numbers_rows and row_id in _NO_IDS:
@@ -87,20 +85,14 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the disk is full, or failed.
     """
-    beside = disk.temporary(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    try:
+    with disk.os_errors_named(path, "`resume` writes it again"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(beside, flags, 0o666), "wb") as file:
+        with disk.open_temporary(path) as file:
             yield file
             file.flush()
             disk.sync(file)
-        disk.rename(beside, path)
+        disk.rename(disk.temporary(path), path)
         disk.sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", "`resume` writes it again"
-        ) from error
 
 
 def place_scores(results: OwnResults, place: Path) -> None:

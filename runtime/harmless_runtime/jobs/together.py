@@ -49,7 +49,7 @@ def put_together(own: Mapping[str, OwnResults], others: Mapping[str, Path], out:
         for name, ids in found.items():
             for row_key, value in ids.items():
                 left.setdefault(row_key, {})[name] = value
-        file.writelines(_line(row_key.encode(), scores) for row_key, scores in left.items())
+        file.writelines(_line(_encoded(row_key), scores) for row_key, scores in left.items())
     return count + len(left)
 
 
@@ -84,6 +84,11 @@ def _key(row_id: bytes) -> str:
         return row_id.decode()
 
 
+def _encoded(text: str) -> bytes:
+    """Encode JSON. A lone surrogate, which has no bytes in UTF-8, becomes an escape again."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _repeated_ids(own: Mapping[str, OwnResults]) -> set[str]:
     """Return the ids that several rows have."""
     counts: Counter[str] = Counter()
@@ -107,8 +112,7 @@ def _found_by_id(path: Path, repeated: set[str]) -> Found:
                 ambiguous += 1 + (found.pop(key, None) is not None)
                 seen_twice.add(key)
                 continue
-            # A lone surrogate, which JSON may hold as an escape, has no bytes in UTF-8.
-            found[key] = json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            found[key] = _encoded(json.dumps(line, ensure_ascii=False))
     if unreadable:
         logger.warning("%d lines of %s are no JSON with an id, and are left out", unreadable, path)
     if ambiguous:

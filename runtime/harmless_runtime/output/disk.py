@@ -63,22 +63,26 @@ def temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
+def open_temporary(path: Path) -> BinaryIO:
+    """Open an empty file under the name that another has until it is whole."""
+    # A link that has come under this name is not followed.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    return os.fdopen(os.open(temporary(path), flags, 0o666), "wb")
+
+
 def replace(path: Path, content: bytes) -> None:
     """Write a small file. After a crash it has either its old content or the new one, whole."""
-    beside = temporary(path)
-    # A link that has come under this name is not followed.
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
-    with os.fdopen(descriptor, "wb") as file:
+    with open_temporary(path) as file:
         append(file, content)
         sync(file)
-    rename(beside, path)
+    rename(temporary(path), path)
     sync_folder(path.parent)
 
 
 @contextmanager
-def os_errors_named(output: Path) -> Iterator[None]:
+def os_errors_named(output: Path, hint: str | None = None) -> Iterator[None]:
     """Turn an error of the operating system into one sentence that names the output."""
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror}") from error
+        raise OutputError(f"cannot write {output}: {error.strerror}", hint) from error

@@ -26,13 +26,15 @@ class ScoreLine(msgspec.Struct, frozen=True, gc=False):
     text: Side | None = None
 
 
-class _RejectLine(msgspec.Struct, frozen=True, gc=False):
+class RejectLine(msgspec.Struct, frozen=True, gc=False):
+    """A line of rejects: where its row is."""
+
     source: str
     line: int
 
 
 decode_score = msgspec.json.Decoder(ScoreLine).decode
-_decode_reject = msgspec.json.Decoder(_RejectLine).decode
+_decode_reject = msgspec.json.Decoder(RejectLine).decode
 
 
 def read_scores(lines: Iterable[bytes]) -> Iterator[ScoreLine]:
@@ -62,7 +64,7 @@ class Results:
     ) -> None:
         self._names = names or {}
         self._scores = iter(scores)
-        self._rejects = _read_rejects(rejects, rejects_name)
+        self._rejects = read_rejects(rejects, rejects_name)
         self._reject = next(self._rejects, None)
         self._digest = InputDigest()
 
@@ -114,7 +116,16 @@ class Results:
             raise _changed("an id or a text differs")
 
 
-def _read_rejects(lines: Iterable[bytes], name: str) -> Iterator[_RejectLine]:
+def read_rejects(lines: Iterable[bytes], name: str) -> Iterator[RejectLine]:
+    """Decode lines of rejects.
+
+    Args:
+        lines: the lines.
+        name: of their file, for the error.
+
+    Raises:
+        OutputError: a line is none.
+    """
     for number, line in enumerate(lines, 1):
         try:
             yield _decode_reject(line)
