@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 
 class _Server(uvicorn.Server):
-    """A server that a signal ends normally, and that waits for no request for ever.
+    """A server that a signal ends normally, and that closes connections without a request.
 
     uvicorn itself closes a connection only if nothing comes after an answer.
 
