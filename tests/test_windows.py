@@ -13,15 +13,15 @@ from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.tokenizer import PairTokenizer
 from harmless_runtime.rows.records import Pair, Reject
-from harmless_runtime.windows import ReadAhead, Row, read_windows
+from harmless_runtime.windows import ReadAhead, Refused, Row, read_windows
 
 
-def number_of(item: Row | Reject) -> int:
-    return item.pair.number if isinstance(item, Row) else item.number
+def number_of(item: Row | Refused | Reject) -> int:
+    return item.pair.number if not isinstance(item, Reject) else item.number
 
 
-def size_of(item: Row | Reject) -> int:
-    return item.pair.size if isinstance(item, Row) else item.size
+def size_of(item: Row | Refused | Reject) -> int:
+    return item.pair.size if not isinstance(item, Reject) else item.size
 
 
 @given(

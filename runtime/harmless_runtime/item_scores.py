@@ -16,8 +16,8 @@ from harmless_runtime.errors import ConfigError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.rows.items import Items
 from harmless_runtime.rows.records import Pair, Reject
-from harmless_runtime.scored import in_turn, raise_on_reject, rejected
-from harmless_runtime.windows import ReadAhead, Window, read_windows
+from harmless_runtime.scored import in_turn, raise_on_reject
+from harmless_runtime.windows import ReadAhead, Refused, Window, read_windows
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def score_items(
         for window, scores in in_turn(take, engine, lambda _, batch: advance(len(batch.rows))):
             rows = window.rows
             rejects = window.rejects + [
-                rejected(row.pair, engine.why_no_score(float(score)))
+                Refused(row.pair, engine.why_no_score(float(score))).reject
                 for row, score in zip(rows, scores, strict=True)
                 if not np.isfinite(score)
             ]

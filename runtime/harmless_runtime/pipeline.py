@@ -33,7 +33,7 @@ from harmless_runtime.scored import (
     score_windows,
 )
 from harmless_runtime.tally import ScoreSample, Summary, Tally
-from harmless_runtime.windows import ReadAhead, Row, Window
+from harmless_runtime.windows import ReadAhead, Window
 
 logger = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ class WriteBehind:
         """Hand over a window's results. Raise the error of the window before, if it failed."""
         self.wait()
         rejects = b"".join(map(reject_line, scored.rejects))
-        rows = [item.pair if isinstance(item, Row) else item for item in window.items]
+        rows = [item if isinstance(item, Reject) else item.pair for item in window.items]
         self._pending = self._thread.submit(
             self._output.write, b"".join(scored.lines), rejects, rows, asdict(tally)
         )

@@ -15,7 +15,7 @@ from harmless_runtime.model.work import ScoredBatch
 from harmless_runtime.rows.output_lines import row_details, score_line
 from harmless_runtime.rows.records import NO_ID, Pair, Reject
 from harmless_runtime.tally import Tally
-from harmless_runtime.windows import ReadAhead, Row, Window
+from harmless_runtime.windows import ReadAhead, Refused, Row, Window
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,8 @@ def _results(
     for item in window.items:
         if isinstance(item, Reject):
             rejects.append(item)
+        elif isinstance(item, Refused):
+            rejects.append(item.reject)
         elif np.isfinite(score := next(own)):
             pair, encoded = item.pair, item.encoded
             more = b""
@@ -127,7 +129,7 @@ def _results(
                 more = row_details(pair, tokens=len(encoded.ids), truncated=encoded.truncated)
             lines.append(score_line(pair.id, score, more))
         else:
-            rejects.append(rejected(item.pair, engine.why_no_score(float(score))))
+            rejects.append(Refused(item.pair, engine.why_no_score(float(score))).reject)
     return lines, rejects
 
 
@@ -165,11 +167,6 @@ def _tell(rows: list[Row], before: Tally, details: bool) -> None:
             "system texts are left out, because the model was trained without them (`system` "
             "prepend puts them before the first human turn)"
         )
-
-
-def rejected(pair: Pair, reason: str) -> Reject:
-    """Make a reject of a row that the model gives no score. Its texts take the place of the row."""
-    return Reject(pair.source, pair.number, reason, (pair.question + pair.answer).encode())
 
 
 def raise_on_reject(

@@ -22,9 +22,9 @@ from harmless_runtime.rows.inputs import Inputs, open_inputs
 from harmless_runtime.rows.items import TEXTS, Column, Items
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode, join_column, output_named
-from harmless_runtime.scored import in_turn, raise_on_reject, refusal, rejected
+from harmless_runtime.scored import in_turn, raise_on_reject, refusal
 from harmless_runtime.tally import Summary
-from harmless_runtime.windows import ReadAhead
+from harmless_runtime.windows import ReadAhead, Refused
 
 logger = logging.getLogger(__name__)
 
@@ -173,9 +173,12 @@ class Gpt2HarmlessScorer:
         rows = raise_on_reject(inputs.rows(), partial(refusal, hint=_ASIDE))
         with ReadAhead(rows, engine.tokenizer, engine.limits) as windows:
             for window, scores in in_turn(windows.take, engine):
+                if window.rejects:
+                    raise refusal(window.rejects[0], _ASIDE)
                 for row, score in zip(window.rows, scores.tolist(), strict=True):
                     if not math.isfinite(score):
-                        raise refusal(rejected(row.pair, engine.why_no_score(score)), _ASIDE)
+                        refused = Refused(row.pair, engine.why_no_score(score))
+                        raise refusal(refused.reject, _ASIDE)
                     results.append({"id": decoded_id(row.pair.id), "score": score})
         return results
 

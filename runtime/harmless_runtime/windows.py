@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from harmless_runtime.model.batches import Limits
-from harmless_runtime.model.tokenizer import Encoded, PairTokenizer
+from harmless_runtime.model.tokenizer import UNBROKEN, Encoded, PairTokenizer
 from harmless_runtime.rows.records import Pair, Reject
 
 # Rows tokenised at a time: enough to keep every core busy, few enough to need little memory.
@@ -28,6 +28,20 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A row whose texts were read, but that gets no score, and the reason."""
+
+    pair: Pair
+    reason: str
+
+    @property
+    def reject(self) -> Reject:
+        """The row as a reject. Its texts take the place of what was read."""
+        texts = (self.pair.question + self.pair.answer).encode()
+        return Reject(self.pair.source, self.pair.number, self.reason, texts)
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """Rows that are scored and written together, in input order.
 
@@ -35,7 +49,7 @@ class Window:
     is read in large pieces, so it is exact only at the end of the inputs.
     """
 
-    items: list[Row | Reject]
+    items: list[Row | Refused | Reject]
     input_bytes: int = 0
 
     @property
@@ -46,7 +60,11 @@ class Window:
     @property
     def rejects(self) -> list[Reject]:
         """The rows that cannot be scored."""
-        return [item for item in self.items if isinstance(item, Reject)]
+        return [
+            item.reject if isinstance(item, Refused) else item
+            for item in self.items
+            if not isinstance(item, Row)
+        ]
 
 
 def read_windows(
@@ -74,7 +92,7 @@ def read_windows(
             window has to begin with the first row of a piece. By default all rows are one piece.
     """
     place_in_piece = place_in_piece or itertools.count().__next__
-    items: list[Row | Reject] = []
+    items: list[Row | Refused | Reject] = []
     tokens = size = 0
     most = 0  # rows of this window
     counted = start  # bytes, up to the last cut
@@ -130,11 +148,16 @@ def _chunks(pairs: Iterable[Pair | Reject]) -> Iterator[list[tuple[Pair | Reject
 
 def _tokenise(
     chunk: list[tuple[Pair | Reject, int]], tokenizer: PairTokenizer
-) -> Iterator[tuple[Row | Reject, int]]:
+) -> Iterator[tuple[Row | Refused | Reject, int]]:
     texts = [(item.question, item.answer) for item, _ in chunk if isinstance(item, Pair)]
-    encoded = iter(tokenizer.encode(texts))
+    encoded = iter(tokenizer.encode_each(texts))
     for item, size in chunk:
-        yield (Row(item, next(encoded)) if isinstance(item, Pair) else item), size
+        if isinstance(item, Reject):
+            yield item, size
+        elif (tokens := next(encoded)) is None:
+            yield Refused(item, UNBROKEN), size
+        else:
+            yield Row(item, tokens), size
 
 
 class _Abandoned(BaseException):

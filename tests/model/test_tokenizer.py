@@ -2,17 +2,22 @@
 
 import gzip
 import json
+import random
+import subprocess
+import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import processors
+from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from checkpoints import SHARED, make_tokenizer
 from harmless_runtime import bundled
-from harmless_runtime.errors import ArtifactError, ConfigError
+from harmless_runtime.errors import ArtifactError, ConfigError, InputError
+from harmless_runtime.model.text_parts import TextParts
 from harmless_runtime.model.tokenizer import PairTokenizer
 from harmless_runtime.rows.prompt import question_and_answer
 
@@ -47,14 +52,122 @@ def test_ids_and_truncation_are_those_of_transformers(
 
 
 def assert_same(
-    reference: PreTrainedTokenizerFast, folder: Path, texts: list[tuple[str, str]], max_length: int
+    reference: PreTrainedTokenizerFast,
+    folder: Path,
+    texts: list[tuple[str, str]],
+    max_length: int,
+    side: Literal["right", "left"] = "right",
 ) -> None:
     questions, answers = map(list, zip(*texts, strict=True))
     expected = reference(questions, answers, truncation=True, max_length=max_length)["input_ids"]
     full = reference(questions, answers)["input_ids"]
-    encoded = PairTokenizer(folder / "tokenizer.json", max_length).encode(texts)
+    encoded = PairTokenizer(folder / "tokenizer.json", max_length, side).encode(texts)
     assert [row.ids.tolist() for row in encoded] == expected
     assert [row.truncated for row in encoded] == [len(ids) > max_length for ids in full]
+
+
+# Pieces of long texts, with and without places where such a text may be cut.
+WORDS = ["The ", "a", "b7", "12", "'s", "é", "слово ", "中文", "カナ。", "한국", "½", "Ⅷ", "٣"]
+SIGNS = [
+    "'",
+    ". ",
+    ",",
+    "==",
+    "，",
+    "\u0301",
+    "\u200d",
+    "👩",
+    "<|",
+    "endoftext",
+    "|>",
+    "<|endoftext|>",
+]
+BLANKS = [" ", "  ", "\n\n", "\t", "\r\n", "\xa0", "\u3000", "\u180e", "\x00", "\x1c", "\x85"]
+PIECES = st.sampled_from(WORDS) | st.sampled_from(SIGNS) | st.sampled_from(BLANKS)
+LONG_TEXT = st.lists(PIECES, max_size=120).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(LONG_TEXT, LONG_TEXT), min_size=1, max_size=4),
+    length=st.integers(1, 30),
+    from_end=st.booleans(),
+)
+def test_the_tokens_of_parts_are_those_of_the_whole_text(
+    folder: Path, pairs: list[tuple[str, str]], length: int, from_end: bool
+) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    cut = TextParts(tokenizer, length, from_end=from_end)
+    for text in (text for pair in pairs for text in pair):
+        parts = list(cut.of(text))
+        in_order = parts[::-1] if from_end else parts
+        assert "".join(in_order) == text
+        ids = [i for part in in_order for i in tokenizer.encode(part).ids]
+        assert ids == tokenizer.encode(text).ids
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("max_length", [1, 2, 7, 8, 511])
+def test_long_texts_are_truncated_as_by_transformers(
+    folder: Path, max_length: int, side: Literal["right", "left"]
+) -> None:
+    # The lengths of both sides are all around the limit and its half, and far beyond a part.
+    rng = random.Random(max_length)
+    reference = AutoTokenizer.from_pretrained(folder)
+    reference.truncation_side = side
+    half = max_length // 2
+    counts = [
+        0,
+        1,
+        half - 1,
+        half,
+        half + 1,
+        max_length - 1,
+        max_length,
+        max_length + 1,
+        9 * max_length,
+    ]
+    words = ["the", "quick:", "42", "foxes!", "中文，且", "'ll\n", "jump_over", "x"]
+    texts = [
+        (" ".join(rng.choices(words, k=max(0, one))), " ".join(rng.choices(words, k=max(0, two))))
+        for one in counts
+        for two in counts
+    ]
+    assert_same(reference, folder, texts, max_length, side)
+
+
+@pytest.mark.parametrize("max_length", [255, 1024])
+def test_memory_does_not_grow_with_the_product_of_both_lengths(
+    folder: Path, max_length: int
+) -> None:
+    # In a process of its own, because the greatest memory of this one is that of other tests.
+    script = f"""
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from harmless_runtime.model.tokenizer import PairTokenizer
+tokenizer = PairTokenizer(Path({str(folder / "tokenizer.json")!r}), {max_length})
+tokenizer.encode([("a short row", "and its answer")])
+before = getrusage(RUSAGE_SELF).ru_maxrss
+for size in (50_000, 2 * 2**20):
+    text = "Some words, and more of them. " * (size // 30)
+    (row,) = tokenizer.encode([(text, text)])
+    assert len(row.ids) == {max_length} and row.truncated
+    print((getrusage(RUSAGE_SELF).ru_maxrss - before) / 2**10)
+"""
+    command = [sys.executable, "-c", script]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    small, large = map(float, printed.split())
+    assert small < 20  # MiB, besides a short row
+    assert large < 60
+
+
+def test_texts_that_cannot_be_tokenised_in_bounded_memory(folder: Path) -> None:
+    tokenizer = PairTokenizer(folder / "tokenizer.json", 1024)
+    endless = "a" * 3 * 2**20
+    rows = tokenizer.encode_each([("Hello", "world"), (endless, "b"), ("c", " " * len(endless))])
+    assert [row is None for row in rows] == [False, True, True]
+    with pytest.raises(InputError, match="in a row without the end of a word"):
+        tokenizer.encode([("a", endless)])
 
 
 @pytest.mark.parametrize("max_length", [1, 2, 17, 128, 1024])

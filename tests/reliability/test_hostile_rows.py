@@ -68,12 +68,56 @@ def test_every_line_has_one_line_of_result(raw: bytes, engine: Engine, tmp_path:
     assert all(json.loads(line)["line"] == 2 for line in rejects)
 
 
+def test_a_text_without_the_end_of_a_word_is_a_reject_that_a_resumed_run_knows(
+    harmless: Harmless, tmp_path: Path
+) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "o.jsonl"
+    endless = json.dumps({"id": 1, "instruction": "a", "output": "b" * 3_000_000}).encode()
+    rows.write_bytes(b"\n".join([GOOD, endless, GOOD]))
+    arguments = ["score", str(rows), "-o", str(out), "--model", "demo"]
+    done = harmless(*arguments)
+    assert done.returncode == 3, done.stderr
+    (reject,) = map(json.loads, read_outputs(out)[1].splitlines())
+    assert reject["line"] == 2
+    assert "in a row without the end of a word" in reject["reason"]
+    assert len(out.read_bytes().splitlines()) == 2
+    os.utime(rows, (0, 0))  # so that the rows are compared with those that were scored
+    done = harmless(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "already complete" in done.stderr
+    done = harmless(*arguments, "--overwrite", "--strict")
+    assert done.returncode == 1
+    assert "rows.jsonl, line 2: a text has more than" in done.stderr
+
+
+def test_rows_of_two_long_texts_take_little_memory(tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows", tmp_path / "o"
+    texts = {"instruction": "Some words, ", "output": "and some more. "}
+    long = {name: text * (2 * 2**20 // len(text) - 10) for name, text in texts.items()}
+    middling = {name: text * (10_240 // len(text)) for name, text in texts.items()}
+    with rows.open("w") as file:
+        for row in [long, *[middling] * 60, long]:
+            file.write(json.dumps(row) + "\n")
+    code, peak = run_and_measure("score", rows, "-o", out, "--model", "demo", "--max-length", "64")
+    assert code == 0
+    assert 50_000 < peak < 200_000, "kilobytes"
+    assert len(out.read_bytes().splitlines()) == 62
+
+
 # Runs the command from a small process, because a child's peak memory begins at its parent's.
 LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
 print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
+
+
+def run_and_measure(*arguments: str | Path) -> tuple[int, int]:
+    """Run the command; return its exit code and its peak memory in kilobytes."""
+    launched: list[str | Path] = [sys.executable, "-S", "-c", LAUNCHER, COMMAND, *arguments]
+    done = subprocess.run(launched, capture_output=True, text=True, check=True)
+    code, peak = map(int, done.stdout.split())
+    return code, peak
 
 
 def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
@@ -84,11 +128,8 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
         for _ in range(300):
             file.write(b"x" * 10**6)
         file.write(b'", "output": "b"}\n' + GOOD)
-    arguments: list[str | Path] = [COMMAND, "score", rows, "-o", out, "--model", "demo"]
-    launched: list[str | Path] = [sys.executable, "-S", "-c", LAUNCHER, *arguments]
-    done = subprocess.run(launched, capture_output=True, text=True, check=True)
-    code, peak = map(int, done.stdout.split())
-    assert code == 3, done.stderr
+    code, peak = run_and_measure("score", rows, "-o", out, "--model", "demo")
+    assert code == 3
     assert 50_000 < peak < 200_000, "kilobytes"
     (reject,) = read_outputs(out)[1].splitlines()
     told = json.loads(reject)

@@ -11,10 +11,11 @@ from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ShapeError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import load_engine
-from harmless_runtime.model.tokenizer import Encoded
+from harmless_runtime.model.tokenizer import UNBROKEN, Encoded
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.output_lines import common_reasons, reject_line
 from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.windows import Refused
 
 # Rows that the estimates are made from, and how long the measurement lasts about.
 _SAMPLE_ROWS = 2000
@@ -45,13 +46,18 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
             break
     pairs = [item for item in sample if isinstance(item, Pair)]
     rejects = [item for item in sample if isinstance(item, Reject)]
-    if not pairs:
-        reasons = [f"{reason} ({n:,})" for reason, n in common_reasons(map(reject_line, rejects))]
-        raise ShapeError(f"no row can be scored: {'; '.join(reasons) or 'there are none'}")
-    _show_example(console, pairs[0])
+    if pairs:
+        _show_example(console, pairs[0])
     total = seen if is_all else _estimated_rows(inputs, seen)
     engine = load_engine(config, for_many_rows=True)
-    encoded = engine.tokenizer.encode([(pair.question, pair.answer) for pair in pairs])
+    each = engine.tokenizer.encode_each([(pair.question, pair.answer) for pair in pairs])
+    encoded = [row for row in each if row is not None]
+    rejects += [
+        Refused(pair, UNBROKEN).reject for pair, row in zip(pairs, each, strict=True) if not row
+    ]
+    if not encoded:
+        reasons = [f"{reason} ({n:,})" for reason, n in common_reasons(map(reject_line, rejects))]
+        raise ShapeError(f"no row can be scored: {'; '.join(reasons) or 'there are none'}")
     tokens = np.array([len(row.ids) for row in encoded])
     truncated = sum(row.truncated for row in encoded)
     say(console, f"from {'all' if total == len(sample) else 'the first'} {len(sample):,} rows:")
@@ -67,7 +73,7 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
     if total is None:
         say(console, f"  {speed:,.0f} tokens/s; the number of rows is not known")
         return
-    scored = total * len(pairs) / len(sample)
+    scored = total * len(encoded) / len(sample)
     seconds = scored * tokens.mean() / speed
     about = "" if total == len(sample) else "about "
     rows_about = "" if is_all else "about "
