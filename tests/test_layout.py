@@ -15,7 +15,7 @@ LAYERS = [
     {"object_store"},
     {"run", "tally"},
     {"scores", "windows"},
-    {"output"},
+    {"output", "read_ahead"},
     {"scored"},
     {"item_scores", "pipeline"},
     {"evaluation", "report", "scorer"},

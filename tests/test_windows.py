@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.tokenizer import PairTokenizer
+from harmless_runtime.read_ahead import ReadAhead
 from harmless_runtime.rows.records import Pair, Reject
-from harmless_runtime.windows import ReadAhead, Refused, Row, read_windows
+from harmless_runtime.windows import Refused, Row, read_windows
 
 
 def number_of(item: Row | Refused | Reject) -> int:

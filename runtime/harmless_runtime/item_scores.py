@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.model.engine import Engine
+from harmless_runtime.read_ahead import ReadAhead
 from harmless_runtime.rows.items import Items
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.scored import in_turn, raise_on_reject
-from harmless_runtime.windows import ReadAhead, Refused, Window, read_windows
+from harmless_runtime.windows import Refused, Window, read_windows
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.publish import object_url, publish
 from harmless_runtime.output.record import earlier_fingerprint, finished_before
 from harmless_runtime.output.writer import Output
+from harmless_runtime.read_ahead import ReadAhead
 from harmless_runtime.rows.output_lines import common_reasons, reject_line
 from harmless_runtime.rows.pieces import PiecedRows
 from harmless_runtime.rows.records import Pair, Reject
@@ -33,7 +34,7 @@ from harmless_runtime.scored import (
     score_windows,
 )
 from harmless_runtime.tally import ScoreSample, Summary, Tally
-from harmless_runtime.windows import ReadAhead, Window
+from harmless_runtime.windows import Window
 
 logger = logging.getLogger(__name__)
 

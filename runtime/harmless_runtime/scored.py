@@ -12,10 +12,11 @@ from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.tokenizer import Encoded
 from harmless_runtime.model.work import ScoredBatch
+from harmless_runtime.read_ahead import ReadAhead
 from harmless_runtime.rows.output_lines import row_details, score_line
 from harmless_runtime.rows.records import NO_ID, Pair, Reject
 from harmless_runtime.tally import Tally
-from harmless_runtime.windows import ReadAhead, Refused, Row, Window
+from harmless_runtime.windows import Refused, Row, Window
 
 logger = logging.getLogger(__name__)
 

@@ -18,13 +18,14 @@ from harmless_runtime.item_scores import OnError, decoded_id, score_items
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.own_engine import OwnEngine
 from harmless_runtime.pipeline import score_files
+from harmless_runtime.read_ahead import ReadAhead
 from harmless_runtime.rows.inputs import Inputs, open_inputs
 from harmless_runtime.rows.items import TEXTS, Column, Items
 from harmless_runtime.rows.shapes import reading_of
 from harmless_runtime.run import Run, existing_mode, join_column, output_named
 from harmless_runtime.scored import in_turn, raise_on_reject, refusal
 from harmless_runtime.tally import Summary
-from harmless_runtime.windows import ReadAhead, Refused
+from harmless_runtime.windows import Refused
 
 logger = logging.getLogger(__name__)
 
