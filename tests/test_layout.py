@@ -71,13 +71,13 @@ def test_the_export_stands_on_rows_and_model_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["benchmarks", "export", "runtime", "tests"])
-def test_no_module_has_more_than_250_lines(folder: str) -> None:
+def test_no_module_has_more_than_400_lines(folder: str) -> None:
     lengths = {
         str(path.relative_to(ROOT)): len(path.read_text().splitlines())
         for path in (ROOT / folder).rglob("*.py")
     }
     assert lengths
-    assert {path: length for path, length in lengths.items() if length > 250} == {}
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
 
 
 def test_the_test_sees_an_import_wherever_it_stands(tmp_path: Path) -> None:
