@@ -110,6 +110,7 @@ def score_files(
             writer.write(scored, window, tally)
             on_progress(tally)
         engine.artifact.check()  # there may have been no rows
+        run.inputs.check_unchanged()
         about["seconds"] = round(time.perf_counter() - start, 3)
     # The rejects are read before they are put elsewhere.
     reasons = reasons_of(run) if tally.rejected else []

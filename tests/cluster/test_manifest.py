@@ -21,13 +21,14 @@ from harmless_runtime.cluster.storage import Storage, attempt_name
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import EMPTY, Claim
+from harmless_runtime.rows.file_version import FileVersion
 from harmless_runtime.rows.pieces import Piece
 from harmless_runtime.rows.sources import Source, Span
 from harmless_runtime.scores.record import hash_of
 from harmless_runtime.tally import Tally
 
-WHOLE = Source("a", "file", 9, changed=1)
-SPAN = Source("b", "file", 90, changed=2, span=Span("bytes", 30, 90, 60))
+WHOLE = Source("a", "file", 9, seen=FileVersion(9, 1, None))
+SPAN = Source("b", "file", 90, span=Span("bytes", 30, 90, 60), seen=FileVersion(90, 2, None))
 PIECES: list[Piece] = [(WHOLE,), (SPAN,)]
 PLAN = make_plan({"precision": "fp32"}, PIECES)
 

@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from forms import FORMS, jsonl, make_rows
-from harmless_runtime.errors import OutputError
+from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.pipeline import score_files
 from harmless_runtime.scores.make import make_results
@@ -99,6 +99,6 @@ def test_rows_that_changed_since_they_were_scored(
         make_results(*arguments)
 
     monkeypatch.setattr("harmless_runtime.output.finish.make_results", change_first)
-    with pytest.raises(OutputError, match="the rows are not those that were scored"):
+    with pytest.raises(InputError, match="has changed since the run began"):
         score_files(run, cpu_engine())
     assert not (tmp_path / "o.jsonl").exists()

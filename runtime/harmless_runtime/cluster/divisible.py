@@ -1,11 +1,10 @@
-"""Check that a run can be divided among machines, and that its inputs stay what they were."""
+"""Check that a run can be divided among machines."""
 
 from pathlib import Path
 
 from harmless_runtime.cluster.leftovers import pieces_of_run
-from harmless_runtime.cluster.manifest import versions_of
 from harmless_runtime.config import ScorerConfig
-from harmless_runtime.errors import ConfigError, InputError, OutputError
+from harmless_runtime.errors import ConfigError, OutputError
 from harmless_runtime.run import Run
 
 
@@ -36,17 +35,3 @@ def check_divisible(run: Run, config: ScorerConfig) -> None:
         )
     if run.strict:
         raise ConfigError("strict stops at the first row of one machine", "leave `strict` out")
-
-
-def check_unchanged(run: Run) -> None:
-    """Raise InputError if an input has changed since the run was planned."""
-    before = run.inputs.sources
-    run.inputs.look_again()
-    for then, now in zip(before, run.inputs.sources, strict=True):
-        if versions_of([then]) == versions_of([now]):
-            continue
-        is_other = (then.size, then.version) != (now.size, now.version)
-        raise InputError(
-            f"{then.name} has changed since the run began",
-            "`overwrite` starts again" if is_other else "`resume` scores its pieces again",
-        )

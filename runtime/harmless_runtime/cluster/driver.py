@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from harmless_runtime.cluster.connection import Resources
-from harmless_runtime.cluster.divisible import check_divisible, check_unchanged
+from harmless_runtime.cluster.divisible import check_divisible
 from harmless_runtime.cluster.leftovers import (
     complete_before,
     discard_pieces,
@@ -117,7 +117,7 @@ def _score(
         resumed = manifest.tally
         on_progress(resumed)
         failures = score_pieces(run, pool, manifest, pieces, on_progress)
-    check_unchanged(run)
+    run.inputs.check_unchanged()
     if failures:
         raise InputError(
             f"{len(failures)} of {len(pieces)} pieces could not be scored in {TRIES} tries each; "

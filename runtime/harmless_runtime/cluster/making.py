@@ -59,7 +59,12 @@ class MakeTask:
                     details = self.run.details
                     score_lines.writelines(chain.from_iterable(result.scores(details=details)))
                     reject_lines.writelines(chain.from_iterable(result.rejects()))
-            run = replace(self.run, output=folder / "made")
+            inputs = Inputs(
+                [source.seen_here() for source in self.run.inputs.sources],
+                self.run.inputs.reading,
+                self.run.inputs.shape(),
+            )
+            run = replace(self.run, inputs=inputs, output=folder / "made")
             make_results(run, scores, rejects, rows.lines, rows.text)
             for number, target in enumerate(targets_of(run)):
                 claims.append(claim_of(target.made))

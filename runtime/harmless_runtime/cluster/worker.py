@@ -14,7 +14,6 @@ from harmless_runtime.cluster.manifest import Attempt, versions_of
 from harmless_runtime.cluster.scratch import remove_left_behind, scratch_folder
 from harmless_runtime.cluster.storage import Storage
 from harmless_runtime.config import ScorerConfig
-from harmless_runtime.errors import InputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.model.load import load_engine
 from harmless_runtime.output import disk
@@ -140,8 +139,8 @@ class Worker:
         assert self._engine is not None
         start = time.perf_counter()
         self._tally = Tally()
-        inputs = Inputs(task.piece, task.reading, task.shape)
-        _check_unchanged(inputs, task)
+        sources = [source.seen_here() for source in task.piece]
+        inputs = Inputs(sources, task.reading, task.shape)
         with (
             scratch_folder() as folder,
             disk.os_errors_named(Path(task.storage.where, task.attempt)),
@@ -150,7 +149,6 @@ class Worker:
             # The piece is not divided again.
             run = Run(inputs, paths.output, details=task.details, piece_bytes=sys.maxsize)
             score_files(run, self._engine, self._note)
-            _check_unchanged(inputs, task)
             record = read_record(paths.record)
             assert record is not None
             assert record.digest is not None
@@ -189,10 +187,3 @@ class Worker:
 
     def _note(self, tally: Tally) -> None:
         self._tally = tally
-
-
-def _check_unchanged(inputs: Inputs, task: Task) -> None:
-    """Raise InputError if an input is not what it was when the run was planned."""
-    inputs.look_again()
-    if versions_of(inputs.sources) != versions_of(task.piece):
-        raise InputError(f"the inputs of piece {task.number} have changed since the run began")

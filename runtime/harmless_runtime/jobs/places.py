@@ -12,7 +12,7 @@ from harmless_runtime.jobs.together import found_beside, scores_in
 from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.rows.beside import RECORD_SUFFIX
-from harmless_runtime.rows.sources import Source
+from harmless_runtime.rows.sources import Source, files_of, is_one_of
 from harmless_runtime.run import Existing
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def check_places(job: Job, source: Source, existing: Mapping[ScorerName, Existin
             continue
         if path.is_symlink() or not path.is_file():
             raise OutputError(f"{path} is not a regular file", "choose another output_path")
-        if source.is_same_file(path):
+        if is_one_of(path, files_of([source])):
             raise OutputError(f"{path} is the input, and would be overwritten")
     begun = {entry.name for entry in job.entries if _is_begun(job, entry)}
     has_own = bool(begun) or any(job.folder.glob(f"*.jsonl{RECORD_SUFFIX}"))

@@ -1,6 +1,6 @@
 """Check that a run may write its output. An input is never written over, whatever was asked for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harmless_runtime.errors import OutputError
@@ -8,19 +8,23 @@ from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OWN_SUFFIXES, OutputPaths
 from harmless_runtime.output.publish import check_objects, published_record
 from harmless_runtime.rows.arrow_rows import need_pyarrow
-from harmless_runtime.rows.sources import Source
+from harmless_runtime.rows.sources import files_of, is_one_of
 from harmless_runtime.run import Run
 from harmless_runtime.scores.join import check_join
 from harmless_runtime.scores.record import read_record
 from harmless_runtime.scores.targets import Target, targets_of
+
+# The files that inputs are, as `files_of` gives them.
+Files = set[tuple[int, int]]
 
 
 def check_output(run: Run) -> None:
     """Raise OutputError if the output of a run cannot be started or continued."""
     check_name(run.output, is_folder=run.is_folder)
     paths = OutputPaths(run.output, run.is_folder)
-    check_locks(paths, run.inputs.sources)
-    check_existing(paths, run)
+    inputs = files_of(run.inputs.sources)
+    check_locks(paths, inputs)
+    check_existing(paths, run, inputs)
     check_objects(run)
     check_inputs(run)
 
@@ -53,7 +57,7 @@ def check_name(output: Path, *, is_folder: bool) -> None:
         )
 
 
-def check_locks(paths: OutputPaths, sources: Iterable[Source]) -> None:
+def check_locks(paths: OutputPaths, inputs: Files) -> None:
     """Raise OutputError if a lock file would have the name of a file that is not a lock."""
     hint = "move it away, or choose another output"
     for path in paths.locks:
@@ -61,19 +65,19 @@ def check_locks(paths: OutputPaths, sources: Iterable[Source]) -> None:
         is_lock = path.is_file() and not path.is_symlink() and path.stat().st_size == 0
         if path.is_symlink() or (path.exists() and not is_lock):
             raise OutputError(f"{path} exists, but the run needs this name for its lock", hint)
-        if is_lock and any(source.is_same_file(path) for source in sources):
+        if is_lock and is_one_of(path, inputs):
             raise OutputError(f"{path} is an input, but the run needs this name for its lock", hint)
 
 
-def check_existing(paths: OutputPaths, run: Run) -> None:
+def check_existing(paths: OutputPaths, run: Run, inputs: Files) -> None:
     """Raise OutputError if something exists that the run may not replace or continue."""
     targets = targets_of(run)
     made = tuple(target.made for target in targets)
     finals = tuple(target.final for target in targets)
     check_places(paths, targets)
-    is_recorded = check_record(paths, run)
+    is_recorded = check_record(paths, inputs)
     for path in (*paths.written, *finals, *made):
-        check_replaceable(path, run, may_exist=run.existing != "refuse")
+        check_replaceable(path, inputs, may_exist=run.existing != "refuse")
     if run.existing == "resume" and not paths.state.exists():
         complete = next((final for final in finals if final.exists()), None)
         if complete and is_recorded:
@@ -119,24 +123,24 @@ def check_places(paths: OutputPaths, targets: Sequence[Target]) -> None:
                 )
 
 
-def check_record(paths: OutputPaths, run: Run) -> bool:
+def check_record(paths: OutputPaths, inputs: Files) -> bool:
     """Return whether there is a record, which may be replaced if no output is left of it.
 
     Raises:
         OutputError: something else has its name, or the one that it has until it is whole.
     """
     for path in (paths.record, disk.temporary(paths.record)):
-        check_replaceable(path, run, may_exist=True)
+        check_replaceable(path, inputs, may_exist=True)
     return read_record(paths.record) is not None
 
 
-def check_replaceable(path: Path, run: Run, *, may_exist: bool) -> None:
+def check_replaceable(path: Path, inputs: Files, *, may_exist: bool) -> None:
     """Raise OutputError if something has a name that a run needs, and may not be replaced."""
     if not disk.is_taken(path):
         return
     if path.is_symlink() or not path.is_file():
         raise OutputError(f"{path} is not a regular file", "choose another output")
-    if any(source.is_same_file(path) for source in run.inputs.sources):
+    if is_one_of(path, inputs):
         raise OutputError(f"{path} is an input, and would be overwritten", "choose another output")
     if not may_exist:
         raise OutputError(

@@ -74,6 +74,12 @@ def skip_finished(done: InputDigest, rows: Iterator[Pair | Reject], state: State
         OutputError: the input has fewer rows, or other ones.
     """
     done.add(itertools.islice(rows, state.lines))
+    if state.complete and next(rows, None) is not None:
+        raise OutputError(
+            f"cannot resume, because the input has more than the {state.lines:,} lines that were "
+            "all of it",
+            f"resume with the same input; {START_AGAIN}",
+        )
     if done.lines != state.lines or done.text != state.digest:
         raise OutputError(
             f"cannot resume, because the first {state.lines:,} lines of the input are not "

@@ -6,7 +6,7 @@ Every step can be repeated after a crash: the state stays until all files have t
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import START_AGAIN, Claim, Made, State, write_state
+from harmless_runtime.rows.sources import Source, files_of, is_one_of
 from harmless_runtime.run import Run
 from harmless_runtime.scores.make import make_results
 from harmless_runtime.scores.record import FileFacts, change_of, read_record
@@ -76,6 +77,7 @@ def make_files(
             raise OutputError(f"{path} has lost or changed some of its bytes", START_AGAIN)
     try:
         claims = make(run, paths, state)
+        run.inputs.check_unchanged()  # which were read again
     except BaseException:
         for path in made:
             path.unlink(missing_ok=True)
@@ -156,11 +158,12 @@ def remove_stale(run: Run, paths: OutputPaths, files: list[Finished]) -> None:
     told = {paths.folder / facts.name: facts for facts in older.files} if older else {}
     # The record of a single output may have been copied, and tell of the output that it was beside.
     names = {paths.rejects.final, *(told if run.is_folder else ())}
+    inputs = files_of(run.inputs.sources)
     for path in sorted(names - {file.final for file in files}):
         if not os.path.lexists(path):  # false for names that are too long as well
             continue
         is_unchanged = path in told and _is_unchanged(path, told[path], paths.folder)
-        if is_unchanged and not any(source.is_same_file(path) for source in run.inputs.sources):
+        if is_unchanged and not is_one_of(path, inputs):
             disk.remove(path)
             disk.sync_folder(path.parent)
         else:
@@ -179,15 +182,26 @@ def _is_unchanged(path: Path, facts: FileFacts, folder: Path) -> bool:
         return False
 
 
-def give_final_names(files: list[Finished], paths: OutputPaths, state: State) -> None:
+def give_final_names(
+    files: list[Finished], paths: OutputPaths, state: State, sources: Iterable[Source]
+) -> None:
     """Rename the files, the rejects first and the scores last, and remove the state.
 
     The scores come last, because their name says that the run is complete.
+
+    Raises:
+        OutputError: a file would replace one of the inputs, which are `sources`.
     """
+    inputs = files_of(sources)
     if not state.rejects.size:
         disk.remove(paths.rejects.partial)
     for file in files:
         if file.temporary.exists():
+            if is_one_of(file.final, inputs):
+                raise OutputError(
+                    f"{file.final} has become an input during the run, and is left alone",
+                    "move it away; `resume` then only renames the scores",
+                )
             disk.rename(file.temporary, file.final)
     for folder in {paths.folder, *(file.final.parent for file in files)}:
         disk.sync_folder(folder)

@@ -29,6 +29,7 @@ from harmless_runtime.output.record import write_record
 from harmless_runtime.output.state import EMPTY, Claim, Fingerprint, State, write_state
 from harmless_runtime.rows.digest import InputDigest
 from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.rows.sources import files_of
 from harmless_runtime.run import Run
 from harmless_runtime.scores.targets import targets_of
 
@@ -198,11 +199,12 @@ class Output:
         state = make_files(self.run, self.paths, state, make, is_resumed=self.is_complete)
         files = finished_files(self.run, self.paths, state)
         check_final_names(files, self.paths, state.replace)
-        check_record(self.paths, self.run)  # something may have appeared there during the run
+        # Something may have appeared there during the run.
+        check_record(self.paths, files_of(self.run.inputs.sources))
         if state.replace:
             remove_stale(self.run, self.paths, files)
         write_record(self.run, self.paths, state, files, about)
-        give_final_names(files, self.paths, state)
+        give_final_names(files, self.paths, state, self.run.inputs.sources)
 
     def keep(self) -> None:
         """Commit what an ending run has written, or remove its files if no state claims them."""

@@ -2,11 +2,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from harmless_runtime.rows.advice import check_fields, no_shape
 from harmless_runtime.rows.arrow_rows import read_batches
@@ -28,6 +29,11 @@ from harmless_runtime.rows.sources import Source, find_source
 from harmless_runtime.rows.streams import Meter
 
 logger = logging.getLogger(__name__)
+
+# Requests to a server at a time, if nothing is asked for but what its files are.
+_REQUESTS = 16
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -56,6 +62,7 @@ class Inputs:
         check_columns(reading)
         self.sources = tuple(sources)
         self.reading = reading
+        self._known_shape = shape
         self._shape = shape
         self._held: dict[int, _Held] = {}
         self._meter = Meter()
@@ -71,14 +78,26 @@ class Inputs:
         return self._meter.lines
 
     def look_again(self) -> None:
-        """Look at the inputs again, which may have grown or gone.
+        """Look at the inputs again before the first row is scored. They may have grown, or gone.
+
+        The shape of rows that have changed is decided again.
 
         Raises:
             InputError: as `find_source`.
         """
-        self.sources = tuple(
-            replace(find_source(s.where, s.below), span=s.span) for s in self.sources
-        )
+        before = [source.seen or source.version for source in self.sources]
+        self.sources = tuple(_looked_at(self.sources))
+        if before != [s.seen or s.version for s in self.sources] and not self._held:
+            self._shape = self._known_shape
+
+    def check_unchanged(self) -> None:
+        """Look at all inputs again, which may have changed since they were found.
+
+        Raises:
+            InputError: as `Source.check_unchanged`.
+        """
+        for _ in _for_each(Source.check_unchanged, self.sources):
+            pass
 
     def shape(self, *, refuse: bool = True) -> Shape:
         """Return the shape of the rows, which is decided from the first rows of the inputs.
@@ -219,6 +238,19 @@ class Inputs:
         self, source: Source, meter: Meter, columns: list[str] | None
     ) -> Generator[Row, None, None]:
         return read_source(source, meter, columns, self.reading.line_bytes)
+
+
+def _looked_at(sources: Sequence[Source]) -> Iterator[Source]:
+    return _for_each(lambda s: replace(find_source(s.where, s.below), span=s.span), sources)
+
+
+def _for_each(look: Callable[[Source], T], sources: Sequence[Source]) -> Iterator[T]:
+    """Look at all sources in order, at several at a time if they are elsewhere."""
+    if all(source.kind != "remote" for source in sources):
+        yield from map(look, sources)
+        return
+    with ThreadPoolExecutor(min(len(sources), _REQUESTS)) as threads:
+        yield from threads.map(look, sources)
 
 
 def open_inputs(names: Iterable[str], reading: Reading | None = None) -> Inputs:

@@ -1,16 +1,24 @@
 """Say where rows come from: a file, a pipe, standard input, or a file that is elsewhere."""
 
+import logging
 import os
 import stat
 import sys
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows import remote
+from harmless_runtime.rows.file_version import FileVersion, version_of
+
+logger = logging.getLogger(__name__)
 
 STDIN = "-"
+# After so long, a pipe that nobody writes to is reported.
+_PIPE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +48,9 @@ class Source:
             has a URL.
         size: bytes. None if the input is not a file, or its server does not tell.
         version: what changes if a remote file does: its ETag, or the time of its last change.
-        changed: the time of a file's last change, in nanoseconds since 1970.
         below: its path below the folder that was named, or its own name if it was named itself.
         span: the part of the file that is read. None means all of it.
+        seen: what `find_source` saw of a file, also of one that standard input comes from.
     """
 
     where: str
@@ -50,8 +58,8 @@ class Source:
     size: int | None = None
     version: str | None = None
     below: str = ""
-    changed: int | None = field(default=None, compare=False)
     span: Span | None = None
+    seen: FileVersion | None = field(default=None, compare=False)
     # What `valid_text` makes of `where`.
     name: str = field(init=False, compare=False)
 
@@ -73,31 +81,113 @@ class Source:
         """Whether it is a part of a file, and not the first one."""
         return self.span is not None and self.span.begin > 0
 
+    @property
+    def changed(self) -> int | None:
+        """The time of a file's last change, in nanoseconds since 1970."""
+        return self.seen.changed if self.seen is not None and self.kind == "file" else None
+
     def open(self) -> BinaryIO:
         """Open the input for reading from its start.
 
         Raises:
             OSError: it is gone, or may not be read.
+            InputError: it is not the file that `find_source` saw.
         """
         if self.kind == "remote":
             return remote.open_file(self.where)
         if self.kind == "stdin":
             # Not sys.stdin: the interpreter aborts at exit if a thread is blocked reading that.
             return open(0, "rb", buffering=0, closefd=False)
-        return Path(self.where).open("rb", buffering=0)
+        if self.kind == "stream":
+            return self._open_stream()
+        file = Path(self.where).open("rb", buffering=0)  # noqa: SIM115 - the caller closes it
+        if self._differs_from(os.fstat(file.fileno())):
+            file.close()
+            raise self._changed_error()
+        return file
 
-    def is_same_file(self, path: Path) -> bool:
-        """Return whether the input is the file at `path`, which has to exist.
+    def _open_stream(self) -> BinaryIO:
+        """Open a pipe or a device. To open a pipe takes until somebody writes to it."""
+        message = "%s is a pipe that nobody writes to yet: waiting for its rows"
+        report = threading.Timer(_PIPE_SECONDS, logger.warning, (message, self.name))
+        report.daemon = True
+        report.start()
+        try:
+            return Path(self.where).open("rb", buffering=0)
+        finally:
+            report.cancel()
 
-        Standard input can be that file too, if the shell redirects the file into it.
+    def check_unchanged(self) -> None:
+        """Raise InputError if the input is not what `find_source` saw, as far as that shows.
+
+        A pipe shows nothing, nor does a server that says neither a size nor a version.
+
+        Raises:
+            InputError: it has changed, is gone, or cannot be reached.
         """
         if self.kind == "remote":
-            return False
+            facts = remote.look_at(self.where)
+            if (facts.size, facts.version) != (self.size, self.version):
+                raise self._changed_error()
+        elif self.seen is not None:
+            try:
+                status = os.fstat(0) if self.kind == "stdin" else Path(self.where).stat()
+            except OSError as error:
+                raise InputError(f"cannot read {self.name}: {error.strerror}") from error
+            if self._differs_from(status):
+                raise self._changed_error()
+
+    def seen_here(self) -> "Source":
+        """Return an input that another machine has found, as this machine sees it.
+
+        Raises:
+            InputError: it has changed since, or as `find_source`.
+        """
+        now = replace(find_source(self.where, self.below), span=self.span)
+        if (now.kind, now.size, now.version) != (self.kind, self.size, self.version):
+            raise self._changed_error()
+        if self.seen and now.seen and self.seen.has_changed(now.seen, on_other_machine=True):
+            raise self._changed_error()
+        return now
+
+    def _differs_from(self, status: os.stat_result) -> bool:
+        return self.seen is not None and self.seen.has_changed(version_of(status))
+
+    def _changed_error(self) -> InputError:
+        return InputError(
+            f"{self.name} has changed since the run began",
+            "score a copy of an input that others write to; `resume` goes on if it is again what "
+            "it was, `overwrite` starts again",
+        )
+
+
+def files_of(sources: Iterable[Source]) -> set[tuple[int, int]]:
+    """Return the device and inode of each file that inputs have now.
+
+    The file that the shell redirects into standard input is one of them.
+    """
+    found = set()
+    for source in sources:
         try:
-            status = os.fstat(0) if self.kind == "stdin" else Path(self.where).stat()
+            if source.kind == "stdin":
+                status = os.fstat(0)
+            elif source.kind != "remote":
+                status = os.stat(source.where)  # noqa: PTH116 - it is three times as fast
+            else:
+                continue
         except OSError:
-            return False
-        return os.path.samestat(status, path.stat())
+            continue
+        found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def is_one_of(path: Path, files: set[tuple[int, int]]) -> bool:
+    """Return whether something is at a path that is one of these files."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) in files
 
 
 def valid_text(name: str) -> str:
@@ -119,7 +209,8 @@ def find_source(where: str, below: str = "") -> Source:
     if where == STDIN:
         if sys.stdin is None:
             raise InputError("standard input is closed", "send rows to it, or name a file")
-        return Source(where, "stdin")
+        status = os.fstat(0)
+        return Source(where, "stdin", seen=version_of(status) if _is_file(status) else None)
     if remote.is_remote(where):
         facts = remote.look_at(where)
         return Source(where, "remote", facts.size, facts.version, below)
@@ -133,8 +224,13 @@ def find_source(where: str, below: str = "") -> Source:
             status = os.fstat(file.fileno())
     except OSError as error:
         raise InputError(f"cannot read {where}: {error.strerror}") from error
-    if stat.S_ISREG(status.st_mode):
-        return Source(where, "file", status.st_size, None, below, status.st_mtime_ns)
+    if _is_file(status):
+        seen = version_of(status)
+        return Source(where, "file", seen.size, None, below, seen=seen)
     if start:
         raise InputError(f"{where} is a device", "name a file, a pipe, or - for standard input")
     return Source(where, "stream")
+
+
+def _is_file(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode)

@@ -72,11 +72,7 @@ def open_stream(source: Source, meter: Meter) -> Iterator[Stream]:
 
 @contextmanager
 def open_span(source: Source, meter: Meter) -> Iterator[io.BufferedReader]:
-    """Open a span of bytes of a file that is not compressed.
-
-    Raises:
-        InputError: as `open_stream`.
-    """
+    """Open a span of bytes of a file that is not compressed. It raises what `open_stream` does."""
     assert source.span is not None
     with errors_named(source), source.open() as file:
         file.seek(source.span.begin)
@@ -86,15 +82,22 @@ def open_span(source: Source, meter: Meter) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def errors_named(source: Source) -> Iterator[None]:
-    """Turn what libraries raise while an input is read into one sentence that names the input."""
+    """Raise InputError, in one sentence, if an input cannot be read or has changed meanwhile."""
     try:
         yield
+        if source.kind == "file":  # an end that came too early looks like the end
+            source.check_unchanged()
+    except InputError:
+        source.check_unchanged()  # which explains any damage
+        raise
     except _DAMAGED as error:
+        source.check_unchanged()
         raise InputError(
             f"cannot read {source.name}: its compressed data is damaged or ends early "
             f"({one_line(error)})"
         ) from error
     except OSError as error:
+        source.check_unchanged()
         reason = error.strerror or one_line(error) or type(error).__name__
         raise InputError(f"cannot read {source.name}: {reason}") from error
 

@@ -15,7 +15,7 @@ from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.first_rows import FIRST_ROWS
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.shapes import KNOWN, Reading
-from harmless_runtime.rows.sources import Source
+from harmless_runtime.rows.sources import Source, files_of, is_one_of
 from harmless_runtime.scores.columns import objects_of, values_of
 from harmless_runtime.scores.cut import Cut, Wanted, choices, count_kept, find_cut
 from harmless_runtime.scores.earlier import EarlierRun, find_run, scores_of
@@ -99,7 +99,9 @@ def select_rows(selection: Selection) -> Selected:
         place = Path(stack.enter_context(folder))
         target = Target(output, form_of(output.name), sources, place)
         _write(target, inputs, cut, spool, column)
+        inputs.check_unchanged()
         _check_output(selection)  # it may have appeared by now
+        _check_no_input(output, sources)
         # The output of a run may be replaced. Its record would then tell of another file.
         _record_of(output).unlink(missing_ok=True)
         target.made.replace(output)
@@ -123,14 +125,19 @@ def _check(selection: Selection, run: EarlierRun | None, sources: tuple[Source, 
                 f"{source.name} can be read only once, and rows are read twice to be selected",
                 "save them in a file first",
             )
-        if output.exists() and source.is_same_file(output):
-            raise OutputError(f"{output} is an input", "choose another output")
+    _check_no_input(output, sources)
     for path in (*run.files, *run.beside) if run else ():
         if output.exists() and path.exists() and path.samefile(output):
             raise OutputError(f"{output} belongs to the scores", "choose another output")
     _check_output(selection)
     read_record(_record_of(output))  # what has the name of a record has to be one
     output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _check_no_input(output: Path, sources: tuple[Source, ...]) -> None:
+    """Raise OutputError if the output is one of the files of rows."""
+    if is_one_of(output, files_of(sources)):
+        raise OutputError(f"{output} is an input", "choose another output")
 
 
 def _check_output(selection: Selection) -> None:
