@@ -1,5 +1,6 @@
 """Say what one run is asked to do, in one value that is made once."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -88,8 +89,21 @@ def output_named(name: str) -> OutputName:
     if is_remote(name):
         check_store(name)
         return OutputName(staging_path(name), name.endswith("/"), name)
-    path = Path(name)
+    path = without_parents(Path(name))
     return OutputName(path, name.endswith("/") or path.is_dir())
+
+
+def without_parents(path: Path) -> Path:
+    """Return the path of an output without `..`, for example `rows.jsonl` for `new/../rows.jsonl`.
+
+    If there is no folder `new`, the path as it was given leads nowhere until the folder is made.
+    Only then would it be seen that the output is an input.
+    """
+    if ".." not in path.parts:
+        return path
+    if path.name == "..":
+        return Path(os.path.realpath(path))
+    return Path(os.path.realpath(path.parent), path.name)
 
 
 def join_column(score_column: str | None, *, join: bool, details: bool) -> str | None:

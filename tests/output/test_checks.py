@@ -1,6 +1,8 @@
 """Files that are never overwritten, and names that an output may have."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -10,10 +12,13 @@ from forms import jsonl, make_rows
 from harmless_runtime.errors import ConfigError, InputError, OutputError
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.paths import rejects_path
+from harmless_runtime.pipeline import score_files
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.run import Existing, join_column
+from harmless_runtime.tally import Tally
+from processes import COMMAND
 from reading import names_in
-from runs import make_run
+from runs import cpu_engine, make_run
 
 
 def test_rejects_of_two_outputs_never_share_a_name() -> None:
@@ -106,6 +111,91 @@ def test_a_file_in_the_place_of_a_folder_is_noticed(tmp_path: Path) -> None:
         with refused:
             check_output(make_run(tmp_path / "in", out, is_folder=True, existing=existing))
         (out / "sub").unlink()
+
+
+ROW = '{"id": 1, "instruction": "a", "output": "b", "score": 2}\n'
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "rows.jsonl", "-o", "new/../rows.jsonl"],
+        ["score", "rows.jsonl", "-o", "n1/n2/../../rows.jsonl", "--join"],
+        ["score", "rows.jsonl", "-o", "new/../link/../rows.jsonl"],
+        ["score", "h.jsonl.partial", "-o", "new/../h.jsonl"],
+        ["score", "h.jsonl.state", "-o", "new/../h.jsonl"],
+        ["score", "h.jsonl.lock", "-o", "new/../h.jsonl"],
+        ["score", "folder/rows.jsonl", "-o", "new/../folder/", "--join"],
+        ["select", "rows.jsonl", "-o", "new/../rows.jsonl", "--top", "1"],
+        ["report", "rows.jsonl", "-o", "new/../rows.jsonl"],
+    ],
+    ids=" ".join,
+)
+def test_an_input_is_not_written_over_by_a_path_that_leads_nowhere_yet(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    names = ("rows.jsonl", "h.jsonl.partial", "h.jsonl.state", "folder/rows.jsonl")
+    for name in names:
+        (tmp_path / name).write_text(ROW)
+    (tmp_path / "h.jsonl.lock").touch()
+    model = ["--model", "demo"] if arguments[0] == "score" else []
+    command: list[str | Path] = [COMMAND, *arguments, "--overwrite", *model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "input" in done.stderr or "is read for the report" in done.stderr
+    assert all((tmp_path / name).read_text() == ROW for name in names)
+    assert (tmp_path / "h.jsonl.lock").exists()
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "n1").exists()
+
+
+def test_an_output_that_becomes_an_input_during_the_run_is_left_alone(tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "o.jsonl"
+    rows.write_text(ROW)
+    run = make_run(rows, out, existing="overwrite")
+
+    def link(tally: Tally) -> None:
+        if tally.rows and not out.exists():
+            os.link(rows, out)
+
+    with pytest.raises(OutputError, match=r"o\.jsonl has become an input during the run"):
+        score_files(run, cpu_engine(), link)
+    assert rows.read_text() == ROW
+    out.unlink()
+    score_files(make_run(rows, out, existing="resume"), cpu_engine())
+    assert len(out.read_text().splitlines()) == 1
+
+
+def looks_at_files(count: int, folder: Path) -> int:
+    """Return how often files are looked at before a folder of outputs is written again."""
+    rows, out = folder / "rows", folder / "out"
+    for path in (rows, out):
+        path.mkdir()
+        for number in range(count):
+            (path / f"{number}.jsonl").touch()
+    run = make_run([rows], out, existing="overwrite", is_folder=True)
+    looks = 0
+
+    def note(_frame: object, event: str, called: object) -> None:
+        nonlocal looks
+        looks += event == "c_call" and getattr(called, "__name__", "") in ("stat", "lstat")
+
+    sys.setprofile(note)
+    try:
+        check_output(run)
+    finally:
+        sys.setprofile(None)
+    return looks
+
+
+def test_the_checks_of_a_folder_take_time_in_proportion_to_its_files(tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    (tmp_path / "many").mkdir()
+    few, many = looks_at_files(50, tmp_path / "few"), looks_at_files(200, tmp_path / "many")
+    assert few > 50
+    assert many < 5 * few
 
 
 @pytest.mark.parametrize("name", ["s.rejects.jsonl", "s.jsonl.run.json.tmp", "s.jsonl.made"])

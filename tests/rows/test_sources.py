@@ -1,11 +1,14 @@
 """Inputs that are found readable or refused, and the lines that are read from them."""
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from harmless_runtime.errors import InputError
+from harmless_runtime.rows import sources
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.records import Reject
 from harmless_runtime.rows.shapes import Reading
@@ -85,3 +88,37 @@ def test_an_input_is_recognised_under_another_name(tmp_path: Path) -> None:
     files = files_of([find_source(str(link))])
     assert is_one_of(file, files)
     assert not is_one_of(other, files)
+
+
+def test_special_files_of_a_folder_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "b.jsonl").write_bytes(b'{"instruction": "a", "output": "b"}\n')
+    os.mkfifo(tmp_path / "a.jsonl")
+    for name in (tmp_path, tmp_path / "*.jsonl"):
+        caplog.clear()
+        inputs = open_inputs([str(name)])
+        assert [Path(source.where).name for source in inputs.sources] == ["b.jsonl"]
+        assert len(list(inputs.rows())) == 1
+        assert "are passed over" in caplog.text
+        assert "a.jsonl" in caplog.text
+
+
+def test_a_pipe_that_nobody_writes_to_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "PIPE_SECONDS", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        deadline = time.monotonic() + 60
+        while "nobody writes to" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        pipe.write_bytes(b'{"instruction": "a", "output": "b"}\n')
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert len(list(open_inputs([str(pipe)]).rows())) == 1
+    writer.join()
+    assert f"{pipe} is a pipe that nobody writes to yet" in caplog.text

@@ -15,6 +15,7 @@ from harmless_runtime.report.charts import need_vl_convert
 from harmless_runtime.report.comparison import make_comparison
 from harmless_runtime.report.report import make_report
 from harmless_runtime.report.scored_rows import open_scored_rows
+from harmless_runtime.run import without_parents
 
 
 def run(
@@ -37,6 +38,7 @@ def run(
     if len(scores) == 2 and by is not None:
         raise ConfigError("two outputs are compared row by row", "leave `by` out")
     need_vl_convert()
+    out = without_parents(out)
     if str(out) != "-":
         _check_page(out, overwrite=overwrite)
     elif sys.stdout.isatty():

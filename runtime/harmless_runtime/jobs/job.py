@@ -14,6 +14,7 @@ from harmless_runtime.choices import DEFAULT_MODELS, ScorerName
 from harmless_runtime.config import checked, checked_settings
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.rows.remote import is_remote
+from harmless_runtime.run import without_parents
 
 _STEM = re.compile(r"[\w-]{1,200}")
 
@@ -130,7 +131,7 @@ def make_job(path: Path, loaded: dict[str, Any]) -> Job:
         )
     entries = [_entry(path, keys, e) for e in keys.scorers if str(e.get("name")) in own]
     others = tuple(name for name in names if name not in DEFAULT_MODELS)
-    folder = Path(keys.output_path)
+    folder = without_parents(Path(keys.output_path))
     job = Job(path, keys.input_path, folder, not keys.data_with_id, tuple(entries), others)
     if len({job.output(entry) for entry in entries}) < len(entries):
         raise ConfigError(

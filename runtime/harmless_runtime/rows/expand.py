@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
@@ -73,11 +74,11 @@ def _expand(name: str, with_outputs: bool) -> list[str]:
         saved = _saved_to_disk(path)
         if saved is not None:
             return saved
-        return _chosen(name, _files_in(path), with_outputs)
+        return _chosen(name, _without_special(_files_in(path)), with_outputs)
     if not path.exists() and glob.has_magic(name):
         # Path.glob gives other names: it drops a leading ./ and does not take absolute patterns.
         found = glob.glob(name, recursive=True)  # noqa: PTH207
-        files = sorted(file for file in found if Path(file).is_file())
+        files = sorted(_without_special(file for file in found if not Path(file).is_dir()))
         if files and (folders := sorted(f for f in found if Path(f).is_dir() and "**" not in name)):
             logger.warning(
                 "%s matches folders too, which are left out: %s", name, ", ".join(folders[:3])
@@ -90,6 +91,21 @@ def _not_empty(pattern: str, matching: list[str]) -> list[str]:
     if not matching:
         raise InputError(f"no file matches {pattern}")
     return matching
+
+
+def _without_special(files: Iterable[str]) -> list[str]:
+    """Leave out pipes, devices and sockets, which nobody may ever write to or read."""
+    ordinary: list[str] = []
+    special: list[str] = []
+    for file in files:
+        try:
+            is_special = not stat.S_ISREG(os.stat(file).st_mode)  # noqa: PTH116 - it is faster
+        except OSError:  # it is reported when the file is opened
+            is_special = False
+        (special if is_special else ordinary).append(file)
+    if special:
+        logger.warning("pipes, devices and sockets are passed over: %s", ", ".join(special[:3]))
+    return ordinary
 
 
 def _files_in(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 STDIN = "-"
 # After so long, a pipe that nobody writes to is reported.
-_PIPE_SECONDS = 3.0
+PIPE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Source:
     def _open_stream(self) -> BinaryIO:
         """Open a pipe or a device. To open a pipe takes until somebody writes to it."""
         message = "%s is a pipe that nobody writes to yet: waiting for its rows"
-        report = threading.Timer(_PIPE_SECONDS, logger.warning, (message, self.name))
+        report = threading.Timer(PIPE_SECONDS, logger.warning, (message, self.name))
         report.daemon = True
         report.start()
         try:
