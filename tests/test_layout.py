@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom to the top: each part imports only parts of earlier lines, and itself.
 LAYERS = [
     {"choices", "errors"},
-    {"bundled", "cache", "config"},
+    {"bundled", "cache", "config", "counted"},
     {"model", "rows"},
     {"object_store"},
     {"run", "tally"},

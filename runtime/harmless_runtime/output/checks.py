@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from harmless_runtime.counted import counted
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OWN_SUFFIXES, OutputPaths
@@ -76,7 +77,7 @@ def check_existing(paths: OutputPaths, run: Run, inputs: Files) -> None:
     finals = tuple(target.final for target in targets)
     check_places(paths, targets)
     is_recorded = check_record(paths, inputs)
-    for path in (*paths.written, *finals, *made):
+    for path in counted((*paths.written, *finals, *made), "names of outputs are checked"):
         check_replaceable(path, inputs, may_exist=run.existing != "refuse")
     if run.existing == "resume" and not paths.state.exists():
         complete = next((final for final in finals if final.exists()), None)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from harmless_runtime.counted import counted
 from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.paths import OutputPaths
@@ -96,7 +97,8 @@ def make_here(run: Run, paths: OutputPaths, state: State) -> list[Claim]:
         OutputError, InputError, ConfigError: as `make_results`.
     """
     make_results(run, paths.scores.partial, paths.rejects.partial, state.lines, state.digest)
-    return [claim_of(target.made) for target in targets_of(run)]
+    made = counted(targets_of(run), "outputs are on the disk")
+    return [claim_of(target.made) for target in made]
 
 
 def claim_of(path: Path) -> Claim:
@@ -195,7 +197,7 @@ def give_final_names(
     inputs = files_of(sources)
     if not state.rejects.size:
         disk.remove(paths.rejects.partial)
-    for file in files:
+    for file in counted(files, "outputs have their names"):
         if file.temporary.exists():
             if is_one_of(file.final, inputs):
                 raise OutputError(

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import msgspec
 
+from harmless_runtime.counted import counted
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows import remote
 from harmless_runtime.rows.beside import without_results
@@ -36,11 +37,12 @@ def find_sources(names: Iterable[str], *, with_outputs: bool = False) -> tuple[S
         InputError: an input cannot be read, or a folder or a pattern holds no input.
         ConfigError: an input is remote, and packages for that are missing.
     """
-    return tuple(
-        find_source(path, _below(name, path))
+    found = [
+        (path, _below(name, path))
         for name in map(remote.local_path, names)
         for path in _expand(name, with_outputs)
-    )
+    ]
+    return tuple(find_source(*each) for each in counted(found, "inputs are found"))
 
 
 def _below(name: str, path: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from harmless_runtime.counted import counted
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.run import Run
 from harmless_runtime.scores.log import Results
@@ -13,6 +14,9 @@ from harmless_runtime.scores.rewrite import Change, write_rows
 from harmless_runtime.scores.targets import targets_of
 
 logger = logging.getLogger(__name__)
+
+# So many outputs are named one by one.
+_FEW = 10
 
 
 def make_results(run: Run, scores: Path, rejects: Path, lines: int, digest: str) -> None:
@@ -41,8 +45,9 @@ def make_results(run: Run, scores: Path, rejects: Path, lines: int, digest: str)
             write_plain(targets[0], score_lines, ids, run.details)
             return
         results = Results(score_lines, reject_lines)
-        for target in targets:
-            logger.info("writing %s", target.final)
+        for target in counted(targets, "outputs are written"):
+            if len(targets) <= _FEW:
+                logger.info("writing %s", target.final)
             target.made.parent.mkdir(parents=True, exist_ok=True)
             if run.join is None:
                 (source,) = target.sources
