@@ -43,7 +43,15 @@ VALUES = st.recursive(
     LEAVES, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=9), v, max_size=3)
 )
 NAMES = st.sampled_from(["id", "instruction", "input", "output", "x"])
-ROWS = st.dictionaries(NAMES, st.text(max_size=60), max_size=5) | st.dictionaries(NAMES, VALUES)
+# Of up to 40,000 characters, so that several are long in a row.
+LONG = st.builds(
+    lambda text, times: text * times, st.text(min_size=1, max_size=10), st.integers(0, 4000)
+)
+ROWS = (
+    st.dictionaries(NAMES, st.text(max_size=60), max_size=5)
+    | st.dictionaries(NAMES, VALUES)
+    | st.fixed_dictionaries({"instruction": LONG, "output": LONG})
+)
 LINES = (
     ROWS.map(lambda v: json.dumps(v, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     | ROWS.map(lambda v: json.dumps(v).encode())
@@ -64,7 +72,7 @@ def demo() -> Engine:
 _PACKED = rb"\x1f\x8b|\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18|BZh|\xfd7zXZ|PK"
 NOT_LINES = re.compile(_PACKED + rb"|\xff\xfe|\xfe\xff|PAR1|ARROW1|\[|\xff{4}")
 # An explicit format: any line may be wrong, the first ones too.
-READING = Reading("alpaca", line_bytes=2000)
+READING = Reading("alpaca", line_bytes=60_000)
 
 
 def is_blank(line: bytes, first: bool) -> bool:

@@ -2,7 +2,8 @@
 
     python tests/reliability/soak.py --rows 1000000
 
-It also checks that every row has its line of output, in order.
+Among short rows are long ones, both of whose texts have from 50 KB to 2 MiB. It also checks that
+every row has its line of output, in order.
 """
 
 import argparse
@@ -17,6 +18,20 @@ from pathlib import Path
 import results
 
 INTERVAL = 1.0
+# Each row of such a number has two long texts.
+LONG_EVERY = 5000
+LENGTHS = (50_000, 200_000, 2 * 2**20)
+
+
+def row(number: int) -> dict[str, object]:
+    """Return a row, and a long one once in a while."""
+    if number % LONG_EVERY != LONG_EVERY - 1:
+        texts = f"Add {number} and 1.", f"That is {number + 1}."
+    else:
+        length = LENGTHS[number // LONG_EVERY % len(LENGTHS)]
+        # The whole row stays below the most bytes of a line, 4 MiB.
+        texts = "Some words, and " * (length // 16 - 99), f"{number}. " * (length // 10)
+    return {"id": number, "instruction": texts[0], "output": texts[1]}
 
 
 def sample(pid: int) -> tuple[int, int]:
@@ -37,8 +52,7 @@ def main() -> None:
         rows, out = Path(folder, "rows.jsonl"), Path(folder, "scores.jsonl")
         with rows.open("w") as file:
             for i in range(args.rows):
-                value = {"id": i, "instruction": f"Add {i} and 1.", "output": f"That is {i + 1}."}
-                file.write(json.dumps(value) + "\n")
+                file.write(json.dumps(row(i)) + "\n")
         command: list[str | Path] = [
             Path(sys.executable).with_name("harmless"),
             "score",
@@ -66,6 +80,7 @@ def main() -> None:
     early, late = samples[tenth : 2 * tenth], samples[-tenth:]
     results.write("soak", {
         "rows": args.rows,
+        "long_rows": args.rows // LONG_EVERY,
         "seconds": round(seconds),
         "samples": len(samples),
         "early_mb": round(statistics.median(resident for resident, _ in early) / 1e6, 1),
