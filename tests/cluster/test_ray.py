@@ -2,16 +2,20 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from changes import CHANGES
 from pyarrow import parquet
 from shards import CONFIG, files_in, run_over, worker_processes, write_shards
 
@@ -20,6 +24,7 @@ from harmless_runtime.cluster.connection import Resources
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.pipeline import score_files
+from harmless_runtime.tally import Tally
 from processes import COMMAND
 from runs import cpu_engine
 
@@ -154,3 +159,36 @@ def test_the_driver_is_killed_and_goes_on(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     assert "rows done by an earlier run" in done.stderr
     assert many.read_bytes() == one.read_bytes()
+
+
+@pytest.mark.usefixtures("ray")
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("form", ["lines", "joined folder"])
+def test_a_change_at_any_moment_is_noticed(
+    change: Callable[[Path, random.Random], None], form: str, tmp_path: Path
+) -> None:
+    rng = random.Random(f"{form} {change.__name__}")
+    name, options = FORMS[form]
+    paths = write_shards(tmp_path / "rows", 3, 300)
+    one, many = tmp_path / f"one {name}", tmp_path / f"many {name}"
+    score_files(run_over(paths, one, **options), cpu_engine())
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / "rows", kept)
+    moment, changed = rng.randrange(850), False
+
+    def progress(tally: Tally) -> None:
+        nonlocal changed
+        if tally.rows >= moment and not changed:
+            changed = True
+            change(rng.choice(paths), rng)
+
+    run = run_over(paths, many, **options)
+    with pytest.raises(InputError, match=r"has changed since the run began|No such file"):
+        driver.score_on_ray(run, CONFIG, Resources(workers=2), progress)
+    assert changed
+    assert not any(path.is_file() for path in (many, *many.glob("part*")))
+    shutil.copytree(kept, tmp_path / "rows", dirs_exist_ok=True)
+    driver.score_on_ray(
+        run_over(paths, many, existing="resume", **options), CONFIG, Resources(workers=2)
+    )
+    assert files_in(many) == files_in(one)

@@ -4,12 +4,12 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from changes import CHANGES, append
 from interrupted import score
 
 from forms import FORMS, jsonl, make_rows
@@ -30,44 +30,6 @@ def engine() -> Engine:
     return cpu_engine(window_rows=24, piece_bytes=2048)
 
 
-def append(path: Path, rng: random.Random) -> None:
-    with path.open("ab") as file:
-        file.write(rng.choice([b'{"id": "more", "instruction": "a", "output": "b"}\n', b"\n"]))
-
-
-def truncate(path: Path, rng: random.Random) -> None:
-    os.truncate(path, rng.randrange(path.stat().st_size))
-
-
-def write_other_bytes(path: Path, rng: random.Random) -> None:
-    """Write in place, so that the size stays."""
-    content = bytearray(path.read_bytes())
-    for _ in range(20):
-        place = rng.randrange(len(content))
-        content[place : place + 1] = rng.choice([b"x", b"7", b" "])
-    with path.open("r+b") as file:
-        file.write(content)
-
-
-def rename_another_over_it(path: Path, rng: random.Random) -> None:
-    """Do what programs do that replace a file in a single step."""
-    other = path.with_name(".other")
-    content = path.read_bytes()
-    keeps_size = rng.random() < 0.5
-    other.write_bytes(content[::-1] if keeps_size else content[: len(content) // 2])
-    if keeps_size:  # then only the file itself is another one
-        times = path.stat()
-        os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
-    other.replace(path)
-
-
-def remove(path: Path, _: random.Random) -> None:
-    path.unlink()
-
-
-CHANGES: list[Callable[[Path, random.Random], None]] = [
-    append, truncate, write_other_bytes, rename_another_over_it, remove,
-]  # fmt: skip
 NAMES = sorted(FORMS)
 
 
