@@ -91,7 +91,15 @@ def test_the_own_ray_of_a_run_is_killed(name: str, moment: str, tmp_path: Path) 
     paths = write_shards(tmp_path / "rows", 2, 60_000)
     out = tmp_path / "out.jsonl"
     manifest = tmp_path / "out.jsonl.pieces/manifest.jsonl"
-    command: list[str | Path] = [sys.executable, "-m", "harmless_runtime", "score", *paths, "-o", out]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "harmless_runtime",
+        "score",
+        *paths,
+        "-o",
+        out,
+    ]
     command += ["--model", "demo", "--workers", "2"]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
