@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -57,8 +58,7 @@ def terminal() -> Iterator["Console"]:
         code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
         raise typer.Exit(code) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        say_always(console, f"error: {where}{error.strerror or error}")
+        say_always(console, f"error: {_in_words(error)}")
         raise typer.Exit(EXIT_FAILED) from None
     except BaseException:
         # An interrupt may come out of an import as another exception.
@@ -66,6 +66,17 @@ def terminal() -> Iterator["Console"]:
             raise
         say_always(console, "interrupted" if _signals[0] == signal.SIGINT else "terminated")
         raise typer.Exit(128 + _signals[0]) from None
+
+
+def _in_words(error: OSError) -> str:
+    """Return what the operating system says, and the name that it says it of."""
+    if error.filename:
+        return f"{error.filename}: {error.strerror or error}"
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the current folder was removed"
+    return error.strerror or str(error)
 
 
 def settings_as_flags(text: str) -> str:
