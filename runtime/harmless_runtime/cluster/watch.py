@@ -36,7 +36,8 @@ def started_here() -> frozenset[int]:
 def _name_of_child(pid: int) -> Iterator[str]:
     """Yield the name of a process, if this one has started it and it still runs."""
     with suppress(OSError):  # it has ended, and is gone
-        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition(" (")[2].rpartition(") ")
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        name, _, rest = text.partition(" (")[2].rpartition(") ")
         state, parent, *_ = rest.split()
         if int(parent) == os.getpid() and state not in "ZX":
             yield name
