@@ -22,7 +22,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "made.md")
         subprocess.run(
-            [sys.executable, "-m", "typer", "harmless_runtime.cli.app", "utils", "docs",
+            [sys.executable, "-m", "typer", "harmless_runtime.cli.commands", "utils", "docs",
              "--name", "harmless", "--output", str(made)],
             check=True, capture_output=True,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from harmless_runtime.cli import failures
-from harmless_runtime.cli.app import app
+from harmless_runtime.cli.commands import app
 from harmless_runtime.config import ScorerConfig
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,9 @@ Scoring with an artifact needs neither torch nor transformers. Exporting a check
 """
 
 import os
-from typing import TYPE_CHECKING
+
+# Not imported from typing, which would delay the moment from which the command handles signals.
+TYPE_CHECKING = False
 
 # Set before onnxruntime is imported anywhere. Its packages send telemetry to Microsoft, on Linux
 # too. Release 1.32 reads the first name, and microsoft/onnxruntime#29843 introduces the second.

@@ -58,6 +58,10 @@ class InputError(HarmlessError):
     """An input cannot be read, or a row cannot be scored in a run that allows no rejects."""
 
 
+class StrictError(InputError):
+    """A row cannot be scored in a strict run, which can only go on without being strict."""
+
+
 class OutputError(HarmlessError):
     """The output cannot be written, or would replace something."""
 

@@ -7,11 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from harmless_runtime.choices import Precision, Provider
-from harmless_runtime.errors import InputError
+from harmless_runtime.errors import StrictError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.output.checks import goes_on
 from harmless_runtime.output.fingerprint import run_fingerprint, skip_finished
@@ -38,7 +37,10 @@ from harmless_runtime.windows import Window
 
 logger = logging.getLogger(__name__)
 
-_STRICT = "mend the row; without `strict`, such rows are set aside in a file of rejects"
+_STRICT = (
+    "without `strict`, such rows are set aside in a file of rejects; or mend the row, and "
+    "`overwrite` starts again"
+)
 
 
 def score_files(
@@ -57,7 +59,9 @@ def score_files(
             thread.
 
     Raises:
-        InputError: an input cannot be read, or, if the run is strict, a row cannot be scored.
+        InputError: an input cannot be read.
+        StrictError: a row cannot be scored, or could not be in an earlier run, and this one is
+            strict.
         ShapeError: none of the first rows of a new run can be scored.
         OutputError: the output exists or cannot be written, or the run to be resumed had another
             input, model or setting.
@@ -88,7 +92,7 @@ def score_files(
         pieces = PiecedRows(run.inputs, run.piece_bytes or engine.limits.piece_bytes)
         rows: Iterable[Pair | Reject] = _rows_left(output, run, pieces)
         if run.strict:
-            rows = raise_on_reject(rows, partial(refusal, hint=_STRICT))
+            rows = raise_on_reject(rows, _refusal)
         writer = stack.enter_context(WriteBehind(output))
         windows = stack.enter_context(
             ReadAhead(
@@ -104,7 +108,7 @@ def score_files(
         results = score_windows(windows, engine, run.details, resumed, on_progress)
         for window, scored in stack.enter_context(closing(results)):
             if run.strict and scored.rejects:
-                raise refusal(scored.rejects[0], _STRICT)
+                raise _refusal(scored.rejects[0])
             tally += scored.tally
             sample.add(scored.scores)
             writer.write(scored, window, tally)
@@ -126,11 +130,17 @@ def warn_of_truncated(tally: Tally) -> None:
         logger.warning("%s rows were truncated in all", f"{tally.truncated:,}")
 
 
+def _refusal(reject: Reject) -> StrictError:
+    """Return the error for a row that cannot be scored in a strict run."""
+    return StrictError(str(refusal(reject, _STRICT)), _STRICT)
+
+
 def _check_strict(run: Run, done: Tally) -> None:
-    """Raise InputError if an earlier run had rejects, and this one allows none."""
+    """Raise StrictError if an earlier run had rejects, and this one allows none."""
     if run.strict and done.rejected:
-        raise InputError(
-            f"an earlier run rejected {done.rejected:,} lines, but strict allows no rejects"
+        raise StrictError(
+            f"an earlier run rejected {done.rejected:,} lines, but strict allows no rejects",
+            "without `strict`, `resume` goes on; or mend the rows, and `overwrite` starts again",
         )
 
 

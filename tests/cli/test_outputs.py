@@ -74,3 +74,12 @@ def test_the_current_folder_is_an_output(tmp_path: Path, harmless: Harmless) -> 
     done = harmless("score", "../rows.jsonl", "-o", ".", "--model", "demo", cwd=tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert names_in(tmp_path / "out") == ["_run.json", "rows.jsonl"]
+
+
+def test_the_current_folder_may_be_gone(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": 1, "instruction": "a", "output": "b"}\n')
+    script = f'mkdir gone && cd gone && rmdir ../gone && "$0" score {rows} -o o.jsonl --model demo'
+    done = in_a_shell(script, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: the current folder was removed\n"

@@ -69,3 +69,13 @@ def worker_processes() -> list[int]:
             if path.read_bytes().startswith(b"ray::Worker"):
                 found.append(int(path.parent.name))
     return found
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have started."""
+    own = [
+        int(child)
+        for path in Path("/proc", str(pid), "task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+    return own + [grandchild for child in own for grandchild in children(child)]

@@ -8,21 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from shards import write_shards
+from shards import children, write_shards
 
 from processes import COMMAND
 
 pytestmark = pytest.mark.slow
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that these have started."""
-    own = [
-        int(child)
-        for path in Path("/proc", str(pid), "task").glob("*/children")
-        for child in path.read_text().split()
-    ]
-    return own + [grandchild for child in own for grandchild in children(child)]
 
 
 PROGRAM = """

@@ -149,8 +149,8 @@ def test_resume_starts_a_run_if_there_is_none(rows: Path, tmp_path: Path, engine
     resume(rows, out, engine)
     whole = read_outputs(out)
     assert resume(rows, out, engine).is_old
-    torn = OutputPaths(tmp_path / "p.jsonl").scores.partial
-    torn.write_bytes(b"torn before the first commit")
+    begun = OutputPaths(tmp_path / "p.jsonl").scores.partial
+    begun.touch()  # a crash before the first results
     resume(rows, tmp_path / "p.jsonl", engine)
     assert read_outputs(tmp_path / "p.jsonl") == whole
 

@@ -9,6 +9,7 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.tally import Tally
+from reading import read_outputs
 from runs import cpu_engine
 
 
@@ -35,10 +36,75 @@ def test_an_output_that_appears_at_the_end_costs_no_score(
             appeared.append(out)
 
     with pytest.raises(OutputError, match="has appeared during the run"):
-        score(rows, out, engine, on_progress=appear)
+        score(rows, out, engine, on_progress=appear, commit_seconds=1000.0)
     out.rename(tmp_path / "precious")
     summary = resume(rows, out, engine)
     assert summary.resumed == summary.tally, "nothing was done again"
+    assert len(out.read_bytes().splitlines()) == COUNT - 8
+
+
+def test_an_output_that_appears_is_noticed_soon(rows: Path, tmp_path: Path, engine: Engine) -> None:
+    out = tmp_path / "o.jsonl"
+    told: list[int] = []
+
+    def appear(tally: Tally) -> None:
+        told.append(tally.rows)
+        if tally.rows > 100 and not out.exists():
+            out.write_text("precious")
+
+    with pytest.raises(OutputError, match="has appeared during the run") as raised:
+        score(rows, out, engine, on_progress=appear)
+    assert raised.value.hint == "move it away; `resume` then goes on"
+    assert max(told) < COUNT - 8
+    told.clear()
+    with pytest.raises(OutputError, match="has appeared during the run"):
+        resume(rows, out, engine, on_progress=appear)
+    assert not told, "nothing was scored"
+    assert out.read_text() == "precious"
+    out.unlink()
+    assert resume(rows, out, engine).resumed.rows > 0
+    score(rows, tmp_path / "whole.jsonl", engine)
+    assert read_outputs(out) == read_outputs(tmp_path / "whole.jsonl")
+
+
+def test_rejects_that_appear_are_noticed_before_a_resumed_run_scores(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    stop_after(100, rows, out, engine)
+    OutputPaths(out).rejects.final.touch()
+    with pytest.raises(OutputError, match=r"o\.rejects\.jsonl has appeared during the run"):
+        resume(rows, out, engine, on_progress=lambda _: pytest.fail("rows are scored"))
+
+
+@pytest.mark.parametrize("kept", ["scores", "rejects"])
+def test_results_that_have_lost_their_state_are_not_replaced(
+    kept: str, rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    paths = OutputPaths(out)
+    stop_after(100, rows, out, engine)
+    state = paths.state.rename(tmp_path / "elsewhere")
+    other = paths.scores if kept == "rejects" else paths.rejects
+    left = other.partial.rename(tmp_path / "left")
+    before = getattr(paths, kept).partial.read_bytes()
+    with pytest.raises(OutputError, match=r"holds results, but .*o\.jsonl\.state.* is missing"):
+        resume(rows, out, engine)
+    assert getattr(paths, kept).partial.read_bytes() == before
+    state.rename(paths.state)
+    left.rename(other.partial)
+    assert resume(rows, out, engine).resumed.rows > 0
+    score(rows, tmp_path / "whole.jsonl", engine)
+    assert read_outputs(out) == read_outputs(tmp_path / "whole.jsonl")
+
+
+def test_results_that_have_lost_their_state_are_replaced_if_that_is_asked_for(
+    rows: Path, tmp_path: Path, engine: Engine
+) -> None:
+    out = tmp_path / "o.jsonl"
+    stop_after(100, rows, out, engine)
+    OutputPaths(out).state.unlink()
+    score(rows, out, engine, existing="overwrite")
     assert len(out.read_bytes().splitlines()) == COUNT - 8
 
 
@@ -77,8 +143,13 @@ def test_complete_results_that_vanish_before_the_renaming_are_noticed(
 ) -> None:
     out = tmp_path / "o.jsonl"
     partial = OutputPaths(out).scores.partial
+
+    def appear(tally: Tally) -> None:
+        if tally.rows > 300:
+            out.touch()
+
     with pytest.raises(OutputError, match="has appeared"):
-        score(rows, out, engine, on_progress=lambda _: out.touch())
+        score(rows, out, engine, on_progress=appear, commit_seconds=1000.0)
     out.unlink()
     partial.unlink()
     if content is not None:

@@ -4,6 +4,7 @@ import bz2
 import csv
 import gzip
 import lzma
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pyarrow import parquet
 from forms import FORMS, jsonl, make_rows, read
 from harmless_runtime.errors import InputError, ShapeError
 from harmless_runtime.rows.records import Pair, Reject
+from processes import in_a_shell
 
 ROWS = make_rows(250)
 
@@ -189,3 +191,24 @@ def test_values_that_python_lacks_beside_the_texts(tmp_path: Path) -> None:
     items = read(path, columns={"input": "meta.ctx", "id": "meta.id"})
     assert [item.id for item in items if isinstance(item, Pair)] == [b"7", b"8"]
     assert all("c" in item.question for item in items if isinstance(item, Pair))
+
+
+def test_csv_with_carriage_returns_alone(tmp_path: Path) -> None:
+    text = b"instruction,output,id\ra,b,1\rc,d,2\r"
+    (tmp_path / "old.csv").write_bytes(text)
+    with pytest.raises(InputError, match="has a carriage return without a line feed") as raised:
+        read(tmp_path / "old.csv")
+    (command,) = re.findall(r"tr .* NEW\.csv", raised.value.hint or "")
+    in_a_shell(command.replace("FILE", "old.csv"), tmp_path)
+    assert len(read(tmp_path / "NEW.csv")) == 2
+    (tmp_path / "long.csv").write_bytes(text * 100)
+    with pytest.raises(InputError, match="longer than max_line_bytes allows") as raised:
+        read(tmp_path / "long.csv", line_bytes=1000)
+    assert "carriage returns alone" in (raised.value.hint or "")
+    (tmp_path / "one.csv").write_bytes(b"instruction,output\na,b\rc\nd,e\n")
+    reject, row = read(tmp_path / "one.csv")
+    assert isinstance(reject, Reject)
+    assert reject.reason == (
+        "not valid CSV: it has a carriage return without a line feed, outside quotes"
+    )
+    assert isinstance(row, Pair)

@@ -106,5 +106,7 @@ def test_empty_elements_are_rejects(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_bytes(b"[" + ROW + b",, " + ROW + b",\n]")
     items = read(tmp_path / "rows.json")
     assert [isinstance(item, Pair) for item in items] == [True, False, True, False]
+    reason = "not valid JSON: the element is empty, because the array has a comma too many"
+    assert [item.reason for item in items if isinstance(item, Reject)] == [reason, reason]
     (tmp_path / "rows.json").write_bytes(b" [ ] ")
     assert read(tmp_path / "rows.json") == []

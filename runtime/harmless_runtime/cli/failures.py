@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -23,12 +24,10 @@ EXIT_FAILED, EXIT_USAGE, EXIT_REJECTS = 1, 2, 3
 
 def run_command(command: Callable[[], object]) -> None:
     """Run a command line. If SIGINT or SIGTERM ends it, exit with 128 plus its number."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _end)
     try:
         command()
     except BaseException:
-        if _signals:  # it came before or after `terminal` could report it
+        if _signals:
             for each in (signal.SIGINT, signal.SIGTERM):
                 # While it shuts down, Python takes its own handlers away, but leaves SIG_IGN.
                 signal.signal(each, signal.SIG_IGN)
@@ -38,12 +37,17 @@ def run_command(command: Callable[[], object]) -> None:
 
 @contextmanager
 def terminal() -> Iterator["Console"]:
-    """Give a console on standard error, and turn exceptions into a message and an exit code."""
+    """Give a console on standard error, and turn exceptions into a message and an exit code.
+
+    From here on, the first signal raises an exception. Before, it ends the process at once.
+    """
     from harmless_runtime.cli.console import make_console, say_always, say_hint
     from harmless_runtime.errors import ConfigError, HarmlessError
 
     console = make_console()
     try:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, _end)
         yield console
     except HarmlessError as error:
         if verbosity.verbose:
@@ -54,8 +58,7 @@ def terminal() -> Iterator["Console"]:
         code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
         raise typer.Exit(code) from None
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        say_always(console, f"error: {where}{error.strerror or error}")
+        say_always(console, f"error: {_in_words(error)}")
         raise typer.Exit(EXIT_FAILED) from None
     except BaseException:
         # An interrupt may come out of an import as another exception.
@@ -63,6 +66,17 @@ def terminal() -> Iterator["Console"]:
             raise
         say_always(console, "interrupted" if _signals[0] == signal.SIGINT else "terminated")
         raise typer.Exit(128 + _signals[0]) from None
+
+
+def _in_words(error: OSError) -> str:
+    """Return what the operating system says, and the name that it says it of."""
+    if error.filename:
+        return f"{error.filename}: {error.strerror or error}"
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the current folder was removed"
+    return error.strerror or str(error)
 
 
 def settings_as_flags(text: str) -> str:
@@ -77,12 +91,20 @@ def settings_as_flags(text: str) -> str:
 _signals: list[int] = []
 
 
+class _Interrupt(KeyboardInterrupt):
+    """What a signal raises.
+
+    Python ends by SIGINT, whatever the exit code, if KeyboardInterrupt itself came out of a text
+    that it has executed, as many modules do while they are imported.
+    """
+
+
 def _ignore(_number: int, _frame: object) -> None:
     pass
 
 
 def _end(number: int, _frame: object) -> None:
-    """Raise KeyboardInterrupt on the first signal.
+    """Raise a KeyboardInterrupt on the first signal.
 
     Later signals are ignored, so that the last commit can finish.
     """
@@ -90,4 +112,4 @@ def _end(number: int, _frame: object) -> None:
         # Not SIG_IGN: Python complains of a signal that came just before it.
         signal.signal(each, _ignore)
     _signals.append(number)
-    raise KeyboardInterrupt
+    raise _Interrupt

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harmless_runtime.cli.console import say, say_hint
-from harmless_runtime.errors import HarmlessError, OutputError
+from harmless_runtime.errors import HarmlessError, OutputError, StrictError
 from harmless_runtime.output.checks import goes_on
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.publish import is_staged
@@ -29,6 +29,9 @@ def resumable(console: Console, asked: Run) -> Iterator[None]:
         # what to do.
         if isinstance(error.__cause__, OSError):
             _say_how_to_resume(console, asked)
+        raise
+    except StrictError:
+        _say_how_to_resume(console, asked, "--strict")
         raise
     except BaseException as error:
         # An error that comes before the first result says by itself what is wrong.
@@ -57,28 +60,32 @@ def _can_go_on(error: BaseException) -> bool:
     return not isinstance(error, HarmlessError) or "overwrite" not in (error.hint or "")
 
 
-def _say_how_to_resume(console: Console, asked: Run) -> None:
+def _say_how_to_resume(console: Console, asked: Run, without: str = "") -> None:
+    """Say how to continue, with the options of this command, or `without` one of them."""
     try:
         state = read_state(OutputPaths(asked.output, asked.is_folder).state)
     except OutputError:  # the run's own error tells about the state
         return
     if state is None and not is_staged(asked):
-        say(console, "no results are on the disk yet, so there is nothing to resume")
+        if not without:
+            say(console, "no results are on the disk yet, so there is nothing to resume")
         return
     if state is None:
         say(console, f"the results are whole, but not yet all in {asked.name}")
     elif state.lines:
         say(console, f"the results of the first {state.lines:,} lines are on the disk")
-    _hint_to_resume(console, "the same standard input and " if asked.reads_stdin else "")
+    _hint_to_resume(console, "the same standard input and " if asked.reads_stdin else "", without)
 
 
-def _hint_to_resume(console: Console, again: str = "") -> None:
+def _hint_to_resume(console: Console, again: str = "", without: str = "") -> None:
     if all(argument.isprintable() for argument in sys.argv):
-        name, *arguments = [a for a in sys.argv[1:] if a not in ("--resume", "--overwrite")]
+        changed = ("--resume", "--overwrite", without)
+        name, *arguments = [a for a in sys.argv[1:] if a not in changed]
         command = shlex.join([_own_name(), name, "--resume", *arguments])
         say_hint(console, f"continue with {again}{command}")
     else:
-        say_hint(console, f"continue with {again}the same command and --resume")
+        less = f", without {without}" if without else ""
+        say_hint(console, f"continue with {again}the same command and --resume{less}")
 
 
 def _own_name() -> str:

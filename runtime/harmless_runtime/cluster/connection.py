@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harmless_runtime.cluster.watch import started_here
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import ConfigError, SessionError, one_line
 
@@ -51,10 +52,12 @@ class Connection:
         ray: the module.
         leave: ends the thread that has started or joined it, with which its processes end. None if
             the process was connected already.
+        started: the processes of a Ray that was started here. None if it is another one.
     """
 
     ray: Any
     leave: threading.Event | None
+    started: frozenset[int] | None = None
 
     def close(self) -> None:
         """Leave the Ray, which ends if it was started here. One of the caller's is kept."""
@@ -71,7 +74,7 @@ def connect(address: str | None) -> Connection:
 
     Raises:
         ConfigError: ray is missing.
-        SessionError: there is no Ray at the address, or none can be started.
+        SessionError: there is no Ray at the address, or none can be started, or it has ended.
     """
     if address is not None and address.startswith("ray://"):
         raise ConfigError(
@@ -100,7 +103,7 @@ def connect(address: str | None) -> Connection:
         _check_address(address)
         how["address"] = address
     try:
-        return Connection(ray, _start(ray, how))
+        leave = _start(ray, how)
     except TimeoutError:
         raise SessionError(
             f"no Ray has let this command in at {address} within {_JOIN_SECONDS} seconds", _AT
@@ -108,6 +111,11 @@ def connect(address: str | None) -> Connection:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         hint = None if address is None else _AT
         raise SessionError(f"cannot use Ray: {one_line(error)}", hint) from error
+    try:
+        return Connection(ray, leave, started_here() if address is None else None)
+    except BaseException:
+        Connection(ray, leave).close()
+        raise
 
 
 def _start(ray: Any, how: Mapping[str, Any]) -> threading.Event:

@@ -64,7 +64,7 @@ def score_on_ray(
         InputError: an input has changed, or pieces could not be scored. What could is kept, and
             `resume` goes on.
         OutputError: as `score_files`, or the workers' models differ.
-        SessionError: no worker could be started.
+        SessionError: no worker could be started, or the Ray of this run has ended.
     """
     start = time.perf_counter()
     check_divisible(run, config)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 
 from harmless_runtime.cluster.connection import Resources, connect, workers_of
+from harmless_runtime.cluster.watch import Watch
 from harmless_runtime.cluster.worker import (
     LoadEngine,
     Model,
@@ -67,7 +68,7 @@ class Pool:
 
     Raises:
         ConfigError: ray is missing, or as `Worker.load`.
-        SessionError: no worker can be started.
+        SessionError: no worker can be started, or the Ray has ended.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Pool:
         self._ray = self._connection.ray
         try:
             self._options, size = workers_of(self._ray, config, resources, pieces)
+            self._watch = Watch(self._ray, self._connection.started, self._options)
             for _ in range(size):
                 self._hire()
             self.model = self._first_model()
@@ -113,7 +115,12 @@ class Pool:
         self._loading[actor.load.remote()] = actor
 
     def _ready(self) -> list[Any]:
-        """Wait a second at most for a worker; return what all have answered by then."""
+        """Wait a second at most for a worker; return what all have answered by then.
+
+        Raises:
+            SessionError: the Ray has ended.
+        """
+        self._watch.look(has_workers=bool(self._idle or self._running))
         promises = [*self._loading, *self._running, *self._asked]
         if not promises or not self._ray.wait(promises, timeout=_WAIT)[0]:
             return []
@@ -164,6 +171,7 @@ class Pool:
 
         Raises:
             OutputError: a worker's model is another one than the first worker's.
+            SessionError: the Ray has ended.
         """
         self._ask()
         for promise in self._ready():

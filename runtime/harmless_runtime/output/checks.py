@@ -88,6 +88,13 @@ def check_existing(paths: OutputPaths, run: Run, inputs: Files) -> None:
                 f"{complete} is complete, so there is nothing to resume",
                 "`overwrite` scores again; or choose another output",
             )
+        for partial in (paths.scores.partial, paths.rejects.partial):
+            if partial.exists() and partial.stat().st_size:
+                raise OutputError(
+                    f"{partial} holds results, but {paths.state}, which says what they are, is "
+                    "missing",
+                    "put it back; `overwrite` starts again, and replaces them",
+                )
         # A run has a state before it gives files these names.
         for path in (paths.rejects.final, disk.temporary(paths.record), *made):
             if path.exists():

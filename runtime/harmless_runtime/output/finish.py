@@ -128,16 +128,34 @@ def finished_files(run: Run, paths: OutputPaths, state: State) -> list[Finished]
     ]
 
 
+def check_free(run: Run, paths: OutputPaths, *, rejects: bool) -> None:
+    """Raise OutputError if a final name was taken while rows are still being scored.
+
+    Args:
+        run: what was asked for. It replaces nothing.
+        paths: the names of its files.
+        rejects: whether there will be a file of rejects.
+    """
+    finals = [target.final for target in targets_of(run)]
+    for final in ([paths.rejects.final] if rejects else []) + finals:
+        if disk.is_taken(final):
+            raise _taken(final, paths, "move it away; `resume` then goes on")
+
+
+def _taken(final: Path, paths: OutputPaths, hint: str) -> OutputError:
+    return OutputError(
+        f"{final} has appeared during the run, and is left alone; the scores are in "
+        f"{paths.scores.partial}",
+        hint,
+    )
+
+
 def check_final_names(files: list[Finished], paths: OutputPaths, replace: bool) -> None:
     """Raise OutputError if results are missing, or if a final name was taken by another file."""
     for file in files:
         is_waiting = file.temporary.exists()
         if is_waiting and disk.is_taken(file.final) and not replace:
-            raise OutputError(
-                f"{file.final} has appeared during the run, and is left alone; the scores "
-                f"are in {paths.scores.partial}",
-                "move it away; `resume` then only renames the scores",
-            )
+            raise _taken(file.final, paths, "move it away; `resume` then only renames the scores")
         path = file.temporary if is_waiting else file.final
         if not path.exists() or path.stat().st_size != file.claim.size:
             raise OutputError(

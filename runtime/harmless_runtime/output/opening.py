@@ -9,7 +9,7 @@ from harmless_runtime.errors import OutputError
 from harmless_runtime.output import disk
 from harmless_runtime.output.checks import check_output
 from harmless_runtime.output.fingerprint import check_fingerprint
-from harmless_runtime.output.finish import MakeFiles, make_here
+from harmless_runtime.output.finish import MakeFiles, check_free, make_here
 from harmless_runtime.output.locks import held_lock
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.state import Fingerprint, State, read_state
@@ -96,13 +96,17 @@ def resumed_state(run: Run, fingerprint: Fingerprint) -> State | None:
     """Return the state of the run that this one continues, if there is one.
 
     Raises:
-        OutputError: it belongs to a run with another fingerprint, or is damaged.
+        OutputError: it belongs to a run with another fingerprint, or is damaged; or a final name
+            was taken since.
     """
     path = OutputPaths(run.output, run.is_folder).state
     if run.existing == "resume":
         state = read_state(path)
         if state is not None:
             check_fingerprint(path, state.fingerprint, fingerprint)
+            if not (state.replace or state.complete):
+                paths = OutputPaths(run.output, run.is_folder)
+                check_free(run, paths, rejects=state.rejects.size > 0)
         return state
     if run.existing == "refuse" and path.exists():
         # The state file was not there at the check, before the lock was held.

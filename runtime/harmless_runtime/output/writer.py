@@ -18,6 +18,7 @@ from harmless_runtime.output.checks import check_record
 from harmless_runtime.output.finish import (
     MakeFiles,
     check_final_names,
+    check_free,
     finished_files,
     give_final_names,
     make_files,
@@ -61,6 +62,9 @@ class Output:
         # committed, because a later fsync can succeed although data was lost.
         self._failed = False
         self._last_commit = -math.inf
+        self._has_state = resumed is not None
+        # The state claims nothing, and goes with the results if they are given up.
+        self._is_announced = False
         self._writing = threading.Lock()
 
     @property
@@ -84,7 +88,7 @@ class Output:
             counts: the figures for the summary, up to this window.
 
         Raises:
-            OutputError: the disk is full, or failed.
+            OutputError: the disk is full, or failed; or the final name of the scores was taken.
         """
         part = InputDigest()
         part.add(rows)
@@ -110,6 +114,8 @@ class Output:
         """
         with disk.os_errors_named(self.paths.output), self._writing:
             self._failed = True
+            if not self._has_state:
+                self._announce()
             for part, contents in zip(self._parts, (scores, rejects), strict=True):
                 for content in contents:
                     part.append(content)
@@ -118,6 +124,8 @@ class Output:
             self._pending = True
             if time.monotonic() - self._last_commit >= self._commit_seconds:
                 self._commit(complete=False)
+                if not (self._replace or self.run.is_folder):  # a folder can have many names
+                    check_free(self.run, self.paths, rejects=False)
             self._failed = False
 
     def start_again(self) -> None:
@@ -158,14 +166,24 @@ class Output:
         is_there = self.run.url is not None or any(path.exists() for path in older)
         if self._replace and is_there:
             write_state(self.paths.state, self._state(EMPTY, EMPTY, complete=False))
-        else:
-            disk.remove(self.paths.state)
+            self._has_state = True
+        elif self._replace and self.paths.state.exists():  # that of an interrupted run
+            self._announce()
         for target in targets if self._replace else ():
             disk.remove(target.made)
+
+    def _announce(self) -> None:
+        """Write a state that claims nothing, before the first results are written.
+
+        So results without a state have lost it, and no resumed run takes them for a crash's.
+        """
+        write_state(self.paths.state, self._state(EMPTY, EMPTY, complete=False))
+        self._has_state = self._is_announced = True
 
     def _commit(self, *, complete: bool) -> State:
         scores, rejects = (part.sync() for part in self._parts)
         state = self._state(scores, rejects, complete=complete)
+        self._is_announced = False
         write_state(self.paths.state, state)
         self._last_commit = time.monotonic()
         self._pending = False
@@ -211,10 +229,12 @@ class Output:
         with self._writing:
             if self._pending and not self._failed:
                 self._commit(complete=False)
-            elif not self.paths.state.exists():
+            elif self._is_announced or not self.paths.state.exists():
                 # Nothing claims what is in these files.
                 for part in self._parts:
                     disk.remove(part.path)
+                disk.sync_folder(self.paths.folder)
+                disk.remove(self.paths.state)
 
 
 def _close(part: Part) -> None:

@@ -11,6 +11,10 @@ from harmless_runtime.rows.records import KEPT_BYTES, Fields, Reject
 _DELIMITERS = ",\t;"
 # A line that is too long is passed over in pieces of this size.
 _PIECE_BYTES = 2**16
+_CONVERT = (
+    "if its lines end in carriage returns alone, tr '\\r' '\\n' < FILE > NEW.csv makes line feeds "
+    "of them"
+)
 
 
 def header_of(line: bytes) -> tuple[list[str], str]:
@@ -54,7 +58,7 @@ def read_csv(
             yield Reject(name, number, str(error), lines.raw)
             continue
         except csv.Error as error:
-            reason = f"not valid CSV: {error}"
+            reason = f"not valid CSV: {_in_words(error)}"
             if "field larger" in str(error):
                 lines.skip_row()
                 reason = "a cell is longer than max_line_bytes allows, or a quote is not closed"
@@ -88,11 +92,21 @@ def _begun(
     try:
         header = _named(next((cells for cells in reader if cells), []))
     except (csv.Error, _LongLineError) as error:
-        raise InputError(f"{name}: the header of the CSV file is damaged: {error}") from None
+        raise InputError(
+            f"{name}: the header of the CSV file is damaged: {_in_words(error)}",
+            _CONVERT if b"\r" in lines.raw else None,
+        ) from None
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise InputError(f"{name}: the header names a column twice: {', '.join(twice)}")
     return lines, reader, header
+
+
+def _in_words(error: Exception) -> str:
+    """Return what is wrong with a line. The library speaks of how Python opens files."""
+    if "new-line character" in str(error):
+        return "it has a carriage return without a line feed, outside quotes"
+    return str(error)
 
 
 def _named(header: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from harmless_runtime.errors import InputError
-from harmless_runtime.rows.records import KEPT_BYTES, Line
+from harmless_runtime.rows.records import KEPT_BYTES, Line, Reject
 
 _CHUNK_BYTES = 2**18
 _BLANK = b" \t\r\n"
@@ -21,8 +21,10 @@ _INSIDE_STRING = re.compile(_INSIDE, re.DOTALL)
 _BETWEEN = re.compile(rb'[^"\[\]{},]*(?:"%b"[^"\[\]{},]*)*' % _INSIDE, re.DOTALL)
 
 
-def read_array(name: str, file: BufferedReader, line_bytes: int) -> Iterator[Line]:
+def read_array(name: str, file: BufferedReader, line_bytes: int) -> Iterator[Line | Reject]:
     """Yield the elements of a JSON array. `Line.number` counts them from 1.
+
+    An element that is empty is rejected.
 
     Args:
         name: name of the input.
@@ -56,7 +58,10 @@ def read_array(name: str, file: BufferedReader, line_bytes: int) -> Iterator[Lin
         raise InputError(f"{name}: the JSON array ends early, in element {number + 1:,}")
 
 
-def _element(name: str, number: int, text: bytes, length: int, line_bytes: int) -> Line:
+def _element(name: str, number: int, text: bytes, length: int, line_bytes: int) -> Line | Reject:
+    if not length:
+        reason = "not valid JSON: the element is empty, because the array has a comma too many"
+        return Reject(name, number, reason, b"")
     if length == len(text):  # nothing was dropped
         text = text.rstrip(_BLANK)
         length = len(text)
