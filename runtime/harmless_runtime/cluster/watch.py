@@ -22,9 +22,13 @@ _NEEDED = ("gcs_server", "raylet")
 def started_here() -> frozenset[int]:
     """Return the processes of a Ray that this process has started, and needs.
 
+    Where the system has no `/proc`, they are not known, and nothing is returned.
+
     Raises:
         SessionError: one of them has ended already.
     """
+    if not Path("/proc/self/stat").exists():
+        return frozenset()
     numbers = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
     found = {pid: name for pid in numbers for name in _name_of_child(pid)}
     needed = frozenset(pid for pid, name in found.items() if name in _NEEDED)
