@@ -1,6 +1,7 @@
 """Say what one run is asked to do, in one value that is made once."""
 
 from dataclasses import dataclass
+from os import PathLike, fsdecode
 from pathlib import Path
 from typing import Literal
 
@@ -135,3 +136,20 @@ def existing_mode(*, overwrite: bool, resume: bool) -> Existing:
     if overwrite:
         return "overwrite"
     return "resume" if resume else "refuse"
+
+
+def name_of(path: object, what: str) -> str:
+    """Return the name that a caller gives as a string or a path.
+
+    Args:
+        path: what is given.
+        what: what it names, for the error.
+
+    Raises:
+        ConfigError: it is neither a string nor a path.
+    """
+    if isinstance(path, str | PathLike):
+        return fsdecode(path)
+    raise ConfigError(
+        f"the name of {what} is of type {type(path).__name__}, and has to be a string or a path"
+    )
