@@ -233,8 +233,8 @@ class Gpt2HarmlessScorer:
         return str(output_file)
 
     def _open(self, path: Paths) -> Inputs:
-        are_several = isinstance(path, Iterable) and not isinstance(path, str)
-        names = [name_of(name, "an input") for name in (path if are_several else [path])]
+        several = path if isinstance(path, Iterable) and not isinstance(path, str) else [path]
+        names = [name_of(name, "an input") for name in several]
         if not names:
             raise InputError("no input is named, because the list of them is empty")
         return open_inputs(names, reading_of(self.config))
