@@ -29,12 +29,12 @@ def serving(folder: Path, *options: str) -> AbstractContextManager[Served]:
 
 
 def serving_slowly(
-    folder: Path, *, seconds: float, timeout: float = 60, most_waiting: int = 16_384
+    folder: Path, *, row_seconds: float, timeout: float = 60, most_waiting: int = 16_384
 ) -> AbstractContextManager[Served]:
-    """Run a server that takes some seconds to tokenise whatever it tokenises at once."""
+    """Run a server that takes some seconds to tokenise a row."""
     script = Path(__file__).with_name("slow.py")
     return _listening(
-        folder, [sys.executable, str(script), str(seconds), str(timeout), str(most_waiting)]
+        folder, [sys.executable, str(script), str(row_seconds), str(timeout), str(most_waiting)]
     )
 
 

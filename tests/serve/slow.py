@@ -1,4 +1,4 @@
-"""A server whose tokenizer takes its time: `python slow.py SECONDS_PER_CALL TIMEOUT MOST_WAITING`.
+"""A server whose tokenizer takes its time: `python slow.py SECONDS_PER_ROW TIMEOUT MOST_WAITING`.
 
 It stands for texts that are slow to tokenise, whatever the tokenizer is. It writes each call's
 number of rows and of bytes to the file `calls`.
@@ -20,7 +20,7 @@ from runs import cpu_engine
 
 
 class SlowTokenizer:
-    """Takes as long for each call. Everything else is the tokenizer's."""
+    """Takes as long for each row. Everything else is the tokenizer's."""
 
     def __init__(self, tokenizer: Any, seconds: float) -> None:
         self._tokenizer = tokenizer
@@ -29,7 +29,7 @@ class SlowTokenizer:
     def encode(self, pairs: Sequence[tuple[str, str]]) -> Any:
         with Path("calls").open("a") as file:
             file.write(f"{len(pairs)} {sum(len(q) + len(a) for q, a in pairs)}\n")
-        time.sleep(self._seconds)
+        time.sleep(self._seconds * len(pairs))
         return self._tokenizer.encode(pairs)
 
     def __getattr__(self, name: str) -> Any:

@@ -40,17 +40,18 @@ def calls(folder: Path) -> list[tuple[int, int]]:
 
 
 def until_waiting(server: Served, rows: float) -> None:
+    """Wait until at least as many rows wait, or none at all if it is 0."""
     deadline = time.monotonic() + 20
-    while waiting(server) != rows:
+    while not (waiting(server) >= rows if rows else waiting(server) == 0):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def test_the_time_limit_holds_while_rows_are_tokenised(tmp_path: Path) -> None:
-    with serving_slowly(tmp_path, seconds=0.5, timeout=1) as server:
+    with serving_slowly(tmp_path, row_seconds=0.004, timeout=1) as server:
         status, answer, seconds = ask(server, 1000)
         assert (status, answer) == (504, {"error": "not scored within 1 s"})
-        assert seconds < 1.6
+        assert seconds < 2
         time.sleep(1)
         assert len(calls(tmp_path)) <= 3, "nothing is tokenised that nobody waits for"
         assert waiting(server) == 0
@@ -59,7 +60,7 @@ def test_the_time_limit_holds_while_rows_are_tokenised(tmp_path: Path) -> None:
 
 def test_rows_are_tokenised_a_few_at_a_time(tmp_path: Path) -> None:
     long = {"instruction": "a", "output": "word " * 20_000}
-    with serving_slowly(tmp_path, seconds=0) as server:
+    with serving_slowly(tmp_path, row_seconds=0) as server:
         rows = [long] * 6 + [ROW] * 300
         answer = httpx.post(server.url + "/score", json=rows, timeout=60)
         assert len(answer.json()["scores"]) == 306
@@ -70,7 +71,7 @@ def test_rows_are_tokenised_a_few_at_a_time(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_tokenised_count_as_waiting(tmp_path: Path) -> None:
-    with serving_slowly(tmp_path, seconds=0.6, timeout=5, most_waiting=210) as server:
+    with serving_slowly(tmp_path, row_seconds=0.005, timeout=5, most_waiting=210) as server:
         with ThreadPoolExecutor(8) as clients:
             first = clients.submit(ask, server, 200)
             until_waiting(server, 200)
@@ -84,18 +85,18 @@ def test_rows_that_are_tokenised_count_as_waiting(tmp_path: Path) -> None:
 
 
 def test_requests_that_wait_to_be_tokenised_time_out_too(tmp_path: Path) -> None:
-    with serving_slowly(tmp_path, seconds=0.7, timeout=1) as server:
+    with serving_slowly(tmp_path, row_seconds=0.7, timeout=1) as server:
         with ThreadPoolExecutor(12) as clients:
             done = list(clients.map(lambda _: ask(server, 1), range(12)))
         assert {status for status, *_ in done} == {200, 504}
-        assert max(seconds for *_, seconds in done) < 1.7
-        assert sum(status == 200 for status, *_ in done) == 4, "as many as are tokenised at once"
+        assert max(seconds for *_, seconds in done) < 2
+        assert sum(status == 200 for status, *_ in done) == 2, "as many as are tokenised at once"
 
 
 def test_a_client_that_hangs_up_is_not_tokenised_further(tmp_path: Path) -> None:
     body = json.dumps([ROW] * 1000).encode()
     head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with serving_slowly(tmp_path, seconds=0.3) as server:
+    with serving_slowly(tmp_path, row_seconds=0.0025) as server:
         place = urlsplit(server.url)
         with socket.create_connection((str(place.hostname), place.port or 0)) as client:
             client.sendall(head + body)
@@ -106,10 +107,12 @@ def test_a_client_that_hangs_up_is_not_tokenised_further(tmp_path: Path) -> None
 
 
 def test_after_a_signal_each_request_is_answered_in_time(tmp_path: Path) -> None:
-    with serving_slowly(tmp_path, seconds=0.4, timeout=1.5) as server:
+    with serving_slowly(tmp_path, row_seconds=0.0025, timeout=2) as server:
         with ThreadPoolExecutor(4) as clients:
-            asked = [clients.submit(ask, server, rows) for rows in (1000, 1000, 1, 130)]
-            until_waiting(server, 2131)
+            asked = [clients.submit(ask, server, 1000) for _ in range(2)]
+            until_waiting(server, 2000)
+            asked += [clients.submit(ask, server, 1) for _ in range(2)]
+            time.sleep(0.2)  # so that they are accepted
             server.process.send_signal(signal.SIGTERM)
             statuses = [each.result()[0] for each in asked]
         assert server.process.wait(20) == 0
@@ -120,7 +123,7 @@ def test_after_a_signal_each_request_is_answered_in_time(tmp_path: Path) -> None
 
 
 def test_after_a_second_interrupt_they_are_told_so(tmp_path: Path) -> None:
-    with serving_slowly(tmp_path, seconds=0.4, timeout=20) as server:
+    with serving_slowly(tmp_path, row_seconds=0.003, timeout=20) as server:
         with ThreadPoolExecutor(2) as clients:
             asked = [clients.submit(ask, server, 1000) for _ in range(2)]
             until_waiting(server, 2000)

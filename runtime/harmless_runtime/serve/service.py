@@ -32,8 +32,9 @@ from harmless_runtime.serve.protocols import (
 )
 from harmless_runtime.serve.queries import QueryParser
 
-# Threads that read and tokenise. Each piece of a request waits for one of them in its turn.
-_THREADS = 4
+# Threads that read and tokenise. Each piece of a request waits for one of them in its turn. The
+# tokenizer itself uses all cores, and more threads take longer to hand over a small request.
+_THREADS = 2
 # Rows and characters that are tokenised at a time: a piece takes no more than some hundredths of a
 # second, unless a single row is longer.
 _PIECE_ROWS, _PIECE_CHARACTERS = 128, 2**18
