@@ -84,7 +84,7 @@ class ScorerConfig(BaseModel):
     provider: ProviderChoice = "auto"
     precision: PrecisionChoice = "auto"
     device: int = Field(0, ge=0)
-    gpu_memory: float | None = Field(None, gt=0, allow_inf_nan=False)
+    gpu_memory: float | None = Field(None, gt=0, le=1_000_000, allow_inf_nan=False)
     compute: ComputeChoice = "auto"
     streams: int | None = Field(None, ge=1, le=1024)
     format: FormatName | None = None

@@ -8,10 +8,13 @@ from typing import Any
 from harmless_runtime.choices import DEFAULT_MODEL
 from harmless_runtime.item_scores import score_items
 from harmless_runtime.rows.conversations import continue_dialogue, is_dialogue
-from harmless_runtime.rows.items import TEXTS, Column, Items
+from harmless_runtime.rows.items import Column, Items
 from harmless_runtime.rows.records import NO_ID, Fields, Pair, Reject
-from harmless_runtime.rows.shapes import Reading, reading_of
+from harmless_runtime.rows.shapes import Reading, Shape, reading_of
 from harmless_runtime.scorer import Gpt2HarmlessScorer
+
+# The names are the caller's, because errors have them. Either may be a list of messages.
+_SHAPE = Shape("completions", "prompts", output="completions")
 
 
 def reward_function(model: str = DEFAULT_MODEL, **config: Any) -> Callable[..., list[float | None]]:
@@ -59,12 +62,12 @@ class Completions(Items):
     """Completions with their prompts, of which some may be dialogues in the form of hh-rlhf."""
 
     def __init__(self, prompts: Column, completions: Column, reading: Reading) -> None:
-        super().__init__({"instructions": prompts, "outputs": completions}, reading, TEXTS)
+        super().__init__({"prompts": prompts, "completions": completions}, reading, _SHAPE)
 
     def parsed(self, row: Fields) -> Pair | Reject:
         """Return what is made of a row. A completion continues its dialogue."""
         pair = super().parsed(row)
-        prompt, completion = row.values["instructions"], row.values["outputs"]
+        prompt, completion = row.values["prompts"], row.values["completions"]
         if isinstance(pair, Pair) and isinstance(completion, str) and is_dialogue(prompt):
             texts = continue_dialogue(prompt, completion)
             return Pair(pair.source, pair.number, NO_ID, *texts)

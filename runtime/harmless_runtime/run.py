@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from os import PathLike, fsdecode
 from pathlib import Path
 from typing import Literal
 
@@ -149,3 +150,20 @@ def existing_mode(*, overwrite: bool, resume: bool) -> Existing:
     if overwrite:
         return "overwrite"
     return "resume" if resume else "refuse"
+
+
+def name_of(path: object, what: str) -> str:
+    """Return the name that a caller gives as a string or a path.
+
+    Args:
+        path: what is given.
+        what: what it names, for the error.
+
+    Raises:
+        ConfigError: it is neither a string nor a path.
+    """
+    if isinstance(path, str | PathLike):
+        return fsdecode(path)
+    raise ConfigError(
+        f"the name of {what} is of type {type(path).__name__}, and has to be a string or a path"
+    )

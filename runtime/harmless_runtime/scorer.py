@@ -22,7 +22,7 @@ from harmless_runtime.read_ahead import ReadAhead
 from harmless_runtime.rows.inputs import Inputs, open_inputs
 from harmless_runtime.rows.items import TEXTS, Column, Items
 from harmless_runtime.rows.shapes import reading_of
-from harmless_runtime.run import Run, existing_mode, join_column, output_named
+from harmless_runtime.run import Run, existing_mode, join_column, name_of, output_named
 from harmless_runtime.scored import in_turn, raise_on_reject, refusal
 from harmless_runtime.tally import Summary
 from harmless_runtime.windows import Refused
@@ -114,6 +114,7 @@ class Gpt2HarmlessScorer:
                 warning.
 
         Raises:
+            ConfigError: `items` is neither of these.
             InputError: a row cannot be scored. The message has its index, which counts from 0 among
                 `items`: with `datasets.map(batched=True)`, among the rows of one batch.
         """
@@ -165,6 +166,7 @@ class Gpt2HarmlessScorer:
         Raises:
             InputError: an input cannot be read, the list is empty, or a row cannot be scored.
                 `evaluate_to_file` sets such rows aside instead.
+            ConfigError: an input's name is neither a string nor a path.
             ShapeError: none of the first rows can be scored.
         """
         engine = self._for_files
@@ -213,10 +215,11 @@ class Gpt2HarmlessScorer:
             details: add `tokens`, `truncated`, `source` and `line` to each score.
 
         Raises:
-            ConfigError: both `overwrite` and `resume` are set, or `score_column` without `join`.
+            ConfigError: both `overwrite` and `resume` are set, or `score_column` without `join`; or
+                a name is neither a string nor a path.
             InputError, ShapeError, OutputError, SessionError: as `pipeline.score_files`.
         """
-        named = output_named(str(output_file))
+        named = output_named(name_of(output_file, "the output"))
         existing = existing_mode(overwrite=overwrite, resume=resume)
         column = join_column(score_column, join=join, details=details)
         run = Run(
@@ -234,10 +237,11 @@ class Gpt2HarmlessScorer:
         return str(output_file)
 
     def _open(self, path: Paths) -> Inputs:
-        names = [path] if isinstance(path, str | Path) else list(path)
+        several = path if isinstance(path, Iterable) and not isinstance(path, str) else [path]
+        names = [name_of(name, "an input") for name in several]
         if not names:
             raise InputError("no input is named, because the list of them is empty")
-        return open_inputs(map(str, names), reading_of(self.config))
+        return open_inputs(names, reading_of(self.config))
 
 
 def _tell_rejects(summary: Summary) -> None:

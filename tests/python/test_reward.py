@@ -15,6 +15,7 @@ import pytest
 
 from harmless_export.reference import pytorch_scores
 from harmless_runtime import Gpt2HarmlessScorer, reward_function
+from harmless_runtime.errors import InputError
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.rows.prompt import question_and_answer
 
@@ -111,6 +112,25 @@ def test_a_row_that_cannot_be_scored_has_no_reward(
     assert [value is None for value in rewards] == [True, False, True, True]
     told = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "item 0: the conversation holds a tool call" in told[0].message
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions", "message"),
+    [
+        (["a", "b"], ["c"], "the columns have different lengths: prompts 2, completions 1"),
+        ("a", ["c"], "prompts is a str, and has to be a list"),
+        (["a"], [3], "item 0: Expected `str | array`, got `int` - at `$.completions`"),
+    ],
+)
+def test_errors_have_the_callers_words(
+    prompts: Any, completions: Any, message: str, reward: Reward, caplog: pytest.LogCaptureFixture
+) -> None:
+    if message.startswith("item"):
+        assert called(reward, prompts, completions) == [None]
+        assert message in caplog.text
+    else:
+        with pytest.raises(InputError, match=message):
+            called(reward, prompts, completions)
 
 
 def test_trl_can_name_and_call_it(reward: Reward) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,24 @@ def test_items_that_cannot_be_scored(item: Any, message: str, scorer: Gpt2Harmle
     with pytest.raises(InputError, match=message):
         scorer.score_item(item)
     assert np.isnan(scorer.score_item(item, on_error="nan"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.score_batch(None), "the rows are of type NoneType, and have to be a list of"),
+        (lambda s: s.score_batch(3), "the rows are of type int"),
+        (lambda s: s.evaluate(None), "the name of an input is of type NoneType, and has to be a"),
+        (lambda s: s.evaluate(["a", 3]), "the name of an input is of type int"),
+        (lambda s: s.evaluate_to_file(None, "s.jsonl"), "the name of an input is of type NoneType"),
+        (lambda s: s.evaluate_to_file("r.jsonl", None), "the name of the output is of type NoneT"),
+    ],
+)
+def test_what_is_neither_rows_nor_names(
+    call: Callable[[Gpt2HarmlessScorer], Any], message: str, scorer: Gpt2HarmlessScorer
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        call(scorer)
 
 
 def test_lines_that_cannot_be_scored(scorer: Gpt2HarmlessScorer, tmp_path: Path) -> None:

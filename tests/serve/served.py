@@ -1,10 +1,12 @@
 """Start `harmless serve` in a process of its own."""
 
+import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +22,30 @@ class Served:
     log: Path
 
 
-@contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Served]:
+def serving(folder: Path, *options: str) -> AbstractContextManager[Served]:
     """Run a server with the bundled model at a free port."""
-    log = folder / "server.log"
     command = [str(COMMAND), "serve", "--model", "demo", "--provider", "cpu", "--port", "0"]
+    return _listening(folder, [*command, *options])
+
+
+def serving_slowly(
+    folder: Path, *, row_seconds: float, timeout: float = 60, most_waiting: int = 16_384
+) -> AbstractContextManager[Served]:
+    """Run a server that takes some seconds to tokenise a row."""
+    script = Path(__file__).with_name("slow.py")
+    return _listening(
+        folder, [sys.executable, str(script), str(row_seconds), str(timeout), str(most_waiting)]
+    )
+
+
+@contextmanager
+def _listening(folder: Path, command: list[str]) -> Iterator[Served]:
+    log = folder / "server.log"
+    path = os.pathsep.join(sys.path)
     with log.open("wb") as file:
-        process = subprocess.Popen([*command, *options], stderr=file, stdout=file)
+        process = subprocess.Popen(
+            command, stderr=file, stdout=file, cwd=folder, env={**os.environ, "PYTHONPATH": path}
+        )
     try:
         deadline = time.monotonic() + 60
         while not (found := re.search(r"listening at (http://\S+)", log.read_text())):

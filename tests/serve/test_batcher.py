@@ -92,6 +92,29 @@ def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
     assert batcher.waiting_rows == 0
 
 
+def test_rows_count_before_they_are_tokenised() -> None:
+    gate = Gate()
+    gate.open.clear()
+    with batching(gate, most_waiting=10) as batcher:
+        begun(batcher, gate.rows(1))
+        with batcher.place() as place:
+            assert batcher.waiting_rows == 1
+            batcher.resize(place, 9)
+            with pytest.raises(QueueFullError):
+                batcher.submit(gate.rows(2))
+            with batcher.place() as other, pytest.raises(QueueFullError):
+                batcher.resize(other, 2)
+            assert batcher.waiting_rows == 9
+            batcher.submit(gate.rows(7), place)  # the other two cannot be scored
+            assert batcher.waiting_rows == 7
+        assert batcher.waiting_rows == 7
+        with batcher.place() as left:
+            pass
+        batcher.resize(left, 5)  # as a thread does whose request has been given up
+        assert batcher.waiting_rows == 7
+        gate.open.set()
+
+
 def test_a_request_may_be_larger_than_the_queue() -> None:
     gate = Gate()
     with batching(gate, most_waiting=2) as batcher:

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from served import Served, serving
 
 from harmless_runtime import bundled
-from processes import Harmless, in_a_shell
+from processes import in_a_shell
 from reading import read_rows
 
 httpx = pytest.importorskip("httpx")
@@ -124,15 +123,32 @@ def test_empty_lists_are_answered(served: Served) -> None:
 BAD: list[tuple[str, bytes, int, str]] = [
     ("/score", b"{oops", 400, "not valid JSON"),
     ("/score", b"\xff", 400, "invalid UTF-8 at byte 0"),
-    ("/score", b"", 400, "not valid JSON"),
+    ("/score", b"{oops}", 400, "not valid JSON"),
+    ("/score", b"hello", 400, "not valid JSON"),
+    ("/score", b'[{"instruction": "a"', 400, "ends early, in element 1"),
+    ("/score", b'{"instruction": "a", "out', 400, "it ends too early"),
+    ("/score", b'[{"instruction": "a", "output": "b"}] 1', 400, "something follows the JSON array"),
+    ("/score", b" \n", 400, "the body is empty"),
     ("/score", b"3", 400, "the body has to be"),
-    ("/score", b"[" * 100_000, 400, "nested too deeply"),
+    ("/score", b"[" * 100_000, 400, "ends early"),
+    ("/score", b"[" * 20_000 + b"]" * 20_000, 422, "row 0: Expected `object`, got `array`"),
+    ("/score", b'{"a":' * 8_000 + b"1" + b"}" * 8_000, 422, "row 0: the JSON is nested too"),
+    ("/score", b'{"rows": null}', 400, 'rows has to be a list of rows: {"rows": [...]}'),
+    ("/score", b'{"on_error": "null"}', 400, "rows has to be a list of rows"),
     ("/score", b'{"rows": [], "on_error": "skip"}', 400, "on_error has to be"),
     ("/score", b'[{"instruction": "a"}]', 422, "row 0"),
     ("/score", b'[{"instruction": "a", "output": 3}]', 422, "row 0"),
-    ("/score", b'[{"instruction": "a", "output": "\\ud800"}]', 400, "not valid JSON"),
+    (
+        "/score",
+        b'[{"instruction": "a", "output": "\\ud800"}]',
+        422,
+        "row 0: not valid JSON: half of",
+    ),
+    ("/get_reward", b'{"query": ["\\ud800"]}', 400, "half of a pair of \\u escapes"),
+    ("/get_reward", b"", 400, "the body is empty"),
     ("/score", b"[1, null]", 422, "row 0"),
-    ("/score", json.dumps([ROWS[0]] * 101).encode(), 413, "101 rows are more than 100"),
+    ("/score", json.dumps([ROWS[0]] * 101).encode(), 413, "more than 100 rows"),
+    ("/score", b'{"rows": [%b 1e]}' % (b"1," * 100), 413, "more than 100 rows"),
     ("/score", b" " * 200_001, 413, "more than 200,000 bytes"),
     ("/score", json.dumps({"instruction": "a", "output": "b" * 60_000}).encode(), 422, "row 0"),
     ("/get_reward", b"{}", 400, "query"),
@@ -159,8 +175,18 @@ def test_bad_bodies_are_refused_with_a_reason(
 
 
 def test_other_paths_and_methods(served: Served) -> None:
-    assert httpx.get(served.url + "/score").status_code == 405
-    assert httpx.post(served.url + "/generate").status_code == 404
+    wrong = httpx.get(served.url + "/score")
+    assert wrong.status_code == 405
+    assert wrong.headers["Allow"] == "POST"
+    assert wrong.json() == {"error": "/score does not take GET"}
+    for number in range(3):
+        missing = httpx.post(f"{served.url}/generate{number}")
+        assert missing.status_code == 404
+        assert "there is no such path; there are /classify, " in missing.json()["error"]
+    told = httpx.get(served.url + "/metrics").text
+    assert 'harmless_requests_total{path="/score",status="405"} 1.0' in told
+    assert 'harmless_requests_total{path="other",status="404"} 3.0' in told
+    assert "generate" not in told, "a client cannot make names of its own"
     assert httpx.get(served.url + "/health").json() == {"status": "ok"}
     assert httpx.get(served.url + "/ready").status_code == 200
 
@@ -171,18 +197,6 @@ def test_nothing_of_a_request_is_logged(served: Served) -> None:
     log = served.log.read_text()
     assert "secret" not in log
     assert "Traceback" not in log
-
-
-def test_a_token(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("s3cret\n")
-    with serving(tmp_path, "--token-file", str(tmp_path / "token")) as server:
-        for given, status in (
-            (None, 401), ("s3cret", 401), ("Bearer other", 401), ("bearer s3cret", 200),
-        ):  # fmt: skip
-            headers = {} if given is None else {"Authorization": given}
-            assert post(server, "/score", ROWS[0], headers=headers).status_code == status
-            assert httpx.get(server.url + "/metrics", headers=headers).status_code == status
-        assert httpx.get(server.url + "/health").status_code == 200
 
 
 def test_a_signal_loses_no_request_that_was_accepted(tmp_path: Path) -> None:
@@ -212,16 +226,3 @@ def test_a_signal_loses_no_request_that_was_accepted(tmp_path: Path) -> None:
     # A connection that was made just before the signal may not have been accepted.
     assert {status for start, status in done if start < at - 0.1} == {200}
     assert "every request that was accepted is answered" in server.log.read_text()
-
-
-def test_what_cannot_be_served(tmp_path: Path, harmless: Harmless, served: Served) -> None:
-    port = str(urlsplit(served.url).port)
-    demo = ("serve", "--model", "demo")
-    for options, code, message in (
-        (("--port", port), 1, "cannot listen at 127.0.0.1"),
-        (("--token-file", str(tmp_path / "no")), 2, "cannot read"),
-        (("--port", "99999"), 2, "65535"),
-    ):
-        done = harmless(*demo, *options)
-        assert done.returncode == code, done.stderr
-        assert message in done.stderr

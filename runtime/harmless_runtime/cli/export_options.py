@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from harmless_runtime import choices
+from harmless_runtime.cli import options
 
 Checkpoint = Annotated[str, typer.Argument(help="Hugging Face id, or folder of a checkpoint.")]
 ArtifactOut = Annotated[Path, typer.Option("--out", "-o", help="Artifact folder to make.")]
@@ -26,6 +27,7 @@ ParityLimit = Annotated[
     float | None,
     typer.Option(
         min=0,
+        callback=options.finite,
         help="Largest difference from PyTorch that passes, as a share of the scores' standard "
         "deviation.",
         show_default="fp32 1e-4, fp16 3e-2, bf16 and int8 0.2",

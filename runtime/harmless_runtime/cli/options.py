@@ -4,6 +4,7 @@ An option of `score` that is also a key of the YAML file has the default None, s
 set it. `show_default` then says what the default is.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -98,6 +99,13 @@ MaxLength = Annotated[
         help="Most tokens of a row; longer rows are truncated.", show_default="the artifact's"
     ),
 ]
+
+
+def finite(number: float | None) -> float | None:
+    """Return a number, or raise BadParameter for infinity and NaN."""
+    if number is None or math.isfinite(number):
+        return number
+    raise typer.BadParameter(f"{number} is not a finite number")
 
 
 def number_or(word: str) -> Callable[[str | None], str | None]:

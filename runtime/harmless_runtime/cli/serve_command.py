@@ -15,14 +15,27 @@ Host = Annotated[
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")]
 WaitMs = Annotated[
     float,
-    typer.Option(min=0, max=10_000, help="Milliseconds that a request waits for others."),
+    typer.Option(
+        min=0,
+        max=10_000,
+        callback=options.finite,
+        help="Milliseconds that a request waits for others.",
+    ),
 ]
 MaxWaiting = Annotated[
     int, typer.Option(min=1, help="Most rows that wait; further requests are answered with 429.")
 ]
 MaxRows = Annotated[int, typer.Option(min=1, help="Most rows of a request.")]
 MaxBody = Annotated[int, typer.Option(min=1, help="Most bytes of a request's body.")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Most seconds that a request takes.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        max=86_400,
+        callback=options.finite,
+        help="Most seconds that a body takes to arrive, and then its rows to be scored.",
+    ),
+]
 TokenFile = Annotated[
     Path | None,
     typer.Option(

@@ -24,12 +24,23 @@ def beginning(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def values_in(row: Row) -> Any:
-    """Return the values of a row, or None if they cannot be told."""
+    """Return the values of a row, or None if they cannot be told.
+
+    If one is a number that Python does not have, each value is its JSON text.
+    """
     if isinstance(row, Fields):
         return row.values
     if isinstance(row, Line):
         try:
             return msgspec.json.decode(row.raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
+            return fields_in(row.raw)
     return None
+
+
+def fields_in(raw: bytes) -> dict[str, msgspec.Raw] | None:
+    """Return the fields of a row in JSON, each with the text of its value, or None."""
+    try:
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any, Protocol
 
-from harmless_runtime.errors import InputError
+from harmless_runtime.errors import ConfigError, InputError
 from harmless_runtime.rows.advice import no_shape
 from harmless_runtime.rows.first_rows import FIRST_ROWS
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_columns, recognise
+from harmless_runtime.rows.shapes import Reading, Shape, check_columns, shape_in_memory
 from harmless_runtime.rows.values import plain_value
 
 # The columns of `Gpt2HarmlessScorer.score`. As in other shapes, a text may be a list of messages.
@@ -37,7 +37,8 @@ class Items:
         shape: their shape, if it is known and need not be recognised.
 
     Raises:
-        ConfigError: `columns` of `reading` names something that cannot be named.
+        ConfigError: `columns` of `reading` names something that cannot be named, or `rows` is
+            neither of these.
         InputError: the columns have different lengths, or are no columns.
     """
 
@@ -49,26 +50,19 @@ class Items:
     ) -> None:
         check_columns(reading)
         rows = _columns_of(rows)
+        if not isinstance(rows, Iterable):
+            raise ConfigError(
+                f"the rows are of type {type(rows).__name__}, and have to be a list of rows, a "
+                "mapping of names to columns, or a data frame"
+            )
         self._rows: Any = rows
         if not isinstance(rows, Mapping) and not isinstance(rows, Sequence):
             self._rows = list(rows)
         self._reading = reading
-        self._shape = shape or self._recognised()
+        self._shape = shape or shape_in_memory(self._first(), reading)
         self._roots = self._shape.roots
         self._parse = RowParser(self._shape, reading.system, reading.line_bytes)
         self.count = _length(rows) if isinstance(rows, Mapping) else len(self._rows)
-
-    def _recognised(self) -> Shape:
-        """Return the shape that the options name, or else a known one that fits the rows.
-
-        A scorer may be configured for files with other fields, and still be asked for a plain row.
-        """
-        first = [row for row in self._first() if isinstance(row, Mapping)]
-        named = self._reading.named_shape
-        if named is not None and (not first or any(map(named.fits, first))):
-            return named
-        shapes = recognise(first, self._reading) or recognise(first, Reading())
-        return shapes[0] if shapes else named or KNOWN["alpaca"]
 
     def _first(self) -> list[Any]:
         if isinstance(self._rows, Mapping):

@@ -18,14 +18,18 @@ def score_line(row_id: bytes, score: np.float32, details: bytes = b"") -> bytes:
 
     Args:
         row_id: the id as JSON text. It is copied, except that carriage returns become spaces.
-        score: the reward, finite. It is written as the shortest text that reads back as the same
-            float32.
+        score: the reward, finite.
         details: what `row_details` gives, or nothing.
     """
     # An id that is an object may hold carriage returns between its tokens. JSON ignores them there,
     # but some programs would take them for the end of a line.
     safe_id = row_id.replace(b"\r", b" ")
-    return b'{"id": %b, "score": %b%b}\n' % (safe_id, str(score).encode(), details)
+    return b'{"id": %b, "score": %b%b}\n' % (safe_id, score_text(score), details)
+
+
+def score_text(score: np.float32) -> bytes:
+    """Return a finite score as JSON: the shortest text that reads back as the same float32."""
+    return str(score).encode()
 
 
 def row_details(pair: Pair, *, tokens: int, truncated: bool) -> bytes:

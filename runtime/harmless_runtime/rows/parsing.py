@@ -17,8 +17,12 @@ from harmless_runtime.rows.texts import preference_texts, texts_of
 
 # What bytes that are not UTF-8 are read as.
 _ESCAPED = re.compile("[\udc80-\udcff]")
+# Half of a pair of escapes, the first or the second one.
+_HALF = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
 # What Python's json module writes for numbers that JSON does not have.
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONSTANT = re.compile(rb"[:\[,]\s*(NaN|-?Infinity)\b")
 
 
@@ -74,7 +78,7 @@ class RowParser:
         except (BadRowError, msgspec.ValidationError) as error:
             return self._reject(line, str(error))
         except msgspec.DecodeError as error:
-            return self._reject(line, f"not valid JSON: {error}{_why(line.raw)}")
+            return self._reject(line, not_json(error, line.raw))
 
     def _parse_fields(self, row: Fields) -> Pair | Reject:
         if row.is_blank:
@@ -123,18 +127,29 @@ class RowParser:
         return Reject(row.source, row.number, reason, _text_of(row.values))
 
 
+# What msgspec says of a text that ends too early, and of half of a pair of escapes.
+_CUT = "Input data was truncated"
 # Stands for a field that a row does not have, where null is a value.
 _MISSING = msgspec.UNSET
 
 
-def _why(text: bytes) -> str:
-    """Say what is not JSON in a text, if it is something that programs often write."""
-    constant = _CONSTANT.search(text)
-    if constant is not None:
-        return f" ({constant[1].decode()} is not JSON; null is)"
-    if _SURROGATE.search(text):
-        return " (half of a pair of \\u escapes is no character)"
-    return ""
+def not_json(error: msgspec.DecodeError, text: bytes) -> str:
+    """Return why a text is not JSON, in a sentence for whoever wrote it.
+
+    Args:
+        error: what the decoder says.
+        text: the text.
+    """
+    if not text.strip():
+        return "there is nothing where a row should be, as after a comma too many"
+    reason = str(error)
+    if _HALF.search(text):
+        why = "half of a pair of \\u escapes is no character"
+    elif constant := _CONSTANT.search(text):
+        why = f"{constant[1].decode()} is not JSON; null is"
+    else:
+        return f"not valid JSON: {'it ends too early' if reason == _CUT else reason}"
+    return f"not valid JSON: {why if reason == _CUT else f'{reason} ({why})'}"
 
 
 @lru_cache(64)

@@ -194,3 +194,20 @@ def recognise(rows: Sequence[Any], reading: Reading) -> list[Shape]:
     return sorted(
         (shape for shape in candidates if fitting[shape]), key=lambda s: -fitting[s] * weights[s]
     )
+
+
+def shape_in_memory(rows: Sequence[Any], reading: Reading) -> Shape:
+    """Return the shape of rows that a caller hands over: the one named, or else one that fits.
+
+    A scorer may be configured for files with other fields, and still be asked for a plain row.
+
+    Args:
+        rows: the first ones, of which those that are not mappings are passed over.
+        reading: how rows are read.
+    """
+    named = reading.named_shape
+    first = [row for row in rows if isinstance(row, Mapping)]
+    if named is not None and (not first or any(map(named.fits, first))):
+        return named
+    shapes = recognise(first, reading) or recognise(first, Reading())
+    return shapes[0] if shapes else named or KNOWN["alpaca"]

@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +51,14 @@ class Job:
         return sum(len(row.ids) for row in self.rows)
 
 
+class Place:
+    """How many rows a request has in the queue that are still to be tokenised."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.is_left = False
+
+
 class Batcher:
     """Scores rows in a thread. Requests that wait at the same time share batches.
 
@@ -59,7 +68,8 @@ class Batcher:
     Args:
         engine: what scores.
         wait_seconds: how long the first request waits for others if the device is idle.
-        most_waiting: the most rows that may wait. A single request may have more.
+        most_waiting: the most rows that may wait, those that are tokenised included. A single
+            request may have more.
         on_set: called with the number of rows and tokens, and with the seconds, of each set of
             requests that was scored together.
     """
@@ -91,7 +101,7 @@ class Batcher:
 
     @property
     def waiting_rows(self) -> int:
-        """The number of rows that wait."""
+        """The number of rows that wait, to be tokenised or to be scored."""
         return self._waiting_rows
 
     @property
@@ -99,24 +109,64 @@ class Batcher:
         """Whether no more rows are accepted now."""
         return self._waiting_rows >= self._most_waiting
 
-    def submit(self, rows: Sequence[Encoded]) -> Job:
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """Give a place in the queue to a request whose rows are not tokenised yet.
+
+        It counts as one row, until `resize` says how many there are.
+
+        Raises:
+            QueueFullError: too many rows wait.
+        """
+        place = Place()
+        self.resize(place, 1)
+        try:
+            yield place
+        finally:
+            with self._changed:
+                self._waiting_rows -= place.rows
+                place.rows, place.is_left = 0, True
+
+    def resize(self, place: Place, rows: int) -> None:
+        """Say how many rows a place is for. One that is left stays as it is.
+
+        Raises:
+            QueueFullError: too many rows wait.
+        """
+        with self._changed:
+            if not place.is_left:
+                self._count(rows, place)
+
+    def submit(self, rows: Sequence[Encoded], place: Place | None = None) -> Job:
         """Let rows be scored.
+
+        Args:
+            rows: their tokens.
+            place: where they have waited to be tokenised. Nothing is in it then.
 
         Raises:
             QueueFullError: too many rows wait.
         """
         job = Job(rows)
-        if not rows:
-            job.future.set_result(np.zeros(0, np.float32))
-            return job
+        place = place or Place()
         with self._changed:
-            has_room = self._waiting_rows + len(rows) <= self._most_waiting
-            if self._is_closed or not (has_room or not self._waiting):
-                raise QueueFullError(self._waiting_rows / self._pace if self._pace else 1.0)
+            self._count(len(rows), place)
+            place.rows = 0
+            if not rows:
+                job.future.set_result(np.zeros(0, np.float32))
+                return job
             self._waiting.append(job)
-            self._waiting_rows += len(rows)
             self._changed.notify()
         return job
+
+    def _count(self, rows: int, place: Place) -> None:
+        """Count a place's rows as waiting, unless other rows leave no room for them."""
+        others = self._waiting_rows - place.rows
+        is_too_much = rows > place.rows and others and others + rows > self._most_waiting
+        if self._is_closed or is_too_much:
+            raise QueueFullError(self._waiting_rows / self._pace if self._pace else 1.0)
+        self._waiting_rows = others + rows
+        place.rows = rows
 
     def cancel(self, job: Job) -> None:
         """Give up the place of a job that nobody waits for any more, unless it has begun."""

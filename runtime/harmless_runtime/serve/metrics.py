@@ -37,13 +37,24 @@ class Metrics:
             "harmless_rows_together", "Rows that were scored together", buckets=_ROWS, registry=own
         )
         self._busy = Counter("harmless_scoring_seconds", "Seconds of sets of rows", registry=own)
-        waiting = Gauge("harmless_rows_waiting", "Rows that wait", registry=own)
+        waiting = Gauge(
+            "harmless_rows_waiting", "Rows that wait to be tokenised or scored", registry=own
+        )
         waiting.set_function(waiting_rows)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
         self._requests.labels(path, status).inc()
         self._seconds.labels(path).observe(seconds)
+
+    def not_found(self, path: str, status: int) -> None:
+        """Count a request that nothing answers: its path, or its method, is none of the server's.
+
+        Args:
+            path: its path, if the server has it, or "other".
+            status: the status code.
+        """
+        self._requests.labels(path, status).inc()
 
     def scored(self, rows: int, tokens: int, seconds: float) -> None:
         """Count a set of rows that were scored together."""

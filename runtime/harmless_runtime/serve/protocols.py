@@ -1,23 +1,22 @@
 """Read the bodies of requests, and write their answers, in the forms that clients know."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
-from harmless_runtime.rows.items import Items
-from harmless_runtime.rows.records import Pair, Reject
-from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.rows.first_rows import FIRST_ROWS, fields_in
+from harmless_runtime.rows.parsing import RowParser, not_json
+from harmless_runtime.rows.records import Line, Pair, Reject
+from harmless_runtime.rows.shapes import Reading, shape_in_memory
+from harmless_runtime.serve.bodies import ENVELOPE, BadBodyError, Watch, members_of, rows_of
 from harmless_runtime.serve.queries import QueryParser
 
-Parsed = list[Pair | Reject]
-
-
-class BadBodyError(ValueError):
-    """A body is no request. The message is the reason."""
+# A reward as JSON, or None for a row without one, if the request allows that.
+Reward = msgspec.Raw | None
 
 
 @dataclass(frozen=True)
@@ -25,14 +24,15 @@ class Asked:
     """What a request asks for.
 
     Attributes:
-        rows: what is made of each row, in order.
-        answer: makes the answer of the rewards, and of the number of tokens. A reward is None for a
-            row that could not be scored, if the request allows that.
+        count: number of rows.
+        rows: what is made of each row, in order, when it is taken.
+        answer: makes the answer of the rewards, and of the number of tokens.
         may_lack: whether a row without a reward is no reason to refuse the request.
     """
 
-    rows: Parsed
-    answer: Callable[[list[float | None], int], Any]
+    count: int
+    rows: Iterator[Pair | Reject]
+    answer: Callable[[list[Reward], int], Any]
     may_lack: bool = False
 
 
@@ -50,27 +50,49 @@ class _Classify(msgspec.Struct):
     model: str = ""
 
 
-def read_rows(body: bytes, reading: Reading) -> Asked:
+def read_rows(body: bytes, reading: Reading, watch: Watch, most: int) -> Asked:
     """Read the body of `/score`.
 
     It is a row, a list of rows, or a mapping with `rows` and perhaps `on_error`, which is "raise"
-    or "null". The rows have any shape that `harmless score` knows.
+    or "null". The rows have any shape that `harmless score` knows, and are parsed as it parses
+    them: only the one that is wrong is rejected.
+
+    Args:
+        body: the body.
+        reading: how rows are read.
+        watch: called now and then; it raises an error if the request is given up.
+        most: how many rows are taken; `count` is larger if there are more.
 
     Raises:
         BadBodyError: it is no such body.
-        HarmlessError: as `Items`.
+        ConfigError: as `RowParser`.
     """
-    value = _decode(body, Any)
     may_lack = False
-    if isinstance(value, dict) and isinstance(value.get("rows"), list):
-        if value.get("on_error", "raise") not in ("raise", "null"):
-            raise BadBodyError('on_error has to be "raise" or "null"')
-        value, may_lack = value["rows"], value.get("on_error") == "null"
-    rows = [value] if isinstance(value, dict) else value
-    if not isinstance(rows, list):
-        raise BadBodyError('the body has to be a row, a list of rows, or {"rows": [...]}')
-    items = Items(rows, reading)
-    return Asked(list(items.pairs()), lambda rewards, _: {"scores": rewards}, may_lack)
+    raws: Sequence[msgspec.Raw | bytes] = [body]
+    if body[:1] == b"[":
+        raws = rows_of(body, watch, most)
+    else:
+        members = members_of(body, watch)
+        rows = members.get("rows", b"")
+        if rows[:1] == b"[":
+            on_error = members.get("on_error", b'"raise"')
+            if on_error not in (b'"raise"', b'"null"'):
+                raise BadBodyError('on_error has to be "raise" or "null"')
+            raws, may_lack = rows_of(rows, watch, most), on_error == b'"null"'
+        elif members and members.keys() <= set(ENVELOPE):
+            raise BadBodyError('rows has to be a list of rows: {"rows": [...]}')
+    shape = shape_in_memory([fields_in(bytes(raw)) for raw in raws[:FIRST_ROWS]], reading)
+    parse = RowParser(shape, reading.system, reading.line_bytes)
+
+    def parsed() -> Iterator[Pair | Reject]:
+        for number, raw in enumerate(map(bytes, raws)):
+            if len(raw) > reading.line_bytes:
+                reason = f"the row has {len(raw):,} bytes, more than max_line_bytes allows"
+                yield Reject("", number, reason, b"")
+            else:
+                yield parse(Line("", number, raw))
+
+    return Asked(len(raws), parsed(), lambda rewards, _: {"scores": rewards}, may_lack)
 
 
 def read_remote(body: bytes, parse: QueryParser) -> Asked:
@@ -80,12 +102,12 @@ def read_remote(body: bytes, parse: QueryParser) -> Asked:
         BadBodyError: it is no such body.
     """
     request = _decode(body, _Remote)
-    rows = parse(_listed(request.query), _listed(request.prompts))
+    queries = _listed(request.query)
 
-    def answer(rewards: list[float | None], _: int) -> Any:
+    def answer(rewards: list[Reward], _: int) -> Any:
         return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
 
-    return Asked(rows, answer)
+    return Asked(len(queries), parse(queries, _listed(request.prompts)), answer)
 
 
 def read_classify(body: bytes, parse: QueryParser) -> Asked:
@@ -95,8 +117,9 @@ def read_classify(body: bytes, parse: QueryParser) -> Asked:
         BadBodyError: it is no such body.
     """
     request = _decode(body, _Classify)
+    texts = _listed(request.input)
 
-    def answer(rewards: list[float | None], tokens: int) -> Any:
+    def answer(rewards: list[Reward], tokens: int) -> Any:
         return {
             "id": f"classify-{uuid4().hex}",
             "object": "list",
@@ -109,7 +132,7 @@ def read_classify(body: bytes, parse: QueryParser) -> Asked:
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
         }
 
-    return Asked(parse(_listed(request.input), []), answer)
+    return Asked(len(texts), parse(texts, []), answer)
 
 
 def _listed(texts: list[str] | str) -> Sequence[str]:
@@ -127,4 +150,4 @@ def _decode(body: bytes, kind: Any) -> Any:
     except msgspec.ValidationError as error:
         raise BadBodyError(str(error)) from None
     except msgspec.DecodeError as error:
-        raise BadBodyError(f"not valid JSON: {error}") from None
+        raise BadBodyError(not_json(error, body)) from None

@@ -1,6 +1,6 @@
 """Read the texts that trainers send: a dialogue, a prompt with its response, or a chat template."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from harmless_runtime.rows.conversations import continue_dialogue, is_dialogue
 from harmless_runtime.rows.parsing import RowParser
@@ -33,18 +33,16 @@ class QueryParser:
         self._texts = RowParser(Shape("prompt", "prompt", output="response"), *options)
         self._dialogue = RowParser(Shape("dialogue", output="dialogue"), *options)
 
-    def __call__(self, queries: Sequence[str], prompts: Sequence[str]) -> list[Pair | Reject]:
-        """Return what is made of each text, in order.
+    def __call__(self, queries: Sequence[str], prompts: Sequence[str]) -> Iterator[Pair | Reject]:
+        """Yield what is made of each text, in order.
 
         Args:
             queries: the texts.
             prompts: those that the texts begin with, or nothing.
         """
         given = [*prompts, *[""] * (len(queries) - len(prompts))]
-        return [
-            self._parse(number, query, prompt)
-            for number, (query, prompt) in enumerate(zip(queries, given, strict=False))
-        ]
+        for number, (query, prompt) in enumerate(zip(queries, given, strict=False)):
+            yield self._parse(number, query, prompt)
 
     def _parse(self, number: int, query: str, prompt: str) -> Pair | Reject:
         if template := template_of(query):

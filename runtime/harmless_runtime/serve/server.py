@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 
 class _Server(uvicorn.Server):
@@ -48,6 +48,14 @@ class _Server(uvicorn.Server):
             if now - since > self._idle_seconds:
                 connection.transport.close()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; after a second Ctrl-C too each request gets an answer, that the server has ended."""
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn would let tasks and application die with tracebacks
+            for task in self.server_state.tasks:
+                task.cancel()
+            await self.lifespan.shutdown()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Accept no more requests; wait for none after a second Ctrl-C.
 
@@ -57,7 +65,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve_until_signal(app: Starlette, place: socket.socket, seconds: float) -> None:
+def serve_until_signal(app: ASGIApp, place: socket.socket, seconds: float) -> None:
     """Answer requests at a bound socket until SIGINT or SIGTERM.
 
     Args:

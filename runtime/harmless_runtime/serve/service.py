@@ -1,0 +1,231 @@
+"""Answer a request: read its rows, tokenise them piece by piece, and have them scored."""
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from harmless_runtime.errors import HarmlessError
+from harmless_runtime.model.engine import Engine
+from harmless_runtime.model.tokenizer import UNBROKEN, Encoded
+from harmless_runtime.rows.output_lines import score_text
+from harmless_runtime.rows.records import Pair, Reject
+from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.serve.answers import Limits, RefusedError, json_answer
+from harmless_runtime.serve.batcher import Batcher, Job, Place, QueueFullError
+from harmless_runtime.serve.bodies import BadBodyError, Watch, stripped
+from harmless_runtime.serve.metrics import Metrics
+from harmless_runtime.serve.protocols import (
+    Asked,
+    Reward,
+    read_classify,
+    read_remote,
+    read_rows,
+)
+from harmless_runtime.serve.queries import QueryParser
+from harmless_runtime.windows import Refused
+
+# Threads that read and tokenise. Each piece of a request waits for one of them in its turn. The
+# tokenizer itself uses all cores, and more threads take longer to hand over a small request.
+_THREADS = 2
+# Rows and characters that are tokenised at a time: a piece takes no more than some hundredths of a
+# second, unless a single row is longer.
+_PIECE_ROWS, _PIECE_CHARACTERS = 128, 2**18
+
+Result = TypeVar("Result")
+# Makes of a body what it asks for.
+Read = Callable[[bytes, Watch], Asked]
+
+
+class Service:
+    """Answers requests with an engine's rewards.
+
+    Args:
+        engine: what scores.
+        reading: how rows are read.
+        limits: what requests may ask for.
+    """
+
+    def __init__(self, engine: Engine, reading: Reading, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._reading = reading
+        self._parse = QueryParser(reading)
+        self._threads = ThreadPoolExecutor(_THREADS, "tokeniser")
+        self.metrics = Metrics(lambda: self.batcher.waiting_rows)
+        self.batcher = Batcher(
+            engine,
+            wait_seconds=limits.wait_seconds,
+            most_waiting=limits.most_waiting,
+            on_set=self.metrics.scored,
+        )
+
+    def close(self) -> None:
+        """Score what waits, and end the threads."""
+        self._threads.shutdown(cancel_futures=True)
+        self.batcher.close()
+
+    async def score(self, request: Request) -> Response:
+        """Answer `/score`."""
+        most = self._limits.most_rows
+        return await self._answered(request, lambda b, w: read_rows(b, self._reading, w, most))
+
+    async def get_reward(self, request: Request) -> Response:
+        """Answer OpenRLHF's `/get_reward`."""
+        return await self._answered(request, lambda body, _: read_remote(body, self._parse))
+
+    async def classify(self, request: Request) -> Response:
+        """Answer vLLM's `/classify`."""
+        return await self._answered(request, lambda body, _: read_classify(body, self._parse))
+
+    async def health(self, _: Request) -> Response:
+        """Say whether the server can score. It answers nothing before the model is loaded."""
+        if self.batcher.failure is not None:
+            return json_answer(503, {"status": "failing", "error": self.batcher.failure})
+        return json_answer(200, {"status": "ok"})
+
+    async def ready(self, _: Request) -> Response:
+        """Say whether rows are accepted now."""
+        if self.batcher.is_full or self.batcher.failure is not None:
+            return json_answer(503, {"status": "busy"})
+        return json_answer(200, {"status": "ready"})
+
+    async def show_metrics(self, _: Request) -> Response:
+        """Answer `/metrics`."""
+        return Response(self.metrics.text(), media_type=self.metrics.content_type)
+
+    async def _answered(self, request: Request, read: Read) -> Response:
+        """Answer a request, as long as the client waits and time is left."""
+        body = await self._body(request)
+        work = asyncio.create_task(self._worked(read, body))
+        gone = asyncio.create_task(_hung_up(request))
+        try:
+            waited: set[asyncio.Task[Any]] = {work, gone}
+            await asyncio.wait(
+                waited, timeout=self._limits.seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if work.done():
+                return work.result()
+            if gone.done():
+                raise RefusedError(499, "the client hung up")
+            raise RefusedError(504, f"not scored within {self._limits.seconds:g} s")
+        finally:
+            work.cancel()
+            gone.cancel()
+
+    async def _worked(self, read: Read, body: bytes) -> Response:
+        """Return the answer to a body. All that it began is given up if it is cancelled."""
+        given_up = threading.Event()
+        try:
+            with self.batcher.place() as place:
+                begin = self._begun, read, body, place, given_up
+                asked, rows = await self._in_thread(*begin)
+                while len(rows) < asked.count:
+                    rows += await self._in_thread(self._piece, asked, given_up)
+                encoded = [row for row in rows if isinstance(row, Encoded)]
+                job = self.batcher.submit(encoded, place)
+            scores = iter(await self._scored(job))
+        except QueueFullError as error:
+            again = {"Retry-After": str(max(1, math.ceil(error.seconds)))}
+            raise RefusedError(429, str(error), again) from None
+        finally:
+            given_up.set()
+        rewards: list[Reward] = [None] * asked.count
+        for number, row in enumerate(rows):
+            if isinstance(row, Encoded):
+                rewards[number] = self._reward(next(scores), number, asked)
+        return json_answer(200, asked.answer(rewards, job.tokens))
+
+    async def _in_thread(self, act: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, act, *arguments)
+
+    def _begun(
+        self, read: Read, body: bytes, place: Place, given_up: threading.Event
+    ) -> tuple[Asked, list[Encoded | Reject]]:
+        """Return what a body asks for, and its first rows, tokenised."""
+        try:
+            asked = read(stripped(body), lambda: _look(given_up))
+        except (BadBodyError, HarmlessError) as error:
+            raise RefusedError(400, str(error)) from None
+        if asked.count > self._limits.most_rows:
+            raise RefusedError(413, f"the request has more than {self._limits.most_rows:,} rows")
+        self.batcher.resize(place, asked.count)
+        return asked, self._piece(asked, given_up)
+
+    def _piece(self, asked: Asked, given_up: threading.Event) -> list[Encoded | Reject]:
+        """Return the next rows that a request asks for, tokenised.
+
+        Raises:
+            RefusedError: a row cannot be scored, and each has to be.
+        """
+        rows: list[Pair | Reject] = []
+        size = 0
+        for row in asked.rows:
+            _look(given_up)
+            rows.append(row)
+            size += len(row.question) + len(row.answer) if isinstance(row, Pair) else 0
+            if len(rows) == _PIECE_ROWS or size >= _PIECE_CHARACTERS:
+                break
+        texts = [(row.question, row.answer) for row in rows if isinstance(row, Pair)]
+        encoded = iter(self._engine.tokenizer.encode_each(texts))
+        tokenised = [
+            row if isinstance(row, Reject) else next(encoded) or Refused(row, UNBROKEN).reject
+            for row in rows
+        ]
+        rejects = (row for row in tokenised if isinstance(row, Reject))
+        if not asked.may_lack and (reject := next(rejects, None)):
+            raise RefusedError(422, f"row {reject.number}: {reject.reason}")
+        return tokenised
+
+    async def _scored(self, job: Job) -> NDArray[np.float32]:
+        try:
+            return await asyncio.wrap_future(job.future)
+        except HarmlessError as error:
+            raise RefusedError(500, str(error)) from None
+        finally:
+            if not job.future.done() or job.future.cancelled():
+                self.batcher.cancel(job)
+
+    def _reward(self, score: np.float32, number: int, asked: Asked) -> Reward:
+        if np.isfinite(score):
+            return msgspec.Raw(score_text(score))
+        if asked.may_lack:
+            return None
+        raise RefusedError(422, f"row {number}: {self._engine.why_no_score(float(score))}")
+
+    async def _body(self, request: Request) -> bytes:
+        """Read the body of a request, and no more of it than is allowed."""
+        most = self._limits.most_bytes
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > most:
+                        raise RefusedError(413, f"the body has more than {most:,} bytes")
+        except ClientDisconnect:
+            raise RefusedError(499, "the client hung up") from None
+        except TimeoutError:
+            seconds = f"{self._limits.seconds:g}"
+            raise RefusedError(408, f"the body did not arrive within {seconds} s") from None
+        return bytes(body)
+
+
+def _look(given_up: threading.Event) -> None:
+    """Raise an error, which nobody sees, if nobody waits for a request any more."""
+    if given_up.is_set():
+        raise RefusedError(499, "the request was given up")
+
+
+async def _hung_up(request: Request) -> None:
+    """Wait until the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
