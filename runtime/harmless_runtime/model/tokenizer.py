@@ -77,7 +77,7 @@ class PairTokenizer:
         self._keeps_end = truncation_side == "left"
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        length = max(_LEAST_PART, _PART_CHARACTERS * max_length)
+        length = min(max(_LEAST_PART, _PART_CHARACTERS * max_length), _PART_BYTES // 4)
         self._parts = TextParts(self._tokenizer, length, from_end=self._keeps_end)
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
@@ -94,35 +94,39 @@ class PairTokenizer:
     def encode_each(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded | None]:
         """Encode pairs as `encode`, but return None for each that it raises an error for."""
         encoded: list[Encoded | None] = []
-        batch: list[tuple[_Side, _Side]] = []
+        batch: list[_Begun] = []
         characters = 0
-        for question, answer in pairs:
-            sides = _Side(self._parts.of(question)), _Side(self._parts.of(answer))
-            size = sum(len(side.part or "") for side in sides)
+        for pair in pairs:
+            first, sides = pair, None
+            size = len(pair[0]) + len(pair[1])
+            if size > self._parts.length:
+                sides = _Side(self._parts.of(pair[0])), _Side(self._parts.of(pair[1]))
+                first = sides[0].take(), sides[1].take()
+                size = len(first[0]) + len(first[1])
             if batch and characters + size > _BATCH_CHARACTERS:
                 encoded += self._encoded(batch)
                 batch, characters = [], 0
-            batch.append(sides)
+            batch.append((first, sides))
             characters += size
         return encoded + self._encoded(batch)
 
-    def _encoded(self, batch: list[tuple["_Side", "_Side"]]) -> list[Encoded | None]:
+    def _encoded(self, batch: list["_Begun"]) -> list[Encoded | None]:
         """Encode pairs, whose first parts the tokenizer gets at once."""
-        parts = [(q.take(), a.take()) for q, a in batch]
-        fits = [_is_bounded(question) and _is_bounded(answer) for question, answer in parts]
-        encodings = iter(
-            self._tokenizer.encode_batch_fast([p for p, f in zip(parts, fits, strict=True) if f])
-        )
+        fits = [sides is None or all(map(_is_bounded, first)) for first, sides in batch]
+        bounded = [first for (first, _), is_bounded in zip(batch, fits, strict=True) if is_bounded]
+        encodings = iter(self._tokenizer.encode_batch_fast(bounded))
         return [
-            self._completed(*sides, next(encodings)) if is_bounded else None
-            for sides, is_bounded in zip(batch, fits, strict=True)
+            self._completed(next(encodings), sides) if is_bounded else None
+            for (_, sides), is_bounded in zip(batch, fits, strict=True)
         ]
 
-    def _completed(self, question: "_Side", answer: "_Side", begun: Encoding) -> Encoded | None:
+    def _completed(self, begun: Encoding, sides: tuple["_Side", "_Side"] | None) -> Encoded | None:
         """Return the tokens of a pair, of which the first parts are encoded."""
         ids = begun.ids
-        if len(ids) <= self.max_length and question.is_whole and answer.is_whole:
+        is_all = sides is None or (sides[0].is_whole and sides[1].is_whole)
+        if is_all and len(ids) <= self.max_length:
             return Encoded(np.array(ids, dtype=np.int32), truncated=False)
+        question, answer = sides or (_Side(iter(())), _Side(iter(())))
         sequence = begun.sequence_ids  # None for a special token
         for number, side in enumerate((question, answer)):
             side.add([i for i, s in zip(ids, sequence, strict=True) if s == number], self._room)
@@ -138,8 +142,8 @@ class PairTokenizer:
                 result.append(token)
             else:
                 result += kept.pop(number, [])
-        is_all = question.is_whole and answer.is_whole
-        is_truncated = not is_all or question.count + answer.count > self._room
+        is_read = question.is_whole and answer.is_whole
+        is_truncated = not is_read or question.count + answer.count > self._room
         return Encoded(np.array(result, dtype=np.int32), is_truncated)
 
     def _read_on(self, side: "_Side") -> bool:
@@ -218,6 +222,10 @@ class _Side:
         if self.count < room:
             self.ids.append(ids)
         self.count += len(ids)
+
+
+# The first parts of a pair, and the texts that they are of, if these may have more parts.
+_Begun = tuple[tuple[str, str], tuple[_Side, _Side] | None]
 
 
 def _is_bounded(part: str) -> bool:
