@@ -26,7 +26,8 @@ class Run:
             it is whole. The name says in which form it is written.
         existing: what to do if the output exists, whole or in part. "refuse" raises an error.
             "overwrite" starts again and replaces the output. "resume" continues an interrupted
-            run, starts a run if none was interrupted, and raises an error if the output is whole.
+            run, and starts one if none was interrupted. If the output is whole and of the same
+            run, nothing is done; if it is of another one, that is an error.
         strict: raise an error at the first row that cannot be scored.
         is_folder: whether `output` is a folder, which gets a file for each input.
         url: where in an object store the finished output is put, if that is asked for. `output` is
