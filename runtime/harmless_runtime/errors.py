@@ -58,6 +58,10 @@ class InputError(HarmlessError):
     """An input cannot be read, or a row cannot be scored in a run that allows no rejects."""
 
 
+class ChangedError(InputError):
+    """An input is not any more what it was when the run began."""
+
+
 class StrictError(InputError):
     """A row cannot be scored in a strict run, which can only go on without being strict."""
 

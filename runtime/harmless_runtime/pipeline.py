@@ -85,6 +85,7 @@ def score_files(
     with ExitStack() as stack:
         about = about_engine(engine)
         output = stack.enter_context(open_output(run, fingerprint, about))
+        stack.enter_context(run.inputs.blamed())
         resumed = Tally(**output.resumed.counts) if output.resumed else Tally()
         about["resumed_rows"] = resumed.rows
         on_progress(resumed)
@@ -139,7 +140,7 @@ def _check_strict(run: Run, done: Tally) -> None:
     """Raise StrictError if an earlier run had rejects, and this one allows none."""
     if run.strict and done.rejected:
         raise StrictError(
-            f"an earlier run rejected {done.rejected:,} lines, but strict allows no rejects",
+            f"an earlier run had {done.rejected:,} rejects, but strict allows none",
             "without `strict`, `resume` goes on; or mend the rows, and `overwrite` starts again",
         )
 

@@ -67,7 +67,7 @@ def test_what_has_changed_is_told(source: Path, engine: Engine) -> None:
     source.write_bytes(text)
     with pytest.raises(OutputError, match="details was False and is True"):
         again(source, engine, details=True)
-    with pytest.raises(InputError, match="an earlier run rejected 1 lines"):
+    with pytest.raises(InputError, match="an earlier run had 1 rejects"):
         again(source, engine, strict=True)
     with pytest.raises(OutputError, match="it has ids and scores without the rows"):
         again(source, engine, join="s")

@@ -13,10 +13,12 @@ from changes import CHANGES, append
 from interrupted import score
 
 from forms import FORMS, jsonl, make_rows
-from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.errors import ChangedError, InputError, OutputError
 from harmless_runtime.model.engine import Engine
 from harmless_runtime.rows.inputs import open_inputs
 from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.scores.cut import Wanted, find_cut
+from harmless_runtime.scores.select import Selection, select_rows
 from harmless_runtime.tally import Tally
 from processes import COMMAND, wait_for
 from runs import cpu_engine
@@ -112,7 +114,7 @@ def test_a_file_that_comes_by_standard_input(tmp_path: Path) -> None:
         append(rows, random.Random(0))
         _, stderr = run.communicate()
     assert run.returncode == 1
-    assert "- has changed since the run began" in stderr
+    assert "standard input has changed since the run began" in stderr
     assert not out.exists()
 
 
@@ -145,6 +147,22 @@ def test_a_file_of_a_web_server_that_is_replaced_during_the_run(tmp_path: Path) 
             score([f"{url}/rows.jsonl"], out, cpu_engine(window_rows=24), replace)
         score([f"{url}/rows.jsonl"], out, cpu_engine(), existing="overwrite")
     assert len(out.read_bytes().splitlines()) == COUNT
+
+
+def test_rows_that_grow_while_they_are_selected(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(jsonl([{"id": n, "score": n} for n in range(1000)]))
+    selection = Selection((str(rows),), tmp_path / "kept.jsonl", Wanted(-1, None))
+    with pytest.MonkeyPatch.context() as patches:
+
+        def grown(*arguments: Any) -> Any:
+            append(rows, random.Random(1))
+            return find_cut(*arguments)
+
+        patches.setattr("harmless_runtime.scores.select.find_cut", grown)
+        with pytest.raises(ChangedError, match=r"rows\.jsonl has changed since the run began"):
+            select_rows(selection)
+    assert not (tmp_path / "kept.jsonl").exists()
 
 
 @pytest.mark.slow

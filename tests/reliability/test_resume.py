@@ -226,5 +226,5 @@ def test_strict_refuses_to_resume_a_run_with_rejects(
     rows: Path, tmp_path: Path, engine: Engine
 ) -> None:
     stop_after(100, rows, tmp_path / "o.jsonl", engine)
-    with pytest.raises(InputError, match="an earlier run rejected 2 lines"):
+    with pytest.raises(InputError, match="an earlier run had 2 rejects"):
         resume(rows, tmp_path / "o.jsonl", engine, strict=True)

@@ -1,5 +1,6 @@
 """What cannot be written is refused before rows are scored, with the name of what is in the way."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,23 @@ def test_names_in_a_folder_that_clash(tmp_path: Path) -> None:
     refused("is an input", sources[0], tmp_path / "a", is_folder=True, existing="overwrite")
 
 
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "of the same size": lambda rows: rows.replace(b"Say\\t7.", b"Say\\t8."),
+    "cut": lambda rows: rows[: len(rows) // 2],
+    "longer": lambda rows: rows + rows[:100],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_rows_that_changed_since_they_were_scored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "r.jsonl"
     source.write_bytes(jsonl(ROWS))
     run = make_run(source, tmp_path / "o.jsonl", join="s")
-    changed = jsonl(ROWS).replace(b"Say\\t7.", b"Say\\t8.")
-    assert len(changed) == source.stat().st_size
 
     def change_first(*arguments: Any) -> None:
-        source.write_bytes(changed)
+        source.write_bytes(change(jsonl(ROWS)))
         make_results(*arguments)
 
     monkeypatch.setattr("harmless_runtime.output.finish.make_results", change_first)

@@ -26,13 +26,13 @@ def run_command(command: Callable[[], object]) -> None:
     """Run a command line. If SIGINT or SIGTERM ends it, exit with 128 plus its number."""
     try:
         command()
-    except BaseException:
+    finally:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            # A signal after the end changes nothing. While it shuts down, Python takes its own
+            # handlers away, but leaves SIG_IGN.
+            signal.signal(each, signal.SIG_IGN)
         if _signals:
-            for each in (signal.SIGINT, signal.SIGTERM):
-                # While it shuts down, Python takes its own handlers away, but leaves SIG_IGN.
-                signal.signal(each, signal.SIG_IGN)
             sys.exit(128 + _signals[0])
-        raise
 
 
 @contextmanager

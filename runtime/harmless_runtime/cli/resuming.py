@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harmless_runtime.cli.console import say, say_hint
-from harmless_runtime.errors import HarmlessError, OutputError, StrictError
+from harmless_runtime.errors import ChangedError, HarmlessError, OutputError, StrictError
 from harmless_runtime.output.checks import goes_on
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.output.publish import is_staged
@@ -33,6 +33,9 @@ def resumable(console: Console, asked: Run) -> Iterator[None]:
     except StrictError:
         _say_how_to_resume(console, asked, "--strict")
         raise
+    except ChangedError:
+        _say_how_to_resume(console, asked, again="the input as it was, and ")
+        raise
     except BaseException as error:
         # An error that comes before the first result says by itself what is wrong.
         if not isinstance(error, HarmlessError) or goes_on(replace(asked, existing="resume")):
@@ -49,7 +52,8 @@ def resumable_on_ray(console: Console, asked: Run) -> Iterator[None]:
         pieces = OutputPaths(asked.output, asked.is_folder).pieces
         if (pieces / "manifest.jsonl").exists() and _can_go_on(error):
             say(console, f"finished pieces are kept in {pieces}")
-            _hint_to_resume(console)
+            is_changed = isinstance(error, ChangedError)
+            _hint_to_resume(console, "the input as it was, and " if is_changed else "")
         raise
 
 
@@ -60,8 +64,15 @@ def _can_go_on(error: BaseException) -> bool:
     return not isinstance(error, HarmlessError) or "overwrite" not in (error.hint or "")
 
 
-def _say_how_to_resume(console: Console, asked: Run, without: str = "") -> None:
-    """Say how to continue, with the options of this command, or `without` one of them."""
+def _say_how_to_resume(console: Console, asked: Run, without: str = "", again: str = "") -> None:
+    """Say how to continue, with the options of this command, or `without` one of them.
+
+    Args:
+        console: where to say it.
+        asked: the run.
+        without: an option that has to be left out.
+        again: what else is needed, besides the same standard input.
+    """
     try:
         state = read_state(OutputPaths(asked.output, asked.is_folder).state)
     except OutputError:  # the run's own error tells about the state
@@ -74,7 +85,8 @@ def _say_how_to_resume(console: Console, asked: Run, without: str = "") -> None:
         say(console, f"the results are whole, but not yet all in {asked.name}")
     elif state.lines:
         say(console, f"the results of the first {state.lines:,} lines are on the disk")
-    _hint_to_resume(console, "the same standard input and " if asked.reads_stdin else "", without)
+    stdin = "the same standard input and " if asked.reads_stdin else ""
+    _hint_to_resume(console, again or stdin, without)
 
 
 def _hint_to_resume(console: Console, again: str = "", without: str = "") -> None:

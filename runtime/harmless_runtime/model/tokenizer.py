@@ -18,8 +18,8 @@ from harmless_runtime.model.text_parts import TextParts
 _PART_BYTES = 2**19
 # Why a pair has no tokens.
 UNBROKEN = (
-    f"a text has more than {_PART_BYTES:,} bytes in a row without the end of a word, and cannot be "
-    "tokenised piece by piece"
+    "a text has more than half a mebibyte in a row that cannot be tokenised piece by piece, such "
+    "as one long word, or nothing but spaces"
 )
 # Most characters of the texts that are tokenised at once, if there is more than one pair. For each
 # character of English, the tokenizer needs about 60 bytes of memory.

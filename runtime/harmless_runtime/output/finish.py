@@ -77,7 +77,8 @@ def make_files(
         if claim.size and claim_of(path) != claim:
             raise OutputError(f"{path} has lost or changed some of its bytes", START_AGAIN)
     try:
-        claims = make(run, paths, state)
+        with run.inputs.blamed():
+            claims = make(run, paths, state)
         run.inputs.check_unchanged()  # which were read again
     except BaseException:
         for path in made:

@@ -106,7 +106,8 @@ def _without_special(files: Iterable[str]) -> list[str]:
             is_special = False
         (special if is_special else ordinary).append(file)
     if special:
-        logger.warning("pipes, devices and sockets are passed over: %s", ", ".join(special[:3]))
+        some = ", ".join(special[:3]) + (f" and {len(special) - 3:,} more" if special[3:] else "")
+        logger.warning("pipes, devices and sockets are passed over: %s", some)
     return ordinary
 
 

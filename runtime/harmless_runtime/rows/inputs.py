@@ -4,11 +4,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, TypeVar
 
+from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.rows.advice import check_fields, no_shape
 from harmless_runtime.rows.arrow_rows import read_batches
 from harmless_runtime.rows.expand import find_sources
@@ -98,6 +99,19 @@ class Inputs:
         """
         for _ in _for_each(Source.check_unchanged, self.sources):
             pass
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Report an input that has changed in place of the error that came of it.
+
+        Raises:
+            ChangedError: an error came, and an input has changed.
+        """
+        try:
+            yield
+        except (InputError, OutputError):
+            self.check_unchanged()
+            raise
 
     def shape(self, *, refuse: bool = True) -> Shape:
         """Return the shape of the rows, which is decided from the first rows of the inputs.

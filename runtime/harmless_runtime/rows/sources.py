@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from harmless_runtime.errors import InputError
+from harmless_runtime.errors import ChangedError, InputError
 from harmless_runtime.rows import remote
 from harmless_runtime.rows.file_version import FileVersion, version_of
 
@@ -91,7 +91,7 @@ class Source:
 
         Raises:
             OSError: it is gone, or may not be read.
-            InputError: it is not the file that `find_source` saw.
+            ChangedError: it is not the file that `find_source` saw.
         """
         if self.kind == "remote":
             return remote.open_file(self.where)
@@ -118,12 +118,13 @@ class Source:
             report.cancel()
 
     def check_unchanged(self) -> None:
-        """Raise InputError if the input is not what `find_source` saw, as far as that shows.
+        """Raise ChangedError if the input is not what `find_source` saw, as far as that shows.
 
         A pipe shows nothing, nor does a server that says neither a size nor a version.
 
         Raises:
-            InputError: it has changed, is gone, or cannot be reached.
+            ChangedError: it has changed.
+            InputError: it is gone, or cannot be reached.
         """
         if self.kind == "remote":
             facts = remote.look_at(self.where)
@@ -141,7 +142,8 @@ class Source:
         """Return an input that another machine has found, as this machine sees it.
 
         Raises:
-            InputError: it has changed since, or as `find_source`.
+            ChangedError: it has changed since.
+            InputError: as `find_source`.
         """
         now = replace(find_source(self.where, self.below), span=self.span)
         if (now.kind, now.size, now.version) != (self.kind, self.size, self.version):
@@ -153,11 +155,10 @@ class Source:
     def _differs_from(self, status: os.stat_result) -> bool:
         return self.seen is not None and self.seen.has_changed(version_of(status))
 
-    def _changed_error(self) -> InputError:
-        return InputError(
-            f"{self.name} has changed since the run began",
-            "score a copy of an input that others write to; `resume` goes on if it is again what "
-            "it was, `overwrite` starts again",
+    def _changed_error(self) -> ChangedError:
+        name = "standard input" if self.kind == "stdin" else self.name
+        return ChangedError(
+            f"{name} has changed since the run began", "use a copy of an input that others write to"
         )
 
 

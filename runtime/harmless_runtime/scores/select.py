@@ -207,7 +207,9 @@ def _write(
 ) -> None:
     """Write the rows that are kept."""
     kept = choices(cut, spool)
-    change = Change(lambda _: b"null" if next(kept) else None, None, score_column)
-    write_rows(target, inputs, change)
+    # There are more rows than scores only if the rows have changed, which is reported at their end.
+    change = Change(lambda _: b"null" if next(kept, False) else None, None, score_column)
+    with inputs.blamed():
+        write_rows(target, inputs, change)
     with target.made.open("rb") as file:
         os.fsync(file.fileno())
