@@ -183,9 +183,12 @@ def test_other_paths_and_methods(served: Served) -> None:
         missing = httpx.post(f"{served.url}/generate{number}")
         assert missing.status_code == 404
         assert "there is no such path; there are /classify, " in missing.json()["error"]
+    with_slash = httpx.post(f"{served.url}/score/", json=[])
+    assert with_slash.status_code == 404
+    assert "Location" not in with_slash.headers
     told = httpx.get(served.url + "/metrics").text
     assert 'harmless_requests_total{path="/score",status="405"} 1.0' in told
-    assert 'harmless_requests_total{path="other",status="404"} 3.0' in told
+    assert 'harmless_requests_total{path="other",status="404"} 4.0' in told
     assert "generate" not in told, "a client cannot make names of its own"
     assert httpx.get(served.url + "/health").json() == {"status": "ok"}
     assert httpx.get(served.url + "/ready").status_code == 200

@@ -62,6 +62,8 @@ class Application:
             lifespan=self._lifespan,
             exception_handlers={HTTPException: self._not_found},  # type: ignore[dict-item]
         )
+        # A redirection would repeat what the client says is the host.
+        self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""

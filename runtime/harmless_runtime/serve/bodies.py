@@ -7,6 +7,7 @@ then cut as a file with a JSON array is, so that each other row has its score.
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from io import BufferedReader, BytesIO
 from itertools import islice
 from typing import Any
@@ -21,8 +22,17 @@ from harmless_runtime.rows.parsing import not_json
 Watch = Callable[[], None]
 # The members of a mapping that holds rows.
 ENVELOPE = ("rows", "on_error")
+# A body with more commas is not decoded into its elements at once, each of which would take memory.
+_MANY = 100_000
 _BLANK = b" \t\r\n"
 _MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*', re.DOTALL)
+
+
+class _Envelope(msgspec.Struct):
+    """The members in ENVELOPE, of an object that may have any number of others."""
+
+    rows: msgspec.Raw = msgspec.Raw(b"")
+    on_error: msgspec.Raw = msgspec.Raw(b"")
 
 
 class BadBodyError(ValueError):
@@ -47,10 +57,10 @@ def rows_of(text: bytes, watch: Watch, most: int) -> Sequence[msgspec.Raw | byte
     Raises:
         BadBodyError: the array does not end, or something follows it.
     """
-    try:
-        return msgspec.json.decode(text, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
-        return list(islice(_elements(text, watch), most + 1))
+    if text.count(b",") <= _MANY:
+        with suppress(msgspec.DecodeError, RecursionError):
+            return msgspec.json.decode(text, type=list[msgspec.Raw])
+    return list(islice(_elements(text, watch), most + 1))
 
 
 def members_of(text: bytes, watch: Watch) -> dict[str, bytes]:
@@ -60,8 +70,13 @@ def members_of(text: bytes, watch: Watch) -> dict[str, bytes]:
         BadBodyError: it is no object.
     """
     try:
-        members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        return {name: bytes(value) for name, value in members.items()}
+        if text.count(b",") > _MANY:
+            envelope = msgspec.json.decode(text, type=_Envelope)
+            found = {n: v for n in ENVELOPE if bytes(v := getattr(envelope, n))}
+            found[""] = msgspec.Raw(b"")
+        else:
+            found = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        return {name: bytes(value) for name, value in found.items()}
     except msgspec.ValidationError:
         raise BadBodyError('the body has to be a row, a list of rows, or {"rows": [...]}') from None
     except msgspec.DecodeError as error:

@@ -1,15 +1,46 @@
 """Run an application until a signal comes, and finish what was accepted then."""
 
+import logging
 import math
+import resource
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+
+# Connections that wait to be accepted. If no more files can be open, asyncio reports that so often
+# at a time (Python 3.11 to 3.13).
+_BACKLOG = 100
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files, each connection being one, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _once_a_minute() -> Callable[[logging.LogRecord], bool]:
+    """Return a filter: that no connection can be accepted is logged once a minute, in a line."""
+    last = -math.inf
+
+    def passes(record: logging.LogRecord) -> bool:
+        nonlocal last
+        if "socket.accept()" not in record.getMessage():
+            return True
+        record.exc_info = None
+        is_due = time.monotonic() - last >= 60
+        last = time.monotonic() if is_due else last
+        return is_due
+
+    return passes
 
 
 class _Server(uvicorn.Server):
@@ -74,9 +105,12 @@ def serve_until_signal(app: ASGIApp, place: socket.socket, seconds: float) -> No
         seconds: how long a body may take to arrive, and its rows to be scored. A connection on
             which no request has arrived is closed after as long.
     """
+    _allow_many_files()
+    logging.getLogger("asyncio").addFilter(_once_a_minute())
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        log_level="error",  # a client could write a warning for each of its connections
+        backlog=_BACKLOG,
         access_log=False,  # nothing of a request is logged
         server_header=False,
         # A body may take so long, and then its rows.

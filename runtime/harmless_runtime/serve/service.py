@@ -39,6 +39,8 @@ _THREADS = 2
 # Rows and characters that are tokenised at a time: a piece takes no more than some hundredths of a
 # second, unless a single row is longer.
 _PIECE_ROWS, _PIECE_CHARACTERS = 128, 2**18
+# Longer bodies have a thread of their own, which they take in turns.
+_LONG_BODY = 2**18
 
 Result = TypeVar("Result")
 # Makes of a body what it asks for.
@@ -60,6 +62,7 @@ class Service:
         self._reading = reading
         self._parse = QueryParser(reading)
         self._threads = ThreadPoolExecutor(_THREADS, "tokeniser")
+        self._thread_of_long = ThreadPoolExecutor(1, "long bodies")
         self.metrics = Metrics(lambda: self.batcher.waiting_rows)
         self.batcher = Batcher(
             engine,
@@ -71,6 +74,7 @@ class Service:
     def close(self) -> None:
         """Score what waits, and end the threads."""
         self._threads.shutdown(cancel_futures=True)
+        self._thread_of_long.shutdown(cancel_futures=True)
         self.batcher.close()
 
     async def score(self, request: Request) -> Response:
@@ -126,10 +130,12 @@ class Service:
         given_up = threading.Event()
         try:
             with self.batcher.place() as place:
+                # A long body is read as one piece, and short ones do not wait for that.
+                threads = self._thread_of_long if len(body) > _LONG_BODY else self._threads
                 begin = self._begun, read, body, place, given_up
-                asked, rows = await self._in_thread(*begin)
+                asked, rows = await _in_thread(threads, *begin)
                 while len(rows) < asked.count:
-                    rows += await self._in_thread(self._piece, asked, given_up)
+                    rows += await _in_thread(threads, self._piece, asked, given_up)
                 encoded = [row for row in rows if isinstance(row, Encoded)]
                 job = self.batcher.submit(encoded, place)
             scores = iter(await self._scored(job))
@@ -143,9 +149,6 @@ class Service:
             if isinstance(row, Encoded):
                 rewards[number] = self._reward(next(scores), number, asked)
         return json_answer(200, asked.answer(rewards, job.tokens))
-
-    async def _in_thread(self, act: Callable[..., Result], *arguments: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, act, *arguments)
 
     def _begun(
         self, read: Read, body: bytes, place: Place, given_up: threading.Event
@@ -217,6 +220,12 @@ class Service:
             seconds = f"{self._limits.seconds:g}"
             raise RefusedError(408, f"the body did not arrive within {seconds} s") from None
         return bytes(body)
+
+
+async def _in_thread(
+    threads: ThreadPoolExecutor, act: Callable[..., Result], *arguments: Any
+) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(threads, act, *arguments)
 
 
 def _look(given_up: threading.Event) -> None:
