@@ -128,7 +128,7 @@ def test_an_input_that_has_grown(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"part2\.jsonl has changed") as raised:
         driver.score_on_ray(run_over(paths, out), CONFIG, Resources(workers=2), grow)
-    assert raised.value.hint == "`overwrite` starts again"
+    assert raised.value.hint == "use a copy of an input that others write to"
     with pytest.raises(OutputError, match=r"the size of .*part2\.jsonl was"):
         score(paths, out, existing="resume")
 

@@ -97,6 +97,8 @@ def test_a_file_that_is_cut_while_the_command_runs(tmp_path: Path) -> None:
     _, stderr = run.communicate()
     assert run.returncode == 1
     assert "rows.jsonl has changed since the run began" in stderr
+    assert "continue with the input as it was, and" in stderr
+    assert "start again with the input as it is now: --overwrite" in stderr
     assert not out.exists()
     assert (tmp_path / "out.jsonl.state").exists()
     again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)

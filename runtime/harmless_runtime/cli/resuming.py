@@ -18,6 +18,10 @@ from harmless_runtime.output.publish import is_staged
 from harmless_runtime.output.state import read_state
 from harmless_runtime.run import Run
 
+# What has to be given again after an input has changed, and what to do with what it is now.
+_AS_IT_WAS = "the input as it was, and "
+_AS_IT_IS = "or start again with the input as it is now: --overwrite"
+
 
 @contextmanager
 def resumable(console: Console, asked: Run) -> Iterator[None]:
@@ -34,7 +38,8 @@ def resumable(console: Console, asked: Run) -> Iterator[None]:
         _say_how_to_resume(console, asked, "--strict")
         raise
     except ChangedError:
-        _say_how_to_resume(console, asked, again="the input as it was, and ")
+        _say_how_to_resume(console, asked, again=_AS_IT_WAS)
+        say_hint(console, _AS_IT_IS)
         raise
     except BaseException as error:
         # An error that comes before the first result says by itself what is wrong.
@@ -53,7 +58,9 @@ def resumable_on_ray(console: Console, asked: Run) -> Iterator[None]:
         if (pieces / "manifest.jsonl").exists() and _can_go_on(error):
             say(console, f"finished pieces are kept in {pieces}")
             is_changed = isinstance(error, ChangedError)
-            _hint_to_resume(console, "the input as it was, and " if is_changed else "")
+            _hint_to_resume(console, _AS_IT_WAS if is_changed else "")
+            if is_changed:
+                say_hint(console, _AS_IT_IS)
         raise
 
 
