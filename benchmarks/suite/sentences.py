@@ -56,8 +56,10 @@ def reliability() -> str:
         f"- `python tests/reliability/fuzz.py` ({fuzz['date']}): "
         f"{fuzz['examples_of_each_kind']:,} examples of each kind, {outcomes}; "
         f"{fuzz['failures']:,} failures.\n"
-        f"- `python tests/reliability/soak.py` ({soak['date']}): {soak['rows']:,} rows in "
+        f"- `python tests/reliability/soak.py` ({soak['date']}): {soak['rows']:,} rows, "
+        f"{soak['long_rows']:,} of them with two texts of 50 KB to 2 MiB, in "
         f"{soak['seconds']:,} s; {soak['early_mb']:.0f} MB in the second tenth of the run and "
-        f"{soak['late_mb']:.0f} MB in the last, {soak['early_descriptors']} and "
+        f"{soak['late_mb']:.0f} MB in the last, {soak['peak_mb']:.0f} MB at most; "
+        f"{soak['early_descriptors']} and "
         f"{soak['late_descriptors']} descriptors.\n"
     )
