@@ -59,7 +59,7 @@ class Watch:
         started: the processes of a Ray that this process has started, as `started_here` gives
             them. None for one that was joined, which may get machines at any time.
         options: of the actors, as `workers_of` gives them.
-        patience: seconds without a worker before a person is told why, and told again.
+        patience: seconds without a worker before a warning says why, and between two warnings.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Watch:
         self._patience = patience
         self._started = started
         self._needs = {"CPU": options["num_cpus"], "GPU": options.get("num_gpus", 0)}
-        # Since when no worker has been there, and when a person was last told why.
-        self._since = self._told = time.monotonic()
+        # Since when no worker has been there, and when the last warning said so.
+        self._since = self._warned = time.monotonic()
 
     def look(self, *, has_workers: bool) -> None:
         """See whether the Ray is still there, and say so if it has no machine for a worker.
@@ -90,9 +90,9 @@ class Watch:
             if not all(any(_name_of_child(pid)) for pid in self._started):
                 raise _ended()
         elif has_workers:
-            self._since = self._told = now
-        elif now - self._told >= self._patience:
-            self._told = now
+            self._since = self._warned = now
+        elif now - self._warned >= self._patience:
+            self._warned = now
             if not any(map(self._could_hold, self._ray.nodes())):
                 logger.warning(
                     "for %.0f s no worker has been there, and no machine of the Ray could hold "

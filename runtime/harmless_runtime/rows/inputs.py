@@ -87,7 +87,9 @@ class Inputs:
             InputError: as `find_source`.
         """
         before = [source.seen or source.version for source in self.sources]
-        self.sources = tuple(_looked_at(self.sources))
+        self.sources = tuple(
+            _for_each(lambda s: replace(find_source(s.where, s.below), span=s.span), self.sources)
+        )
         if before != [s.seen or s.version for s in self.sources] and not self._held:
             self._shape = self._known_shape
 
@@ -252,10 +254,6 @@ class Inputs:
         self, source: Source, meter: Meter, columns: list[str] | None
     ) -> Generator[Row, None, None]:
         return read_source(source, meter, columns, self.reading.line_bytes)
-
-
-def _looked_at(sources: Sequence[Source]) -> Iterator[Source]:
-    return _for_each(lambda s: replace(find_source(s.where, s.below), span=s.span), sources)
 
 
 def _for_each(look: Callable[[Source], T], sources: Sequence[Source]) -> Iterator[T]:
