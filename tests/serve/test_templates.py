@@ -6,8 +6,8 @@ import pytest
 
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.rows.templates import without_end
 from harmless_runtime.serve.queries import QueryParser
-from harmless_runtime.serve.templates import without_end
 
 ASKED = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 

@@ -2,16 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from harmless_runtime.rows.conversations import continue_dialogue, is_dialogue
+from harmless_runtime.rows.conversations import Turn, continue_dialogue, is_dialogue
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import NO_ID, Fields, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading, Shape
-from harmless_runtime.serve.templates import (
-    OutsideTurnError,
-    template_of,
-    turns_of,
-    without_end,
-)
+from harmless_runtime.rows.templates import marks_in, read_template, without_end
 
 _SOURCE = "query"
 
@@ -19,7 +14,7 @@ _SOURCE = "query"
 class QueryParser:
     """Turns texts into pairs.
 
-    A text is one of these, tried in this order: turns of ChatML or Llama 3; its prompt, which was
+    A text is one of these, tried in this order: turns of a chat template; its prompt, which was
     sent beside it, and the response to that; or a dialogue with Human: and Assistant:. If a prompt
     in turns was sent that ends where the answer begins, all that comes after it is the answer.
 
@@ -45,15 +40,16 @@ class QueryParser:
             yield self._parse(number, query, prompt)
 
     def _parse(self, number: int, query: str, prompt: str) -> Pair | Reject:
-        if template := template_of(query):
-            try:
-                turns = turns_of(query, template)
-                asked = turns_of(prompt, template) if query.startswith(prompt) else []
-            except OutsideTurnError as error:
-                return Reject(_SOURCE, number, str(error), b"")
-            if asked and asked[-1]["content"] == "":  # the answer's turn is open
-                turns = [*asked[:-1], asked[-1] | {"content": without_end(query[len(prompt) :])}]
-            return self._turns(Fields(_SOURCE, number, {"messages": turns}))
+        asked = read_template(prompt) if query.startswith(prompt) else None
+        if asked and asked.begun is not None:
+            answer = asked.continued(query[len(prompt) :])
+            return self._conversation(number, asked.turns, answer)
+        if whole := read_template(query):
+            return self._conversation(number, whole.turns, whole.begun)
+        mark = marks_in(query)
+        if mark and not mark.endswith(":") and query.lstrip().startswith(mark):
+            reason = "it has text outside of the turns of its chat template"
+            return Reject(_SOURCE, number, reason, b"")
         text = without_end(query)
         if prompt and query.startswith(prompt):
             response = text[len(prompt) :]
@@ -68,3 +64,11 @@ class QueryParser:
             r"begins with \n\nHuman: and has \n\nAssistant:"
         )
         return Reject(_SOURCE, number, reason, b"")
+
+    def _conversation(
+        self, number: int, turns: Sequence[Turn], answer: str | None
+    ) -> Pair | Reject:
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        return self._turns(Fields(_SOURCE, number, {"messages": messages}))
