@@ -86,7 +86,7 @@ LLAMA = (
         (DIALOGUE, None),
         (DIALOGUE + "</s><pad><pad>", None),
         (CHAT_ML, None),
-        (CHAT_ML.partition("Fine.")[0] + "Fine.", "<|im_start|>user\nHow are you?"),
+        (CHAT_ML.partition("Fine.")[0] + "Fine.", CHAT_ML.partition("Fine.")[0]),
         (LLAMA, None),
         ("How are you?Fine.<eos>", "How are you?"),
         (DIALOGUE, DIALOGUE.removesuffix(" Fine.")),
@@ -160,7 +160,7 @@ BAD: list[tuple[str, bytes, int, str]] = [
         "/get_reward",
         json.dumps({"query": [CHAT_ML + "more"]}).encode(),
         422,
-        "outside of the turns",
+        "neither turns of a chat template",
     ),
 ]
 

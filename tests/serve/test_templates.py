@@ -55,7 +55,7 @@ def test_several_turns_and_a_system_text() -> None:
 def test_text_outside_of_turns_is_refused(text: str) -> None:
     row = parsed(text)
     assert isinstance(row, Reject)
-    assert "outside of the turns" in row.reason
+    assert "neither turns of a chat template" in row.reason
 
 
 def test_the_end_of_a_text() -> None:

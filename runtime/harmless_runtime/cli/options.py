@@ -194,6 +194,15 @@ System = Annotated[
         show_default="drop",
     ),
 ]
+AsIs = Annotated[
+    bool | None,
+    typer.Option(
+        "--as-is",
+        help="Take requests that are dialogues or chat templates as words, as the original scorer "
+        "does, and end tokens as part of the answer.",
+        show_default=False,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -226,7 +235,12 @@ AllowPickle = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again, and replace OUT.")]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first row that cannot be scored.")
+    bool,
+    typer.Option(
+        "--strict",
+        help="Stop at the first row that cannot be scored, or whose words hold marks of a chat "
+        "template.",
+    ),
 ]
 Details = Annotated[
     bool,

@@ -65,6 +65,7 @@ def serve(
     streams: options.Streams = None,
     columns: options.Columns = None,
     system: options.System = None,
+    as_is: options.AsIs = None,
     max_line_bytes: options.MaxLineBytes = None,
     check_files: options.CheckFiles = None,
     allow_pickle: options.AllowPickle = None,

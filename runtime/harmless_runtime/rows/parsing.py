@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from harmless_runtime.choices import SystemChoice
 from harmless_runtime.rows.conversations import BadRowError, Turn, turns_in
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Shape, check_distinct
-from harmless_runtime.rows.texts import preference_texts, texts_of
+from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_distinct
+from harmless_runtime.rows.templates import are_words
+from harmless_runtime.rows.texts import texts_of
 
 # What bytes that are not UTF-8 are read as.
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -31,23 +31,24 @@ class RowParser:
 
     Args:
         shape: where the texts are.
-        system: what becomes of the system texts of conversations.
-        line_bytes: most bytes of both texts of a row.
+        reading: how rows are read, of which the shape is decided.
 
     Raises:
         ConfigError: two texts are in the same field.
     """
 
-    def __init__(self, shape: Shape, system: SystemChoice, line_bytes: int) -> None:
+    def __init__(self, shape: Shape, reading: Reading) -> None:
         check_distinct(shape)
         self._needed = tuple(shape.paths.values())
-        self._system = system
-        self._line_bytes = line_bytes
+        self._reading = reading
+        self._line_bytes = reading.line_bytes
         self._flat = not any("." in path for path in self._needed)
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
-        self._is_plain = shape == KNOWN["alpaca"]
         self._side = shape.side
+        usual = {"instruction", "output", "history", "system", "system_prompt"}
+        self._is_asked = usual <= shape.paths.keys()
+        self._has_input = shape.input is not None
 
     def __call__(self, row: Line | Fields | Reject) -> Pair | Reject:
         """Parse a row. A reject, of a row that could not even be read, is passed on."""
@@ -114,12 +115,19 @@ class RowParser:
         return self._pair(row, record, msgspec.json.encode(row_id, enc_hook=str))
 
     def _pair(self, row: Line | Fields, record: Any, row_id: bytes) -> Pair:
-        if self._is_plain:
-            texts = question_and_answer(record.instruction, record.input or "", record.output)
-            return Pair(row.source, row.number, row_id, *texts)
-        make = preference_texts if self._side else texts_of
-        question, answer, dropped = make(record, self._system)
-        return Pair(row.source, row.number, row_id, question, answer, dropped, self._side)
+        if self._is_asked:
+            # Most rows are words, and nothing beside them. They take the shortest way.
+            request, output = record.instruction, record.output
+            if (
+                type(request) is str and type(output) is str and record.history is None
+                and record.system is None and record.system_prompt is None
+            ):  # fmt: skip
+                context = (record.input or "") if self._has_input else ""
+                if are_words(request, output) and (not context or are_words(context, "")):
+                    words = question_and_answer(request, context, output)
+                    return Pair(row.source, row.number, row_id, *words, side=self._side)
+        texts = texts_of(record, self._reading)
+        return Pair(row.source, row.number, row_id, *texts, side=self._side)
 
     def _reject(self, row: Line | Fields, reason: str) -> Reject:
         if isinstance(row, Line):
@@ -166,6 +174,9 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
         "input": (str | None, None),
         "output": (text,),
         "messages": (list[Turn],),
+        "history": (Any, None),
+        "system": (str | None, None),
+        "system_prompt": (str | None, None),
         "id": (id_type, default),
     }
     return msgspec.defstruct(

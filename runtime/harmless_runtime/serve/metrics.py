@@ -30,6 +30,11 @@ class Metrics:
             registry=own,
         )
         self._rows = Counter("harmless_rows", "Rows that were scored", registry=own)
+        self._marked = Counter(
+            "harmless_rows_with_marks",
+            "Rows with a mark of a chat template that was read as words",
+            registry=own,
+        )
         self._tokens = Counter(
             "harmless_tokens", "Tokens that were scored, without padding", registry=own
         )
@@ -55,6 +60,10 @@ class Metrics:
             status: the status code.
         """
         self._requests.labels(path, status).inc()
+
+    def marked(self, rows: int) -> None:
+        """Count rows with a mark of a chat template among their words."""
+        self._marked.inc(rows)
 
     def scored(self, rows: int, tokens: int, seconds: float) -> None:
         """Count a set of rows that were scored together."""

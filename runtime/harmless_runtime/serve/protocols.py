@@ -82,7 +82,7 @@ def read_rows(body: bytes, reading: Reading, watch: Watch, most: int) -> Asked:
         elif members and members.keys() <= set(ENVELOPE):
             raise BadBodyError('rows has to be a list of rows: {"rows": [...]}')
     shape = shape_in_memory([fields_in(bytes(raw)) for raw in raws[:FIRST_ROWS]], reading)
-    parse = RowParser(shape, reading.system, reading.line_bytes)
+    parse = RowParser(shape, reading)
 
     def parsed() -> Iterator[Pair | Reject]:
         for number, raw in enumerate(map(bytes, raws)):
@@ -90,7 +90,7 @@ def read_rows(body: bytes, reading: Reading, watch: Watch, most: int) -> Asked:
                 reason = f"the row has {len(raw):,} bytes, more than max_line_bytes allows"
                 yield Reject("", number, reason, b"")
             else:
-                yield parse(Line("", number, raw))
+                yield parse(Line("row", number, raw))
 
     return Asked(len(raws), parsed(), lambda rewards, _: {"scores": rewards}, may_lack)
 

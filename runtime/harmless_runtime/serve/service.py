@@ -1,6 +1,7 @@
 """Answer a request: read its rows, tokenise them piece by piece, and have them scored."""
 
 import asyncio
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from harmless_runtime.model.tokenizer import UNBROKEN, Encoded
 from harmless_runtime.rows.output_lines import score_text
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.scored import about_marks
 from harmless_runtime.serve.answers import Limits, RefusedError, json_answer
 from harmless_runtime.serve.batcher import Batcher, Job, Place, QueueFullError
 from harmless_runtime.serve.bodies import BadBodyError, Watch, stripped
@@ -32,6 +34,8 @@ from harmless_runtime.serve.protocols import (
 )
 from harmless_runtime.serve.queries import QueryParser
 from harmless_runtime.windows import Refused
+
+logger = logging.getLogger(__name__)
 
 # Threads that read and tokenise. Each piece of a request waits for one of them in its turn. The
 # tokenizer itself uses all cores, and more threads take longer to hand over a small request.
@@ -61,6 +65,7 @@ class Service:
         self._limits = limits
         self._reading = reading
         self._parse = QueryParser(reading)
+        self._told_marks = False
         self._threads = ThreadPoolExecutor(_THREADS, "tokeniser")
         self._thread_of_long = ThreadPoolExecutor(1, "long bodies")
         self.metrics = Metrics(lambda: self.batcher.waiting_rows)
@@ -177,7 +182,9 @@ class Service:
             size += len(row.question) + len(row.answer) if isinstance(row, Pair) else 0
             if len(rows) == _PIECE_ROWS or size >= _PIECE_CHARACTERS:
                 break
-        texts = [(row.question, row.answer) for row in rows if isinstance(row, Pair)]
+        pairs = [row for row in rows if isinstance(row, Pair)]
+        self._tell_marks([pair for pair in pairs if pair.mark])
+        texts = [(pair.question, pair.answer) for pair in pairs]
         encoded = iter(self._engine.tokenizer.encode_each(texts))
         tokenised = [
             row if isinstance(row, Reject) else next(encoded) or Refused(row, UNBROKEN).reject
@@ -187,6 +194,13 @@ class Service:
         if not asked.may_lack and (reject := next(rejects, None)):
             raise RefusedError(422, f"row {reject.number}: {reject.reason}")
         return tokenised
+
+    def _tell_marks(self, marked: list[Pair]) -> None:
+        """Count rows with marks of chat templates, and log a warning for the first of them."""
+        self.metrics.marked(len(marked))
+        if marked and not self._told_marks:
+            self._told_marks = True
+            logger.warning("%s", about_marks(marked, ""))
 
     async def _scored(self, job: Job) -> NDArray[np.float32]:
         try:
