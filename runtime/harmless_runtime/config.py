@@ -68,7 +68,8 @@ class ScorerConfig(BaseModel):
             depend on it. By default `harmless score` runs one for each core, and Python one at a
             time on all cores, which is the fastest for a few rows.
         format: the name of a known shape of rows. By default the shape is recognised.
-        columns: where a row's texts are, by `instruction`, `input`, `output`, `messages` and `id`.
+        columns: where a row's texts are, by `instruction`, `input`, `output`, `messages`,
+            `history`, `system` and `id`.
         system: what becomes of the system texts of conversations.
         as_is: take requests that are dialogues or chat templates as words, as the original scorer
             does, and leave the tokens that end an answer where they are.
