@@ -145,7 +145,7 @@ class Service:
         given_up = threading.Event()
         try:
             with self.batcher.place() as place:
-                await self._entrance.enter(place, 1, stay)  # until it has been read
+                self._entrance.approach(place, stay)
                 # A long body is read as one piece, and short ones do not wait for that.
                 threads = self._thread_of_long if len(body) > _LONG_BODY else self._threads
                 begin = self._begun, read, body, place, given_up
