@@ -66,9 +66,9 @@ def rows_of(text: bytes, watch: Watch, most: int) -> Sequence[msgspec.Raw | byte
             return msgspec.json.decode(text, type=list[msgspec.Raw])
     rows = list(islice(_elements(text, watch), most + 1))
     if b"" in rows:
+        number = rows.index(b"")
         raise BadBodyError(
-            f"not valid JSON: element {rows.index(b'') + 1:,} of the array is empty, because it "
-            "has a comma too many"
+            f"there is nothing where row {number} should be, as after a comma too many"
         )
     return rows
 
