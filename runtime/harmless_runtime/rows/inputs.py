@@ -223,9 +223,10 @@ class Inputs:
             InputError, ConfigError: as `rows`.
         """
         if find_form(source, self.shape().roots) in TABLES:
-            number = 0
+            number, texts = 0, self.shape().roots
             for batch, items in self.original_batches(source):
-                yield from zip(read_batches(source.name, [batch], number), items, strict=True)
+                rows = read_batches(source.name, [batch], number, texts)
+                yield from zip(rows, items, strict=True)
                 number += len(items)
             return
         parse = self.parser()

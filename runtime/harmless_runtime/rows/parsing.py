@@ -10,6 +10,13 @@ import msgspec
 
 from harmless_runtime.choices import SystemChoice
 from harmless_runtime.rows.conversations import BadRowError, Turn, turns_in
+from harmless_runtime.rows.decode import (
+    NotJson,
+    decode_bytes,
+    text_of,
+    text_or_turns,
+    turns_of,
+)
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Shape, check_distinct
@@ -40,6 +47,7 @@ class RowParser:
 
     def __init__(self, shape: Shape, system: SystemChoice, line_bytes: int) -> None:
         check_distinct(shape)
+        self._shape = shape
         self._needed = tuple(shape.paths.values())
         self._system = system
         self._line_bytes = line_bytes
@@ -47,6 +55,9 @@ class RowParser:
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
         self._is_plain = shape == KNOWN["alpaca"]
+        # The fields that are a text or a list of turns.
+        either = () if self._is_plain else ("instruction", "output")
+        self._either = tuple(target for target in either if target in shape.paths)
         self._side = shape.side
 
     def __call__(self, row: Line | Fields | Reject) -> Pair | Reject:
@@ -69,8 +80,11 @@ class RowParser:
             line.raw.decode()
             if not self._flat:
                 return self._parse_values(line, msgspec.json.decode(line.raw))
-            record = self._decode(line.raw)
-            return self._pair(line, record, bytes(record.id))
+            try:
+                record = self._decode(line.raw)
+            except msgspec.ValidationError:
+                return self._parse_members(line)
+            return self._pair(line, self._with_turns(record), bytes(record.id))
         except UnicodeDecodeError as error:
             return self._reject(line, f"invalid UTF-8 at byte {error.start} of the row")
         except RecursionError:
@@ -97,21 +111,67 @@ class RowParser:
         except (BadRowError, msgspec.ValidationError) as error:
             return self._reject(row, str(error))
 
+    def _parse_members(self, line: Line) -> Pair:
+        """Parse a row of JSON whose texts may be in other forms. Its id stays as it is written."""
+        members = msgspec.json.decode(line.raw, type=dict[str, msgspec.Raw])
+        row_id = bytes(members.pop(self._shape.id, NO_ID))
+        values = {p: msgspec.json.decode(members[p]) for p in self._needed if p in members}
+        return self._pair(line, self._record(values), row_id)
+
     def _parse_values(self, row: Line | Fields, values: Any) -> Pair:
-        if self._side and isinstance(row, Fields) and isinstance(values, Mapping):
-            values = {n: turns_in(v) or v for n, v in values.items()}  # cells hold turns as JSON
         # Fields that are not needed may have names and values that cannot be converted.
         if self._flat and type(values) is dict:
             values = {path: values[path] for path in self._needed if path in values}
         elif isinstance(values, Mapping):
             walked = {path: _walk(values, path) for path in self._needed}
             values = {path: value for path, value in walked.items() if value is not _MISSING}
-        record = msgspec.convert(values, self._type)
+        record = self._record(values)
         row_id = record.id
         if row_id is _MISSING:
             return self._pair(row, record, NO_ID)
+        if isinstance(row_id, NotJson):
+            raise BadRowError(row_id.reason)
+        if isinstance(row_id, bytes):
+            row_id = decode_bytes(row_id)
         # A value that JSON does not have, such as a time in nanoseconds, becomes its text.
         return self._pair(row, record, msgspec.json.encode(row_id, enc_hook=str))
+
+    def _record(self, values: Any) -> Any:
+        """Convert the needed values. What does not fit as it is may be in another form."""
+        try:
+            record = msgspec.convert(values, self._type)
+        except msgspec.ValidationError:
+            if not isinstance(values, Mapping):
+                raise
+            decoded = {
+                path: self._decoded(target, values[path])
+                for target, path in self._shape.paths.items()
+                if path in values
+            }
+            if decoded == values:
+                raise
+            record = msgspec.convert(decoded, self._type)
+        return self._with_turns(record)
+
+    def _decoded(self, target: str, value: Any) -> Any:
+        if target == "id":
+            return value
+        if target == "messages":
+            return turns_of(value)
+        return text_or_turns(value) if target in self._either else text_of(value)
+
+    def _with_turns(self, record: Any) -> Any:
+        """Return a record with lists of turns in place of texts that are their JSON."""
+        for target in self._either:
+            text = getattr(record, target)
+            if isinstance(text, str) and text[:1] == "[":
+                value = text_or_turns(text)
+                try:
+                    setattr(record, target, msgspec.convert(value, str | list[Turn]))
+                except msgspec.ValidationError as error:
+                    where = f"`$.{self._shape.paths[target]}"
+                    raise BadRowError(str(error).replace("`$", where)) from None
+        return record
 
     def _pair(self, row: Line | Fields, record: Any, row_id: bytes) -> Pair:
         if self._is_plain:
@@ -178,10 +238,16 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
 
 
 def _walk(values: Any, path: str) -> Any:
-    """Follow a dotted path into mappings and lists. Return _MISSING if it leads nowhere."""
+    """Follow a dotted path into mappings and lists. Return _MISSING if it leads nowhere.
+
+    A text that is the JSON of a list of turns is such a list.
+    """
     if isinstance(values, Mapping) and path in values:
         return values[path]
     for name in path.split("."):
+        if isinstance(values, NotJson):
+            return values
+        values = turns_in(values) or values
         if isinstance(values, Mapping) and name in values:
             values = values[name]
         elif isinstance(values, list) and name.isdecimal() and int(name) < len(values):
@@ -193,7 +259,11 @@ def _walk(values: Any, path: str) -> Any:
 
 def _text_of(values: Any) -> bytes:
     """Return a row's values as JSON, for the rejects file, without keys that JSON cannot have."""
-    text = json.dumps(values, ensure_ascii=False, default=str, skipkeys=True)
+    text = json.dumps(values, ensure_ascii=False, default=_shown, skipkeys=True)
     # Bytes that are not UTF-8 were read as surrogates.
     text = _ESCAPED.sub(lambda byte: rf"\x{ord(byte[0]) - 0xDC00:02x}", text)
     return text.encode("utf-8", "backslashreplace")
+
+
+def _shown(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
