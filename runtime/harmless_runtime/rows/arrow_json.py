@@ -1,4 +1,4 @@
-"""Decode the values of Arrow's columns of JSON, at any depth. Every function needs pyarrow."""
+"""Decode the values of Arrow's columns of JSON, at any depth."""
 
 from collections.abc import Callable, Collection
 from functools import lru_cache
@@ -49,6 +49,22 @@ def decoder_of(kind: Any, texts: bool = False) -> Decode | None:
         part = decoder_of(kind.value_type, texts)
         return part and _unless_null(lambda values: list(map(part, values)))
     return None
+
+
+def decoder_of_column(column: Any) -> Decode | None:
+    """Return what decodes the values of a column in memory, or None if they stay as they are.
+
+    Args:
+        column: an array of pyarrow, or a column of a data frame of polars or pandas, if it is not a
+            column that says nothing of JSON.
+    """
+    dtype = getattr(column, "dtype", None)
+    kind = getattr(dtype, "pyarrow_dtype", None)  # of pandas
+    if kind is None and "arrow.json" in repr(dtype):  # of polars
+        kind = column.to_arrow().type
+    if kind is None and hasattr(column, "to_pylist"):
+        kind = column.type
+    return None if kind is None else decoder_of(kind)
 
 
 def decode_members(values: dict[str, Any], decoders: dict[str, Decode]) -> dict[str, Any]:

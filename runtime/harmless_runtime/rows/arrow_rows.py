@@ -96,7 +96,7 @@ def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batche
     can_be_sought = stream.source.can_be_opened_again and not stream.is_compressed
     try:
         if is_file and can_be_sought:
-            # pyarrow takes a read that gives too little for the end of the file: a buffer reads on.
+            # The buffer repeats reads that give too little, which pyarrow takes for the end.
             with stream.source.open() as raw, io.BufferedReader(raw, _BUFFER_BYTES) as file:
                 table = _by_footer(stream.source, file, columns)
                 if table is not None:
@@ -115,10 +115,6 @@ def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batche
             "it is an Arrow file that may have to be read through its footer: save it in a file, "
             "not compressed as a whole, and name that",
         ) from error
-
-
-def _buffered(raw: Any) -> io.BufferedReader:
-    return io.BufferedReader(raw, _BUFFER_BYTES)
 
 
 def _by_footer(source: Source, file: Any, columns: Sequence[str] | None) -> Batches | None:
