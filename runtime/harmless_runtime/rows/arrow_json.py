@@ -52,18 +52,11 @@ def decoder_of(kind: Any, texts: bool = False) -> Decode | None:
 
 
 def decoder_of_column(column: Any) -> Decode | None:
-    """Return what decodes the values of a column in memory, or None if they stay as they are.
-
-    Args:
-        column: an array of pyarrow, or a column of a data frame of polars or pandas, if it is not a
-            column that says nothing of JSON.
-    """
+    """Return what decodes the values of a column of polars or pandas, or None if they stay."""
     dtype = getattr(column, "dtype", None)
     kind = getattr(dtype, "pyarrow_dtype", None)  # of pandas
     if kind is None and "arrow.json" in repr(dtype):  # of polars
         kind = column.to_arrow().type
-    if kind is None and hasattr(column, "to_pylist"):
-        kind = column.type
     return None if kind is None else decoder_of(kind)
 
 

@@ -96,8 +96,7 @@ def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batche
     can_be_sought = stream.source.can_be_opened_again and not stream.is_compressed
     try:
         if is_file and can_be_sought:
-            # The buffer repeats reads that give too little, which pyarrow takes for the end.
-            with stream.source.open() as raw, io.BufferedReader(raw, _BUFFER_BYTES) as file:
+            with _buffered(stream.source) as file:
                 table = _by_footer(stream.source, file, columns)
                 if table is not None:
                     yield table
@@ -115,6 +114,12 @@ def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batche
             "it is an Arrow file that may have to be read through its footer: save it in a file, "
             "not compressed as a whole, and name that",
         ) from error
+
+
+def _buffered(source: Source) -> io.BufferedReader:
+    """Open an input so that a read gives all that was asked for. pyarrow repeats none."""
+    raw: Any = source.open()
+    return io.BufferedReader(raw, _BUFFER_BYTES)
 
 
 def _by_footer(source: Source, file: Any, columns: Sequence[str] | None) -> Batches | None:

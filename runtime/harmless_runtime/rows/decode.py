@@ -129,15 +129,13 @@ def _plain(value: Any) -> Any:
     """Return a value with texts for bytes and objects for lists of pairs, to any depth."""
     value = text_of(value)
     if isinstance(value, Mapping):
-        return {_plain(name): _plain(part) for name, part in value.items()}
+        return {text_of(name): _plain(part) for name, part in value.items()}
     if not isinstance(value, list | tuple):
         return value
     if value and all(map(_is_pair, value)):
-        return {_plain(name): _plain(part) for name, part in value}
+        return {text_of(name): _plain(part) for name, part in value}
     return [_plain(part) for part in value]
 
 
 def _is_pair(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str | bytes)
-    )
+    return isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str | bytes)

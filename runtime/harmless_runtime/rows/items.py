@@ -72,7 +72,7 @@ class Items:
         return list(islice(self._rows, FIRST_ROWS))
 
     def _find_decoders(self) -> dict[str, Decode]:
-        """Return what decodes the columns of JSON that pyarrow, polars and pandas have."""
+        """Return what decodes the columns of JSON that polars and pandas have."""
         if not isinstance(self._rows, Mapping):
             return {}
         columns = ((name, self._rows[name]) for name in self._rows if name in self._roots)
