@@ -203,16 +203,19 @@ def read_arrow(
     Raises:
         InputError, ConfigError: as `open_arrow`.
     """
-    source = stream.source
-    number = 0
+    size = stream.source.bytes_read or 0
     with open_arrow(stream, columns) as table:
-        for place, batch in enumerate(table.batches):
-            for row in read_batches(source.name, [batch], number):
-                if table.count is not None:
-                    read = place + (row.number - number) / batch.num_rows
-                    meter.bytes = start + round((source.bytes_read or 0) * read / table.count)
-                yield row
-            number += batch.num_rows
+
+        def pieces() -> Iterator[Any]:
+            for place, batch in enumerate(table.batches):
+                for offset in range(0, batch.num_rows, _ROWS):
+                    piece = batch.slice(offset, _ROWS)
+                    if table.count is not None:
+                        read = place + (offset + piece.num_rows) / batch.num_rows
+                        meter.bytes = start + round(size * read / table.count)
+                    yield piece
+
+        yield from read_batches(stream.source.name, pieces())
 
 
 def need_pyarrow(name: str) -> None:

@@ -84,7 +84,9 @@ class RowParser:
                 record = self._decode(line.raw)
             except msgspec.ValidationError:
                 return self._parse_members(line)
-            return self._pair(line, self._with_turns(record), bytes(record.id))
+            if self._either:
+                self._read_turns(record)
+            return self._pair(line, record, bytes(record.id))
         except UnicodeDecodeError as error:
             return self._reject(line, f"invalid UTF-8 at byte {error.start} of the row")
         except RecursionError:
@@ -151,7 +153,9 @@ class RowParser:
             if decoded == values:
                 raise
             record = msgspec.convert(decoded, self._type)
-        return self._with_turns(record)
+        if self._either:
+            self._read_turns(record)
+        return record
 
     def _decoded(self, target: str, value: Any) -> Any:
         if target == "id":
@@ -160,18 +164,19 @@ class RowParser:
             return turns_of(value)
         return text_or_turns(value) if target in self._either else text_of(value)
 
-    def _with_turns(self, record: Any) -> Any:
-        """Return a record with lists of turns in place of texts that are their JSON."""
+    def _read_turns(self, record: Any) -> None:
+        """Put lists of turns in place of the texts of a record that are their JSON."""
         for target in self._either:
             text = getattr(record, target)
-            if isinstance(text, str) and text[:1] == "[":
-                value = text_or_turns(text)
-                try:
-                    setattr(record, target, msgspec.convert(value, str | list[Turn]))
-                except msgspec.ValidationError as error:
-                    where = f"`$.{self._shape.paths[target]}"
-                    raise BadRowError(str(error).replace("`$", where)) from None
-        return record
+            if text.__class__ is str and text[:1] == "[":
+                setattr(record, target, self._turns_or_text(target, text))
+
+    def _turns_or_text(self, target: str, text: str) -> Any:
+        try:
+            return msgspec.convert(text_or_turns(text), str | list[Turn])
+        except msgspec.ValidationError as error:
+            where = f"`$.{self._shape.paths[target]}"
+            raise BadRowError(str(error).replace("`$", where)) from None
 
     def _pair(self, row: Line | Fields, record: Any, row_id: bytes) -> Pair:
         if self._is_plain:
