@@ -87,6 +87,7 @@ def turns_of(value: Any) -> Any:
 
     Raises:
         BadRowError: a text is not JSON, bytes are not UTF-8, or lists have different lengths.
+        RecursionError: the value is nested too deeply.
     """
     value = _listed(_decoded(_plain(value)))
     return [_turn(turn) for turn in value] if isinstance(value, list) else value
@@ -105,7 +106,7 @@ def _decoded(value: Any) -> Any:
         return value
     try:
         return msgspec.json.decode(value)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         if _REPR.match(value):
             raise BadRowError(_PYTHON) from None
         raise BadRowError(f"the turns are a text that is not JSON: {error}") from None
