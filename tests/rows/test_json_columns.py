@@ -13,6 +13,7 @@ import pytest
 from pyarrow import ipc, parquet
 
 from forms import jsonl, read
+from harmless_runtime.errors import ConfigError
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import Pair, Reject
 
@@ -187,3 +188,12 @@ def test_a_json_column_that_is_not_utf8(tmp_path: Path) -> None:
     assert isinstance(good, Pair)
     assert isinstance(bad, Reject)
     assert bad.reason == "a text is not valid UTF-8"
+
+
+def test_a_pyarrow_that_takes_json_for_texts_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet.write_table(as_table(MIXED, "output"), tmp_path / "rows.parquet")
+    monkeypatch.setattr(pa, "__version__", "20.0.0")
+    with pytest.raises(ConfigError, match=r"rows\.parquet needs pyarrow 21 or later, and 20\.0\.0"):
+        read(tmp_path / "rows.parquet")
