@@ -29,6 +29,8 @@ _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
+# Decodes an object into the JSON texts of its members.
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 # What Python's json module writes for numbers that JSON does not have.
 _CONSTANT = re.compile(rb"[:\[,]\s*(NaN|-?Infinity)\b")
 
@@ -115,7 +117,7 @@ class RowParser:
 
     def _parse_members(self, line: Line) -> Pair:
         """Parse a row of JSON whose texts may be in other forms. Its id stays as it is written."""
-        members = msgspec.json.decode(line.raw, type=dict[str, msgspec.Raw])
+        members = _decode_members(line.raw)
         row_id = bytes(members.pop(self._shape.id, NO_ID))
         values = {p: msgspec.json.decode(members[p]) for p in self._needed if p in members}
         return self._pair(line, self._record(values), row_id)
