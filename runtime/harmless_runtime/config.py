@@ -68,8 +68,11 @@ class ScorerConfig(BaseModel):
             depend on it. By default `harmless score` runs one for each core, and Python one at a
             time on all cores, which is the fastest for a few rows.
         format: the name of a known shape of rows. By default the shape is recognised.
-        columns: where a row's texts are, by `instruction`, `input`, `output`, `messages` and `id`.
+        columns: where a row's texts are, by `instruction`, `input`, `output`, `messages`,
+            `history`, `system` and `id`.
         system: what becomes of the system texts of conversations.
+        as_is: take requests that are dialogues or chat templates as words, as the original scorer
+            does, and leave the tokens that end an answer where they are.
         max_line_bytes: a longer line of input is rejected.
         check_files: compare the artifact's files with their hashes before they are loaded.
         allow_pickle: export a checkpoint whose weights are only there as a pickle.
@@ -90,6 +93,7 @@ class ScorerConfig(BaseModel):
     format: FormatName | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     system: SystemChoice = "drop"
+    as_is: bool = False
     max_line_bytes: int = Field(LINE_BYTES, ge=1, le=2**30)
     check_files: bool = True
     allow_pickle: bool = False

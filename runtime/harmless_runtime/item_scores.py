@@ -17,7 +17,7 @@ from harmless_runtime.model.engine import Engine
 from harmless_runtime.read_ahead import ReadAhead
 from harmless_runtime.rows.items import Items
 from harmless_runtime.rows.records import Pair, Reject
-from harmless_runtime.scored import in_turn, raise_on_reject
+from harmless_runtime.scored import about_marks, in_turn, raise_on_reject
 from harmless_runtime.windows import Refused, Window, read_windows
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,15 @@ def score_items(
         engine = replace(engine, few_rows=None)  # whose scores would differ by rounding
     rewards = np.full(items.count, np.nan, np.float32)
     failed = 0
+    told = False
     with ExitStack() as stack:
         advance = stack.enter_context(_bar(items.count)) if progress else lambda _: None
         take = _windows(items, engine, stack, on_error)
         for window, scores in in_turn(take, engine, lambda _, batch: advance(len(batch.rows))):
             rows = window.rows
+            if not told and (marked := [row.pair for row in rows if row.pair.mark]):
+                logger.warning("%s", about_marks(marked, ""))
+                told = True
             rejects = window.rejects + [
                 Refused(row.pair, engine.why_no_score(float(score))).reject
                 for row, score in zip(rows, scores, strict=True)

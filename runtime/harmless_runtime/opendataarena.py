@@ -31,7 +31,7 @@ class Gpt2HarmlessScorer:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = {k: v for k, v in config.items() if k not in EntryKeys.model_fields}
-        self._scorer = self.KIND(self.config)
+        self._scorer = self.KIND({"as_is": True, **self.config})
 
     def score_item(self, data_item: Mapping[str, Any]) -> float:
         """Return the reward of a row."""

@@ -7,10 +7,8 @@ from typing import Any
 
 from harmless_runtime.choices import DEFAULT_MODEL
 from harmless_runtime.item_scores import score_items
-from harmless_runtime.rows.conversations import continue_dialogue, is_dialogue
 from harmless_runtime.rows.items import Column, Items
-from harmless_runtime.rows.records import NO_ID, Fields, Pair, Reject
-from harmless_runtime.rows.shapes import Reading, Shape, reading_of
+from harmless_runtime.rows.shapes import Shape, reading_of
 from harmless_runtime.scorer import Gpt2HarmlessScorer
 
 # The names are the caller's, because errors have them. Either may be a list of messages.
@@ -25,8 +23,9 @@ def reward_function(model: str = DEFAULT_MODEL, **config: Any) -> Callable[..., 
     scored, such as a conversation with a tool call. Higher is more harmless.
 
     Prompts and completions are strings or lists of messages. A prompt that is a dialogue in the
-    form of hh-rlhf already, with Human: and Assistant: after blank lines, is taken as it is, and
-    the completion continues it. Any other string is the request itself.
+    form of hh-rlhf already, with Human: and Assistant: after blank lines, or that is wholly turns
+    of a known chat template, is read turn by turn, and the completion continues it. Any other
+    string is the request itself.
 
     Args:
         model: as in the configuration.
@@ -53,25 +52,10 @@ class HarmlessReward:
 
     def __call__(self, prompts: Column, completions: Column, **_columns: Any) -> list[float | None]:
         """Return a reward for each completion, or None where a row cannot be scored."""
-        items = Completions(prompts, completions, reading_of(self._scorer.config))
+        columns = {"prompts": prompts, "completions": completions}
+        items = Items(columns, reading_of(self._scorer.config), _SHAPE)
         rewards = score_items(items, self._scorer.engine, "nan")
         return [None if math.isnan(reward) else reward for reward in rewards.tolist()]
-
-
-class Completions(Items):
-    """Completions with their prompts, of which some may be dialogues in the form of hh-rlhf."""
-
-    def __init__(self, prompts: Column, completions: Column, reading: Reading) -> None:
-        super().__init__({"prompts": prompts, "completions": completions}, reading, _SHAPE)
-
-    def parsed(self, row: Fields) -> Pair | Reject:
-        """Return what is made of a row. A completion continues its dialogue."""
-        pair = super().parsed(row)
-        prompt, completion = row.values["prompts"], row.values["completions"]
-        if isinstance(pair, Pair) and isinstance(completion, str) and is_dialogue(prompt):
-            texts = continue_dialogue(prompt, completion)
-            return Pair(pair.source, pair.number, NO_ID, *texts)
-        return pair
 
 
 def _local_device() -> int:

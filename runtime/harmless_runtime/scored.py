@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Truncated rows that get a warning each, before they are only counted.
 TRUNCATION_WARNINGS = 5
+# Rows whose marks are named in the warning of them.
+_MARKS = 20
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,9 @@ def _count(rows: list[Row]) -> Tally:
         truncated=sum(row.encoded.truncated for row in rows),
         without_id=sum(_lacks_id(row) for row in rows),
         without_system=sum(row.pair.dropped_system for row in rows),
+        with_turns=sum(row.pair.has_turns for row in rows),
+        lost_end=sum(row.pair.lost_end for row in rows),
+        with_marks=sum(row.pair.mark is not None for row in rows),
     )
 
 
@@ -168,6 +173,31 @@ def _tell(rows: list[Row], before: Tally, details: bool) -> None:
             "system texts are left out, because the model was trained without them (`system` "
             "prepend puts them before the first human turn)"
         )
+    if not before.with_turns and any(row.pair.has_turns for row in rows):
+        logger.info(
+            "requests that are dialogues or texts of a chat template are read turn by turn "
+            "(`as_is` takes them as words, as the original scorer does)"
+        )
+    marked = [row.pair for row in rows if row.pair.mark]
+    if marked and not before.with_marks:
+        logger.warning("%s", about_marks(marked))
+
+
+def about_marks(marked: Sequence[Pair], place: str = ", line") -> str:
+    """Return what to say of rows with marks of chat templates that are scored as words.
+
+    Args:
+        marked: the rows.
+        place: what stands between the name of the input and the number of a row.
+    """
+    first = marked[0]
+    seen = ", ".join(dict.fromkeys(pair.mark or "" for pair in marked[:_MARKS]))
+    return (
+        f"{first.source}{place} {first.number}: marks of a chat template are scored as words "
+        f"({seen}), because the text is not wholly turns of a template that is known: write such "
+        "rows as messages with roles, or take the marks out (`strict` refuses these rows, and "
+        "`as_is` says that they are meant)"
+    )
 
 
 def raise_on_reject(

@@ -23,6 +23,9 @@ class Tally:
         input_bytes: bytes of the inputs that were read for these rows, as they are stored.
         without_id: number of rows that the model ran and that have no id.
         without_system: number of rows that the model ran without their system text.
+        with_turns: number of rows whose request has turns of its own, or a history.
+        lost_end: number of rows whose answer lost tokens that end a text.
+        with_marks: number of rows with a mark of a chat template that was scored as words.
     """
 
     rows: int = 0
@@ -34,6 +37,9 @@ class Tally:
     input_bytes: int = 0
     without_id: int = 0
     without_system: int = 0
+    with_turns: int = 0
+    lost_end: int = 0
+    with_marks: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*map(sum, zip(astuple(self), astuple(other), strict=True)))

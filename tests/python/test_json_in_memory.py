@@ -12,8 +12,12 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from forms import read
 from harmless_runtime import Gpt2HarmlessScorer
 from harmless_runtime.cluster import RewardScorer
+from harmless_runtime.rows.items import Items
+from harmless_runtime.rows.records import Pair
+from harmless_runtime.rows.shapes import Reading
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "texts": [
@@ -128,3 +132,17 @@ def test_bytes_and_other_forms_of_turns(scorer: Gpt2HarmlessScorer) -> None:
     for messages in (lists, pl.Series(lists), maps, pa.table({"m": maps}).to_pandas()["m"],
                      list(map(json.dumps, turns))):  # fmt: skip
         assert scorer.score_batch({"messages": messages}) == expected
+
+
+def test_a_text_that_a_policy_may_have_written_is_no_conversation(tmp_path: Path) -> None:
+    text = json.dumps([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    row = {"prompt": "Hi", "response": text}
+    for rows in ([row], pl.DataFrame([row]), pa.table({name: [row[name]] for name in row})):
+        (pair,) = Items(rows, Reading()).pairs()
+        assert isinstance(pair, Pair)
+        assert pair.answer.strip() == text
+    # In a file it is a cell of messages, as eval has always read them.
+    pl.DataFrame([row]).write_csv(tmp_path / "rows.csv")
+    (pair,) = read(tmp_path / "rows.csv")
+    assert isinstance(pair, Pair)
+    assert pair.answer.strip() == "b"

@@ -46,7 +46,7 @@ def test_strings_messages_and_dialogues(reward: Reward, checkpoint: Path) -> Non
         "Say hello.",
         [{"role": "user", "content": "Say hello."}],
         dialogue,
-        dialogue + " Good",
+        dialogue + " ",
         "Human: not such a dialogue\n\nAssistant:",
     ]
     completions: list[Any] = [
@@ -60,7 +60,7 @@ def test_strings_messages_and_dialogues(reward: Reward, checkpoint: Path) -> Non
         question_and_answer("Say hello.", "", "Hello!"),
         question_and_answer("Say hello.", "", "Hello!"),
         (dialogue, " Good bye.\n\nAssistant: Again."),
-        (dialogue, " Goodbye."),
+        (dialogue, " bye."),
         question_and_answer("Human: not such a dialogue\n\nAssistant:", "", "Hello!"),
     ]
     rewards = called(reward, prompts, completions)

@@ -9,7 +9,7 @@ from harmless_runtime.choices import SystemChoice
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import Fields, Line, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Shape
+from harmless_runtime.rows.shapes import KNOWN, Reading, Shape
 
 # As a row of Anthropic's hh-rlhf.
 DIALOGUE = (
@@ -32,7 +32,7 @@ def parse(
     row: dict[str, Any], shape: Shape = KNOWN["messages"], system: SystemChoice = "drop"
 ) -> Pair | Reject:
     """Parse a row as JSON and as a library's values, which have to give the same."""
-    parser = RowParser(shape, system, 10**6)
+    parser = RowParser(shape, Reading(system=system, line_bytes=10**6))
     from_json = parser(Line("f", 1, json.dumps(row).encode()))
     from_values = parser(Fields("f", 1, row))
     if isinstance(from_json, Pair):
@@ -145,4 +145,4 @@ def test_conversations_that_break_a_rule(row: dict[str, Any], told: str) -> None
 def test_a_text_that_is_no_dialogue() -> None:
     for text in ("Hello", "\n\nHuman: Hi", "Human: Hi\n\nAssistant: Yo"):
         told = reason(parse({"chosen": text}, Shape("dialogue", output="chosen")))
-        assert "not a dialogue of hh-rlhf" in told
+        assert "nor a dialogue of hh-rlhf" in told

@@ -52,16 +52,15 @@ def texts(items: list[Pair | Reject]) -> list[tuple[str, str, str | None]]:
         {"prompt": "Hi", "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
         {"prompt": "Hi", "chosen": answer(" Yes"), "rejected": answer(" No")},
         {"prompt": TURNS, "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
-        # A dialogue that ends before `Assistant:`, and answers that begin with it or do not.
+        # A dialogue that ends before `Assistant:`.
         {"prompt": "\n\nHuman: Hi", "chosen": " Yes", "rejected": " No"},
-        {"prompt": "\n\nHuman: Hi", "chosen": "\n\nAssistant: Yes", "rejected": f"{ASKED} No"},
-        {"prompt": ASKED, "chosen": "\n\nAssistant: Yes", "rejected": " No"},
         # A dialogue, and messages.
         {"prompt": ASKED, "chosen": answer(" Yes"), "rejected": TURNS + answer(" No")},
         {"prompt": "\n\nHuman: Hi", "chosen": answer(" Yes"), "rejected": answer(" No")},
         # The request as it is, and whole dialogues.
         {"prompt": "Hi", "chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No"},
         {"prompt": TURNS, "chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No", "input": None},
+        {"prompt": "Be brief.", "chosen": f"{ASKED} Yes", "rejected": f"{ASKED} No"},
         {"prompt": None, "chosen": f"{ASKED} Yes", "rejected": TURNS + answer(" No")},
         # The same turns written in other ways, with system texts that are left out.
         {
@@ -74,7 +73,7 @@ def texts(items: list[Pair | Reject]) -> list[tuple[str, str, str | None]]:
         },
         {"prompt": ASKED, "chosen": [SYSTEM, *answer(" Yes")], "rejected": answer(" No")},
         # Spaces around the place where the answer continues the dialogue.
-        {"prompt": f"{ASKED} ", "chosen": "\n\nAssistant: Yes", "rejected": f"{ASKED} No"},
+        {"prompt": f"{ASKED} ", "chosen": "Yes", "rejected": "No"},
         {"prompt": "\n\nHuman: Hi\n\n", "chosen": " Yes", "rejected": " No"},
     ],
 )
@@ -109,8 +108,8 @@ def test_a_prompt_of_several_turns_in_every_form(tmp_path: Path) -> None:
          "rejected": answer("Yes?") + turns[-1:] + answer("b")},
         {"prompt": "Hi", "chosen": answer("Yes?") + turns[-1:] + answer("a"),
          "rejected": turns + answer("b")},
-        {"prompt": ASKED, "chosen": " Yes?\n\nHuman: Go\n\nAssistant:a",
-         "rejected": f"{begun}\n\nAssistant:b"},
+        {"prompt": ASKED, "chosen": answer("Yes?") + turns[-1:] + answer("a"),
+         "rejected": turns + answer("b")},
     ]  # fmt: skip
     items = read(tmp_path / "pairs.jsonl", rows)
     asked = f"{begun}\n\nAssistant:"
@@ -131,16 +130,11 @@ def test_system_texts_of_a_prompt_that_is_repeated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"instruction": "Hi", "input": "x", "chosen": f"{ASKED} a"}, "no input can be added"),
         ({"instruction": ASKED, "input": "x", "chosen": "a"}, "no input can be added"),
-        ({"instruction": ASKED, "chosen": answer("a") + TURNS + answer("b")}, "several messages"),
         ({"instruction": TURNS, "input": "x", "chosen": "a"}, "no input can be added"),
         ({"instruction": TURNS, "input": "x", "chosen": answer("a")}, "no input can be added"),
         ({"instruction": "Hi", "input": "x", "chosen": TURNS + answer("a")}, "no input can be"),
-        ({"prompt": ASKED.strip(), "chosen": "a"}, "looks like a dialogue"),
-        ({"prompt": ASKED.replace("\n", "\r\n"), "chosen": "a"}, "looks like a dialogue"),
-        ({"prompt": "\n\nHuman: Hi\r\n\r\nAssistant:", "chosen": "a"}, "looks like a dialogue"),
-        ({"prompt": None, "chosen": "a"}, "the pair has no prompt"),
+        ({"prompt": None, "chosen": "a"}, "the row has no request"),
     ],
 )
 def test_texts_that_cannot_be_put_together(row: Any, told: str, tmp_path: Path) -> None:
@@ -152,9 +146,7 @@ def test_a_row_without_its_prompt_leaves_the_shape_of_the_others(tmp_path: Path)
     rows: list[Any] = [{"prompt": "Hi", "chosen": "a", "rejected": "b"}] * 9
     items = read(tmp_path / "pairs.jsonl", [{"chosen": "a", "rejected": "b"}, *rows])
     assert texts(items[2:]) == [(ASKED, "a", "chosen"), (ASKED, "b", "rejected")] * 9
-    assert [i.reason for i in items[:2] if isinstance(i, Reject)] == [
-        "the pair has no prompt, and its texts are no whole dialogues"
-    ] * 2
+    assert [i.reason for i in items[:2] if isinstance(i, Reject)] == ["the row has no request"] * 2
 
 
 def test_named_fields(tmp_path: Path) -> None:
@@ -195,11 +187,15 @@ def test_a_table_gives_pairs(tmp_path: Path) -> None:
 def test_rows_without_pairs_are_refused_with_what_can_be_named(tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match=r"`columns` instruction=prompt,output=chosen,rejected="):
         read(tmp_path / "rows.jsonl", [{"instruction": "Hi", "output": "Yes"}])
-    with pytest.raises(ConfigError, match="can name only instruction, input, output, rejected, id"):
+    with pytest.raises(
+        ConfigError, match="can name only instruction, input, output, rejected, history"
+    ):
         read(tmp_path / "rows.jsonl", [], messages="x")
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"chosen": "a", "rejected": "b"}\n')
-    with pytest.raises(ConfigError, match="can name only instruction, input, output, messages, id"):
+    with pytest.raises(
+        ConfigError, match="can name only instruction, input, output, messages, history"
+    ):
         open_inputs([str(path)], Reading(columns={"rejected": "b"}))
     with pytest.raises(ShapeError, match="harmless eval tells how often"):
         open_inputs([str(path)]).shape()

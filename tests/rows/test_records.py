@@ -11,12 +11,12 @@ from harmless_runtime.rows.output_lines import reject_line
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import Line, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN
+from harmless_runtime.rows.shapes import KNOWN, Reading
 
 GOOD = {"instruction": "a", "output": "b"}
 
 
-PARSE = RowParser(KNOWN["alpaca"], "drop", 4 * 2**20)
+PARSE = RowParser(KNOWN["alpaca"], Reading())
 
 
 def parse(raw: bytes) -> Pair | Reject:

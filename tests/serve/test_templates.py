@@ -6,8 +6,8 @@ import pytest
 
 from harmless_runtime.rows.records import Pair, Reject
 from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.rows.templates import without_end
 from harmless_runtime.serve.queries import QueryParser
-from harmless_runtime.serve.templates import without_end
 
 ASKED = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
 
@@ -55,7 +55,7 @@ def test_several_turns_and_a_system_text() -> None:
 def test_text_outside_of_turns_is_refused(text: str) -> None:
     row = parsed(text)
     assert isinstance(row, Reject)
-    assert "outside of the turns" in row.reason
+    assert "neither turns of a chat template" in row.reason
 
 
 def test_the_end_of_a_text() -> None:

@@ -91,6 +91,12 @@ def show_summary(console: Console, summary: Summary) -> None:
         facts.insert(-1, f"{tally.without_id:,} without an id")
     if tally.without_system:
         facts.insert(-1, f"{tally.without_system:,} without their system text")
+    if tally.with_turns:
+        facts.insert(-1, f"{tally.with_turns:,} with turns in the request")
+    if tally.lost_end:
+        facts.insert(-1, f"{tally.lost_end:,} without their end tokens")
+    if tally.with_marks:
+        facts.insert(-1, f"{tally.with_marks:,} with marks scored as words")
     if before.rows or before.rejected:
         facts.insert(1, f"{before.rows + before.rejected:,} rows done by an earlier run")
     say(console, " · ".join(facts))

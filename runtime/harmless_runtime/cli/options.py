@@ -178,8 +178,8 @@ Columns = Annotated[
     str | None,
     typer.Option(
         metavar="NAME=FIELD,...",
-        help="Where the texts are: instruction, input and output, or messages; and id. Dots reach "
-        "into fields: output=choices.0.text.",
+        help="Where the texts are: instruction, input and output, or messages; history, system and "
+        "id. Dots reach into fields: output=choices.0.text.",
         show_default="recognised",
     ),
 ]
@@ -192,6 +192,15 @@ System = Annotated[
     typer.Option(
         help="System texts of conversations: left out, or put before the first human turn.",
         show_default="drop",
+    ),
+]
+AsIs = Annotated[
+    bool | None,
+    typer.Option(
+        "--as-is",
+        help="Take requests that are dialogues or chat templates as words, as the original scorer "
+        "does, and end tokens as part of the answer.",
+        show_default=False,
     ),
 ]
 DryRun = Annotated[
@@ -226,7 +235,12 @@ AllowPickle = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again, and replace OUT.")]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first row that cannot be scored.")
+    bool,
+    typer.Option(
+        "--strict",
+        help="Stop at the first row that cannot be scored, or whose words hold marks of a chat "
+        "template.",
+    ),
 ]
 Details = Annotated[
     bool,

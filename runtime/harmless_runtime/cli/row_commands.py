@@ -21,6 +21,7 @@ def score(
     columns: options.Columns = None,
     format: options.Format = None,  # noqa: A002 - the option has this name
     system: options.System = None,
+    as_is: options.AsIs = None,
     resume: options.Resume = False,
     max_line_bytes: options.MaxLineBytes = None,
     check_files: options.CheckFiles = None,
@@ -143,6 +144,7 @@ def evaluate(
     streams: options.Streams = None,
     columns: result_options.PairColumns = None,
     system: options.System = None,
+    as_is: options.AsIs = None,
     resume: options.Resume = False,
     max_line_bytes: options.MaxLineBytes = None,
     check_files: options.CheckFiles = None,

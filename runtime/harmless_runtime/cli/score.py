@@ -1,7 +1,7 @@
 """Run `harmless score`."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,8 @@ def make_run(arguments: Arguments, config: ScorerConfig) -> Run:
     if arguments.out is None:
         raise ConfigError("no output is named", "`out` names the file of scores: -o scores.jsonl")
     named = output_named(arguments.out)
-    inputs = open_inputs(arguments.inputs, reading_of(config))
+    reading = replace(reading_of(config), refuse_marks=arguments.strict)
+    inputs = open_inputs(arguments.inputs, reading)
     return Run(
         inputs,
         named.output,

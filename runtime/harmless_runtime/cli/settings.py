@@ -8,7 +8,8 @@ from harmless_runtime.errors import ConfigError
 # The options that are settings, as the YAML file has them.
 _SETTINGS = (
     "model", "max_length", "batch_size", "provider", "precision", "device", "gpu_memory", "compute",
-    "streams", "columns", "format", "system", "max_line_bytes", "check_files", "allow_pickle",
+    "streams", "columns", "format", "system", "as_is", "max_line_bytes", "check_files",
+    "allow_pickle",
 )  # fmt: skip
 
 

@@ -139,6 +139,12 @@ def _score(
 
     tally, scores = merge(written, fingerprint, about, results, make)
     warn_of_truncated(tally)
+    if tally.with_marks:
+        logger.warning(
+            "%s rows hold marks of chat templates that are scored as words (a run with `strict` on "
+            "one machine names the first of them)",
+            f"{tally.with_marks:,}",
+        )
     return replace(_summary(run, pool, tally, resumed, start), scores=scores)
 
 

@@ -145,7 +145,7 @@ def _entry(path: Path, job: _JobKeys, entry: dict[str, Any]) -> Entry:
     origin = f"{path}, {name}"
     keys = checked(EntryKeys, entry, origin)
     given = {key: value for key, value in entry.items() if key not in EntryKeys.model_fields}
-    settings = checked_settings(given, origin)
+    settings = {"as_is": True, **checked_settings(given, origin)}
     per_job = job.num_gpu_per_job if keys.num_gpu_per_job is None else keys.num_gpu_per_job
     gpus = 0 if per_job == 0 else job.num_gpu
     if gpus == 0:

@@ -57,6 +57,7 @@ def write_record(
             run.inputs.shape(refuse=False),
             run.inputs.reading.system,
             run.inputs.reading.line_bytes,
+            run.inputs.reading.as_is,
         ),
         lines=state.lines,
         digest=state.digest,

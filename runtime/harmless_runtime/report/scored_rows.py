@@ -149,7 +149,7 @@ def _read_as(sources: Sequence[Source], record: RunRecord | None, line_bytes: in
     """Open rows to be read as they were when they were scored."""
     if record is not None:
         how = record.how_read
-        return Inputs(sources, Reading(system=how.system, line_bytes=line_bytes), how.shape)
+        return Inputs(sources, how.reading(line_bytes), how.shape)
     inputs = Inputs(sources, Reading(line_bytes=line_bytes))
     try:
         inputs.shape()

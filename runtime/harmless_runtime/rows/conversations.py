@@ -11,20 +11,20 @@ The rules:
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple
 
 import msgspec
 
 from harmless_runtime.choices import SystemChoice
 
-_HUMAN, _ASSISTANT, _SYSTEM, _TOOL = "human", "assistant", "system", "tool"
+HUMAN, ASSISTANT, SYSTEM, _TOOL = "human", "assistant", "system", "tool"
 _ROLES = {
-    **dict.fromkeys(["user", "human", "prompter"], _HUMAN),
-    **dict.fromkeys(["assistant", "gpt", "chatgpt", "bot", "model"], _ASSISTANT),
-    **dict.fromkeys(["system", "developer"], _SYSTEM),
+    **dict.fromkeys(["user", "human", "prompter"], HUMAN),
+    **dict.fromkeys(["assistant", "gpt", "chatgpt", "bot", "model"], ASSISTANT),
+    **dict.fromkeys(["system", "developer"], SYSTEM),
     **dict.fromkeys(["tool", "function", "function_call", "observation", "ipython"], _TOOL),
 }
-_DIALOGUE_START, _ANSWER_START = "\n\nHuman:", "\n\nAssistant:"
+HUMAN_START, ANSWER_START = "\n\nHuman:", "\n\nAssistant:"
 
 
 class BadRowError(ValueError):
@@ -49,47 +49,63 @@ class Turn(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     function_call: Any = None
 
 
-def write_conversation(turns: Sequence[Turn], system: SystemChoice) -> tuple[str, str, bool]:
+class Said(NamedTuple):
+    """What HUMAN, ASSISTANT or SYSTEM says in a turn.
+
+    `joint` stands between the mark of the turn and its text. A turn of a dialogue that is one text
+    has its own white space there, as part of the text.
+    """
+
+    role: str
+    text: str
+    joint: str = " "
+
+    def repeats(self, other: "Said") -> bool:
+        """Return whether two turns say the same, however they are written."""
+        return self.role == other.role and self._words == other._words
+
+    @property
+    def _words(self) -> str:
+        return self.text if self.joint else self.text.removeprefix(" ")
+
+
+def said_in(turns: Sequence[Turn]) -> list[Said]:
+    """Return what is said in turns.
+
+    Raises:
+        BadRowError: a turn has no known role or no text, or belongs to a tool.
+    """
+    return [Said(_role(number, turn), _text(turn)) for number, turn in enumerate(turns, 1)]
+
+
+def write_conversation(turns: Sequence[Said], system: SystemChoice) -> tuple[str, str, bool]:
     """Return Q, A, and whether a system text was left out.
 
     Raises:
         BadRowError: the conversation breaks one of the rules above.
     """
-    texts = [(_role(number, turn), turn) for number, turn in enumerate(turns, 1)]
-    if not texts or texts[-1][0] != _ASSISTANT:
+    if not turns or turns[-1].role != ASSISTANT:
         raise BadRowError("the conversation does not end with an assistant turn")
-    systems = [_text(turn) for role, turn in texts if role == _SYSTEM]
-    before = "".join(text + "\n\n" for text in systems if text) if system == "prepend" else ""
+    systems = [turn.text for turn in turns if turn.role == SYSTEM and turn.text]
+    before = "".join(text + "\n\n" for text in systems) if system == "prepend" else ""
     question = ""
     has_human = False
-    for role, turn in texts[:-1]:
-        if role == _HUMAN:
-            question += f"{_DIALOGUE_START} {before}{_text(turn)}"
-            before, has_human = "", True
-        elif role == _ASSISTANT:
-            question += f"{_ANSWER_START} {_text(turn)}"
+    for role, text, joint in turns[:-1]:
+        if role == HUMAN and before:
+            question += f"{HUMAN_START} {before}{text if joint else text.removeprefix(' ')}"
+            before = ""
+        elif role != SYSTEM:
+            question += f"{HUMAN_START if role == HUMAN else ANSWER_START}{joint}{text}"
+        has_human |= role == HUMAN
     if not has_human:
         raise BadRowError("no human turn comes before the last assistant turn")
-    dropped = system == "drop" and any(systems)
-    return question + _ANSWER_START, _text(texts[-1][1]), dropped
+    dropped = system == "drop" and bool(systems)
+    return question + ANSWER_START, turns[-1].text, dropped
 
 
 def is_answer(turn: Turn) -> bool:
     """Return whether a turn is the assistant's."""
-    return _known_role(turn) == _ASSISTANT
-
-
-def is_system(turn: Turn) -> bool:
-    """Return whether a turn is a system text."""
-    return _known_role(turn) == _SYSTEM
-
-
-def said(turn: Turn) -> tuple[str | None, str | None]:
-    """Return who says what in a turn, however it is written, so that two turns can be compared."""
-    try:
-        return _known_role(turn), _text(turn)
-    except BadRowError:
-        return _known_role(turn), None
+    return _known_role(turn) == ASSISTANT
 
 
 def turns_in(text: object) -> list[Any] | None:
@@ -102,54 +118,6 @@ def turns_in(text: object) -> list[Any] | None:
         return None
     kinds = [isinstance(value, dict) and bool({"role", "from"} & value.keys()) for value in values]
     return values if kinds and all(kinds) else None
-
-
-def begins_dialogue(text: object) -> TypeGuard[str]:
-    """Return whether a value is a text that begins as a dialogue of hh-rlhf does."""
-    return isinstance(text, str) and text.startswith(_DIALOGUE_START)
-
-
-def is_dialogue(text: object) -> TypeGuard[str]:
-    """Return whether a value is a dialogue that is one text, as hh-rlhf has it."""
-    return begins_dialogue(text) and _ANSWER_START in text
-
-
-def complete_dialogue(begun: str, answer: str) -> str:
-    """Return a dialogue that is one text with the answer that continues it.
-
-    Between them `Assistant:` stands once, whether the dialogue ends with it, the answer begins with
-    it, both or neither. A dialogue that ends within an answer is continued as it is.
-    """
-    if answer.startswith(_ANSWER_START):
-        return begun.rstrip().removesuffix(_ANSWER_START) + answer
-    if begun.rfind(_DIALOGUE_START) > begun.rfind(_ANSWER_START):
-        return begun.removesuffix("\n\n") + _ANSWER_START + answer
-    return begun + answer
-
-
-def continue_dialogue(prompt: str, answer: str) -> tuple[str, str]:
-    """Return Q and A of a dialogue that is one text, and the answer that continues it as it is.
-
-    Raises:
-        BadRowError: the prompt is no such dialogue.
-    """
-    question, begun = split_dialogue(prompt)
-    return question, begun + answer
-
-
-def split_dialogue(text: str) -> tuple[str, str]:
-    """Split a dialogue that is one text, as hh-rlhf has it, before the text of its last answer.
-
-    Raises:
-        BadRowError: the text is no such dialogue.
-    """
-    if not is_dialogue(text):
-        raise BadRowError(
-            "the text is not a dialogue of hh-rlhf, which begins with a blank line and Human:, and "
-            "holds a blank line and Assistant:; the instruction's field has to be named too"
-        )
-    end = text.rindex(_ANSWER_START) + len(_ANSWER_START)
-    return text[:end], text[end:]
 
 
 def _known_role(turn: Turn) -> str | None:

@@ -63,19 +63,16 @@ def text_of(value: Any) -> Any:
         raise BadRowError("a text is not valid UTF-8") from None
 
 
-def text_or_turns(value: Any) -> Any:
-    """Return turns as `turns_of` does, or a text that is not the JSON of a list of turns.
+def text_or_turns(text: str) -> Any:
+    """Return the turns whose JSON a text is, as `turns_of` does, or the text if it is none.
 
     Raises:
-        BadRowError: as `turns_of`.
+        BadRowError: as `turns_of`, or the text is what Python prints of turns.
     """
-    value = text_of(value)
-    if not isinstance(value, str):
-        return turns_of(value)
-    if _REPR_OF_TURNS.match(value):
+    if _REPR_OF_TURNS.match(text):
         raise BadRowError(_PYTHON)
-    turns = turns_in(value)
-    return value if turns is None else turns_of(turns)
+    turns = turns_in(text)
+    return text if turns is None else turns_of(turns)
 
 
 def turns_of(value: Any) -> Any:

@@ -201,8 +201,7 @@ class Inputs:
 
     def _parsed(self, rows: Iterator[Row], shape: Shape) -> Iterator[Pair | Reject]:
         """Yield what is made of rows."""
-        system, line_bytes = self.reading.system, self.reading.line_bytes
-        parsers = [RowParser(side, system, line_bytes) for side in shape.sides]
+        parsers = [RowParser(side, self.reading, in_files=True) for side in shape.sides]
         if len(parsers) == 1:
             return map(parsers[0], rows)
         return (parse(row) for row in rows for parse in parsers)
@@ -214,7 +213,7 @@ class Inputs:
             ShapeError: as `shape`.
         """
         side, *_ = self.shape().sides
-        return RowParser(side, self.reading.system, self.reading.line_bytes)
+        return RowParser(side, self.reading, in_files=True)
 
     def originals(self, source: Source) -> Generator[tuple[Row, Pair | Reject], None, None]:
         """Yield the rows of one input with all their fields, each beside what is made of it.

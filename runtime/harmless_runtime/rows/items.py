@@ -62,7 +62,7 @@ class Items:
         self._reading = reading
         self._shape = shape or shape_in_memory(self._first(), reading)
         self._roots = self._shape.roots
-        self._parse = RowParser(self._shape, reading.system, reading.line_bytes)
+        self._parse = RowParser(self._shape, reading)
         self._decoders = self._find_decoders()
         self.count = _length(rows) if isinstance(rows, Mapping) else len(self._rows)
 
@@ -99,11 +99,7 @@ class Items:
             return Reject(_ITEM, index, "the row is nested too deeply", b"")
         except UnicodeDecodeError:
             return Reject(_ITEM, index, "a text is not valid UTF-8", b"")
-        return self.parsed(Fields(_ITEM, index, values))
-
-    def parsed(self, row: Fields) -> Pair | Reject:
-        """Return what is made of a row whose values are Python's own."""
-        return self._parse(row)
+        return self._parse(Fields(_ITEM, index, values))
 
     def _values(self) -> Iterator[Any]:
         if not isinstance(self._rows, Mapping):

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from harmless_runtime.choices import SystemChoice
 from harmless_runtime.rows.conversations import BadRowError, Turn, turns_in
 from harmless_runtime.rows.decode import (
     NotJson,
@@ -19,8 +18,9 @@ from harmless_runtime.rows.decode import (
 )
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Shape, check_distinct
-from harmless_runtime.rows.texts import preference_texts, texts_of
+from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_distinct
+from harmless_runtime.rows.templates import are_words
+from harmless_runtime.rows.texts import texts_of
 
 # What bytes that are not UTF-8 are read as.
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -40,27 +40,32 @@ class RowParser:
 
     Args:
         shape: where the texts are.
-        system: what becomes of the system texts of conversations.
-        line_bytes: most bytes of both texts of a row.
+        reading: how rows are read, of which the shape is decided.
+        in_files: whether the rows come from files, in which a text may be the JSON of turns. A text
+            that a caller hands over is none: a policy may have written it, and could choose what is
+            scored.
 
     Raises:
         ConfigError: two texts are in the same field.
     """
 
-    def __init__(self, shape: Shape, system: SystemChoice, line_bytes: int) -> None:
+    def __init__(self, shape: Shape, reading: Reading, *, in_files: bool = False) -> None:
         check_distinct(shape)
         self._shape = shape
         self._needed = tuple(shape.paths.values())
-        self._system = system
-        self._line_bytes = line_bytes
+        self._reading = reading
+        self._line_bytes = reading.line_bytes
         self._flat = not any("." in path for path in self._needed)
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
         self._is_plain = shape == KNOWN["alpaca"]
-        # The fields that are a text or a list of turns.
-        either = () if self._is_plain else ("instruction", "output")
-        self._either = tuple(target for target in either if target in shape.paths)
+        # The texts that may be the JSON of turns.
+        may_be = ("instruction", "output") if in_files and not reading.as_is else ()
+        self._cells = tuple(t for t in may_be if t in shape.paths and not self._is_plain)
         self._side = shape.side
+        usual = {"instruction", "output", "history", "system", "system_prompt"}
+        self._is_asked = usual <= shape.paths.keys()
+        self._has_input = shape.input is not None
 
     def __call__(self, row: Line | Fields | Reject) -> Pair | Reject:
         """Parse a row. A reject, of a row that could not even be read, is passed on."""
@@ -86,7 +91,7 @@ class RowParser:
                 record = self._decode(line.raw)
             except msgspec.ValidationError:
                 return self._parse_members(line)
-            if self._either:
+            if self._cells:
                 self._read_turns(record)
             return self._pair(line, record, bytes(record.id))
         except UnicodeDecodeError as error:
@@ -155,20 +160,22 @@ class RowParser:
             if decoded == values:
                 raise
             record = msgspec.convert(decoded, self._type)
-        if self._either:
+        if self._cells:
             self._read_turns(record)
         return record
 
     def _decoded(self, target: str, value: Any) -> Any:
-        if target == "id":
+        if target in ("id", "history"):
             return value
         if target == "messages":
             return turns_of(value)
-        return text_or_turns(value) if target in self._either else text_of(value)
+        text = text_of(value)
+        may_be_turns = target in ("instruction", "output") and not self._is_plain
+        return turns_of(value) if may_be_turns and not isinstance(text, str) else text
 
     def _read_turns(self, record: Any) -> None:
         """Put lists of turns in place of the texts of a record that are their JSON."""
-        for target in self._either:
+        for target in self._cells:
             text = getattr(record, target)
             if text.__class__ is str and text[:1] == "[":
                 setattr(record, target, self._turns_or_text(target, text))
@@ -181,12 +188,19 @@ class RowParser:
             raise BadRowError(str(error).replace("`$", where)) from None
 
     def _pair(self, row: Line | Fields, record: Any, row_id: bytes) -> Pair:
-        if self._is_plain:
-            texts = question_and_answer(record.instruction, record.input or "", record.output)
-            return Pair(row.source, row.number, row_id, *texts)
-        make = preference_texts if self._side else texts_of
-        question, answer, dropped = make(record, self._system)
-        return Pair(row.source, row.number, row_id, question, answer, dropped, self._side)
+        if self._is_asked:
+            # Most rows are words, and nothing beside them. They take the shortest way.
+            request, output = record.instruction, record.output
+            if (
+                type(request) is str and type(output) is str and record.history is None
+                and record.system is None and record.system_prompt is None
+            ):  # fmt: skip
+                context = (record.input or "") if self._has_input else ""
+                if are_words(request, output) and (not context or are_words(context, "")):
+                    words = question_and_answer(request, context, output)
+                    return Pair(row.source, row.number, row_id, *words, side=self._side)
+        texts = texts_of(record, self._reading)
+        return Pair(row.source, row.number, row_id, *texts, side=self._side)
 
     def _reject(self, row: Line | Fields, reason: str) -> Reject:
         if isinstance(row, Line):
@@ -233,6 +247,9 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
         "input": (str | None, None),
         "output": (text,),
         "messages": (list[Turn],),
+        "history": (Any, None),
+        "system": (str | None, None),
+        "system_prompt": (str | None, None),
         "id": (id_type, default),
     }
     return msgspec.defstruct(

@@ -51,6 +51,9 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
         question: the whole dialogue up to the last answer.
         answer: the response that is scored.
         dropped_system: whether a system text was left out.
+        has_turns: whether the request is a text that has turns of its own, or a history.
+        lost_end: whether tokens that end a text were taken off the answer.
+        mark: a mark of a chat template that is scored as words, if there is one.
         side: which text of a preference pair it is, if it is one.
     """
 
@@ -60,6 +63,9 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
     question: str
     answer: str
     dropped_system: bool = False
+    has_turns: bool = False
+    lost_end: bool = False
+    mark: str | None = None
     side: Side | None = None
 
     @property

@@ -9,11 +9,16 @@ from typing import Any
 from harmless_runtime.choices import FormatName, Side, SystemChoice
 from harmless_runtime.config import LINE_BYTES, ScorerConfig
 from harmless_runtime.errors import ConfigError
+from harmless_runtime.rows.dialogues import read_whole
 
 # What msgspec does not take in the name of a field.
 _NOT_IN_PATHS = re.compile('["\\\\\x00-\x1f\ud800-\udfff]')
+# Another name that the field of a system text has.
+_OTHER_SYSTEM = "system_prompt"
 # What `columns` may name.
-TARGETS = ("instruction", "input", "output", "rejected", "messages", "id")
+TARGETS = ("instruction", "input", "output", "rejected", "messages", "history", "system", "id")
+# Those of them that a row of messages has not.
+_SINGLE = {"instruction", "input", "output", "history"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class Shape:
     A field whose name has dots itself is meant by the same path, and comes first.
 
     Either `messages` is named, a list of turns; or `output`, and the `instruction` before it. With
-    `output` alone, that field holds a whole dialogue. `input` and `id` may be missing in a row.
+    `output` alone, that field holds a whole conversation in one text. `input`, `id`, `history` and
+    `system` may be missing in a row. A row may have `system_prompt` in place of `system`.
 
     If `rejected` is named, a row is a preference pair: two texts that are scored, of which `output`
     is the chosen response. `side` is set in the shapes of these single texts.
@@ -35,6 +41,8 @@ class Shape:
     output: str | None = None
     messages: str | None = None
     id: str = "id"
+    history: str | None = "history"
+    system: str | None = "system"
     rejected: str | None = None
     side: Side | None = None
 
@@ -55,7 +63,12 @@ class Shape:
     @property
     def paths(self) -> dict[str, str]:
         """The paths of all fields, by what they are for."""
-        return {target: path for target in TARGETS if (path := getattr(self, target))}
+        paths = {target: path for target in TARGETS if (path := getattr(self, target))}
+        if self.instruction is None:
+            paths.pop("history", None)
+        if self.system == "system" and _OTHER_SYSTEM not in paths.values():
+            paths[_OTHER_SYSTEM] = _OTHER_SYSTEM
+        return paths
 
     @property
     def roots(self) -> list[str]:
@@ -64,8 +77,12 @@ class Shape:
         return list(dict.fromkeys(name for path in paths for name in (path.split(".")[0], path)))
 
     def with_columns(self, columns: Mapping[str, Any]) -> "Shape":
-        """Return the shape with other paths for some targets."""
-        return replace(self, **columns)
+        """Return the shape with other paths for some targets.
+
+        A field that is named for a text is not read as the history or the system text as well.
+        """
+        usual = {t: None for t in ("history", "system") if getattr(self, t) in columns.values()}
+        return replace(self, **{**usual, **columns})
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row has the fields that it has to have."""
@@ -73,7 +90,9 @@ class Shape:
 
     def __str__(self) -> str:
         paths = ", ".join(
-            path if path == target else f"{target}={path}" for target, path in self.paths.items()
+            path if path == target else f"{target}={path}"
+            for target, path in self.paths.items()
+            if path not in (_OTHER_SYSTEM, getattr(Shape, target, None)) or target == "id"
         )
         return f"{self.name} ({paths})"
 
@@ -105,6 +124,9 @@ class Reading:
         system: what becomes of the system texts of conversations.
         line_bytes: most bytes of a line, or of both texts of a row. A longer one is rejected.
         pairs: whether rows are preference pairs.
+        as_is: whether a request that is a text is always taken as words, and the answer as it is,
+            as the original scorer takes them. Systems and histories beside them are left out.
+        refuse_marks: whether a row is rejected that has a mark of a chat template among its words.
     """
 
     format: FormatName | None = None
@@ -112,6 +134,8 @@ class Reading:
     system: SystemChoice = "drop"
     line_bytes: int = LINE_BYTES
     pairs: bool = False
+    as_is: bool = False
+    refuse_marks: bool = False
 
     @property
     def named_shape(self) -> Shape | None:
@@ -128,7 +152,13 @@ class Reading:
 
 def reading_of(config: ScorerConfig) -> Reading:
     """Return how a configuration wants rows to be read."""
-    return Reading(config.format, config.columns, config.system, config.max_line_bytes)
+    return Reading(
+        config.format,
+        config.columns,
+        config.system,
+        config.max_line_bytes,
+        as_is=config.as_is,
+    )
 
 
 def check_columns(reading: Reading) -> None:
@@ -149,7 +179,7 @@ def check_columns(reading: Reading) -> None:
                 "backslashes, control characters or bytes that are not UTF-8",
                 "give the field another name in the rows",
             )
-    if "messages" in columns and set(columns) & {"instruction", "input", "output"}:
+    if "messages" in columns and set(columns) & _SINGLE:
         raise ConfigError(
             "columns names messages and single texts, and a row is read as one or the other"
         )
@@ -182,18 +212,29 @@ def recognise(rows: Sequence[Any], reading: Reading) -> list[Shape]:
     columns = reading.columns
     candidates = []
     for shape in PAIRS if reading.pairs else KNOWN.values():
-        if shape.messages and set(columns) & {"instruction", "input", "output"}:
+        if shape.messages and set(columns) & _SINGLE:
             continue
         candidates.append(shape.with_columns(columns))
     if "output" in columns and not reading.pairs:
         candidates.append(Shape("dialogue").with_columns(columns))
     fitting = {shape: sum(isinstance(r, Mapping) and shape.fits(r) for r in rows)
                for shape in candidates}  # fmt: skip
+    if reading.pairs and "instruction" not in columns:
+        # Whole dialogues are read as they are, whatever stands beside them as a prompt.
+        dialogues = candidates[-1]
+        if rows and all(isinstance(row, Mapping) and _is_two(row, dialogues) for row in rows):
+            return [dialogues, *(s for s in candidates[:-1] if fitting[s])]
     # A field that a few pairs lack is no reason to leave the requests of all others out.
     weights = {shape: 2 if reading.pairs and shape.instruction else 1 for shape in candidates}
     return sorted(
         (shape for shape in candidates if fitting[shape]), key=lambda s: -fitting[s] * weights[s]
     )
+
+
+def _is_two(row: Mapping[str, Any], shape: Shape) -> bool:
+    """Return whether both texts of a preference pair are whole dialogues."""
+    texts = [row.get(path) for path in shape.needed]
+    return all(isinstance(text, str) and read_whole(text) is not None for text in texts)
 
 
 def shape_in_memory(rows: Sequence[Any], reading: Reading) -> Shape:

@@ -1,128 +1,245 @@
-"""Make the two texts of a row, question and answer, from its fields, whichever of them it has."""
+"""Make the two texts of a row, Q and A, from its fields: one reading for all that takes rows.
 
-import re
+A request is one of these:
+
+- A dialogue that is one text, as hh-rlhf has it, which the answer continues (`dialogues`).
+- A text that is wholly turns of one known chat template (`templates`).
+- A list of messages. If the last one is the assistant's, the answer continues it.
+- Any other text is the words of a human, also if it quotes a dialogue.
+
+The answer begins where its field begins, whatever it holds, because a policy may have written it.
+Only the tokens that end a text are taken off, at its very end.
+
+A whole conversation may stand in one field: as messages, or as a text of the two forms above.
+"""
+
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from harmless_runtime.choices import SystemChoice
+import msgspec
+
+from harmless_runtime.rows import dialogues
 from harmless_runtime.rows.conversations import (
+    ASSISTANT,
+    HUMAN,
+    SYSTEM,
     BadRowError,
+    Said,
     Turn,
-    begins_dialogue,
-    complete_dialogue,
-    is_answer,
-    is_dialogue,
-    is_system,
-    said,
-    split_dialogue,
+    said_in,
     write_conversation,
 )
 from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.rows.templates import TemplateText, marks_in, read_template, without_end
 
-# Q, A, and whether a system text was left out.
-Texts = tuple[str, str, bool]
-# A dialogue that lost its first blank line, or has other line ends.
-_LIKE_DIALOGUE = re.compile(r"\s*Human:.*\n\s*Assistant:", re.DOTALL)
-_NO_INPUT = "the texts are whole conversations, to which no input can be added"
+_NO_TEXT = (
+    "the text is neither turns of a chat template nor a dialogue of hh-rlhf, which begins with a "
+    "blank line and Human:, and holds a blank line and Assistant:"
+)
 
 
-def texts_of(record: Any, system: SystemChoice) -> Texts:
+class Texts(NamedTuple):
+    """What is scored of a row. The attributes are those of `Pair`."""
+
+    question: str
+    answer: str
+    dropped_system: bool = False
+    has_turns: bool = False
+    lost_end: bool = False
+    mark: str | None = None
+
+
+class _Request(NamedTuple):
+    """The turns of a request.
+
+    Attributes:
+        turns: without an answer that has begun.
+        begun: what the answer begins with, if the request ends within it.
+        is_words: whether the request is a text without turns of its own.
+        template: what the request was written by, if it was.
+    """
+
+    turns: list[Said]
+    begun: str | None = None
+    is_words: bool = False
+    template: TemplateText | None = None
+
+
+def texts_of(record: Any, reading: Reading) -> Texts:
     """Return the texts of a row of any shape.
 
     Args:
-        record: the row's fields: `messages`; or `output`, perhaps with `instruction` and `input`.
-        system: what becomes of the system texts of conversations.
+        record: the row's fields: `messages`; or `output`, perhaps with `instruction` and `input`;
+            and perhaps `system`, `system_prompt` and `history`.
+        reading: how rows are read.
 
     Raises:
         BadRowError: the row cannot be scored.
     """
+    request = getattr(record, "instruction", None)
+    output = getattr(record, "output", None)
+    context = getattr(record, "input", None) or ""
+    if reading.as_is and isinstance(request, str) and isinstance(output, str):
+        return Texts(*question_and_answer(request, context, output))
+    before = [*_system(record), *_history(record)]
     messages = getattr(record, "messages", None)
     if messages is not None:
-        return write_conversation(messages, system)
-    instruction = getattr(record, "instruction", None)
-    context = getattr(record, "input", None) or ""
-    output = record.output
-    if isinstance(instruction, str) and isinstance(output, str):
-        return *question_and_answer(instruction, context, output), False
-    if isinstance(instruction, str) and _goes_on(output):
-        request = f"{instruction}\n{context}" if context else instruction
-        return write_conversation([Turn(role="user", content=request), *output], system)
-    if context:
-        raise BadRowError(_NO_INPUT)
-    if isinstance(output, str):
-        if instruction is None:
-            return *split_dialogue(output), False
-        output = [Turn(role="assistant", content=output)]
-    # An instruction that is a text is repeated by a whole conversation.
-    before = instruction if isinstance(instruction, list) else []
-    return write_conversation(_joined(before, output), system)
+        turns = _after(before, said_in(messages))
+        has_turns = False
+    else:
+        asked = _request(request, context, reading)
+        if not before and asked.is_words and isinstance(output, str):
+            return _words(asked.turns[0].text, output, reading)
+        answered = _response(output, asked, has_request=hasattr(record, "instruction"))
+        turns = _after(before, _joined(asked, answered, context))
+        has_turns = isinstance(request, str) and not asked.is_words
+        has_turns |= any(turn.role != SYSTEM for turn in before)
+    return _conversation(turns, reading, has_turns=has_turns)
 
 
-def preference_texts(record: Any, system: SystemChoice) -> Texts:
-    """Return the texts of one side of a preference pair.
+def _words(request: str, output: str, reading: Reading) -> Texts:
+    """Return the texts of a request without turns of its own, and of the answer to it."""
+    answer = without_end(output)
+    mark = _checked(marks_in(request) or marks_in(answer), reading)
+    texts = question_and_answer(request, "", answer)
+    return Texts(*texts, lost_end=len(answer) < len(output), mark=mark)
 
-    They are those of `texts_of`, except that the texts of a pair may be dialogues as hh-rlhf has
-    them. A response is a whole dialogue itself, or continues one that is the prompt.
+
+def _conversation(turns: list[Said], reading: Reading, *, has_turns: bool) -> Texts:
+    question, output, dropped = write_conversation(turns, reading.system)
+    if reading.as_is:
+        return Texts(question, output, dropped, has_turns)
+    answer = without_end(output)
+    marks = (marks_in(turn.text) for turn in turns if turn.role != SYSTEM)
+    mark = _checked(next(filter(None, marks), None), reading)
+    return Texts(question, answer, dropped, has_turns, len(answer) < len(output), mark)
+
+
+def _checked(mark: str | None, reading: Reading) -> str | None:
+    """Return a mark that was found in a text, or reject the row if none is allowed.
 
     Raises:
-        BadRowError: the row cannot be scored.
+        BadRowError: there is one, and none is allowed.
     """
-    prompt = getattr(record, "instruction", None)
-    response = record.output
-    dropped = False
-    if is_dialogue(response):
-        dialogue = response
-    elif begins_dialogue(prompt) and "\r\nAssistant:" not in prompt and _continues(response):
-        answer, dropped = _answer(response, system)
-        dialogue = complete_dialogue(prompt, answer)
-    elif isinstance(prompt, str) and _LIKE_DIALOGUE.match(prompt) and _continues(response):
-        raise BadRowError(
-            "the prompt looks like a dialogue, and is not one of hh-rlhf, in which a blank line "
-            "stands before each Human: and Assistant:"
-        )
-    elif prompt is None and hasattr(record, "instruction") and _continues(response):
-        raise BadRowError("the pair has no prompt, and its texts are no whole dialogues")
+    if mark is not None and reading.refuse_marks:
+        raise BadRowError(f"the text has {mark}, a mark of a chat template that is read as words")
+    return mark
+
+
+def _request(request: Any, context: str, reading: Reading) -> _Request:
+    if request is None:
+        asked = _Request([])
+    elif not isinstance(request, str):
+        turns = said_in(request)
+        open_turn = turns.pop() if turns and turns[-1].role == ASSISTANT else None
+        asked = _Request(turns, open_turn and open_turn.text)
+    elif reading.as_is:
+        asked = _as_words(request, context)
+    elif (dialogue := dialogues.read_request(request)) is not None:
+        asked = _Request(*dialogue)
+    elif (template := read_template(request)) is not None:
+        asked = _Request(said_in(template.turns), template.begun, template=template)
     else:
-        return texts_of(record, system)
-    if getattr(record, "input", None):
-        raise BadRowError(_NO_INPUT)
-    return *split_dialogue(dialogue), dropped
+        asked = _as_words(request, context)
+    if context and not asked.is_words:
+        raise BadRowError("the request is a whole conversation, to which no input can be added")
+    return asked
 
 
-def _continues(response: str | Sequence[Turn]) -> bool:
-    """Return whether a response is only what comes after its prompt."""
-    return isinstance(response, str) or _goes_on(response)
+def _as_words(request: str, context: str) -> _Request:
+    text = f"{request}\n{context}" if context else request
+    return _Request([Said(HUMAN, text)], is_words=True)
 
 
-def _answer(response: str | Sequence[Turn], system: SystemChoice) -> tuple[str, bool]:
-    """Return the text of a response to a dialogue, and whether a system text was left out."""
-    if isinstance(response, str):
-        return response, False
-    spoken = [turn for turn in response if not is_system(turn)]
-    if len(spoken) > 1 or (system == "prepend" and len(spoken) < len(response)):
-        raise BadRowError("several messages continue a prompt that is a dialogue in one text")
-    _, answer, dropped = write_conversation([Turn(role="user", content=""), *response], system)
-    return answer, dropped
+def _response(output: Any, asked: _Request, *, has_request: bool) -> list[Said]:
+    """Return the turns of a response, which is an answer alone or a whole conversation."""
+    if not isinstance(output, str):
+        turns = said_in(output)
+        place = _answer_alone(turns)
+        if asked.begun and place is not None:
+            turns[place] = Said(ASSISTANT, asked.begun + turns[place].text)
+        return turns
+    if asked.turns or asked.begun is not None:
+        continued = asked.template.continued if asked.template else (asked.begun or "").__add__
+        return [Said(ASSISTANT, continued(output))]
+    if (dialogue := dialogues.read_whole(output)) is not None:
+        return dialogue
+    template = read_template(output)
+    if template is None:
+        raise BadRowError("the row has no request" if has_request else _NO_TEXT)
+    answer = [] if template.begun is None else [Said(ASSISTANT, template.begun)]
+    return [*said_in(template.turns), *answer]
 
 
-def _goes_on(turns: Sequence[Turn]) -> bool:
-    """Return whether turns begin with the assistant's, so that something came before them."""
-    first = next((turn for turn in turns if not is_system(turn)), None)
-    return first is not None and is_answer(first)
+def _answer_alone(turns: Sequence[Said]) -> int | None:
+    """Return the place of the first turn if it is the assistant's, so that it goes on. Or None."""
+    first = next((i for i, turn in enumerate(turns) if turn.role != SYSTEM), None)
+    return first if first is not None and turns[first].role == ASSISTANT else None
 
 
-def _joined(before: Sequence[Turn], turns: Sequence[Turn]) -> list[Turn]:
+def _joined(asked: _Request, answered: list[Said], context: str) -> list[Said]:
+    """Return the turns of a request and its response, which may repeat all or some of them."""
+    if _answer_alone(answered) is not None:
+        return [*asked.turns, *answered]
+    if asked.is_words:
+        if context:
+            raise BadRowError(
+                "the response is a whole conversation, to which no input can be added"
+            )
+        return answered  # which repeats the request
+    return _without_repetition(asked.turns, answered)
+
+
+def _without_repetition(before: Sequence[Said], turns: Sequence[Said]) -> list[Said]:
     """Return turns with those before them, of which the turns may repeat all or the last ones."""
-    spoken = [said(turn) for turn in turns if not is_system(turn)]
-    earlier = [turn for turn in before if not is_system(turn)]
-    asked = list(map(said, earlier))
-    places = range(len(spoken) - len(asked) + 1)
-    if asked and not _goes_on(turns):
-        repeats_all = any(spoken[place : place + len(asked)] == asked for place in places)
+    spoken = [turn for turn in turns if turn.role != SYSTEM]
+    asked = [turn for turn in before if turn.role != SYSTEM]
+    systems = [turn for turn in before if turn.role == SYSTEM]
+
+    def repeats(some: Sequence[Said], place: int) -> bool:
+        others = spoken[place : place + len(some)]
+        return len(others) == len(some) and all(map(Said.repeats, some, others))
+
+    if any(repeats(asked, place) for place in range(len(spoken))):
+        earlier = []
+    else:
         common = range(min(len(asked), len(spoken)), 0, -1)
-        repeated = next((n for n in common if asked[-n:] == spoken[:n]), 0)
-        earlier = [] if repeats_all else earlier[: len(earlier) - repeated]
-    systems = [turn for turn in before if is_system(turn)]
-    if any(map(is_system, turns)) and len(earlier) < len(asked):
+        count = next((n for n in common if repeats(asked[-n:], 0)), 0)
+        earlier = asked[: len(asked) - count]
+    if len(earlier) < len(asked) and any(turn.role == SYSTEM for turn in turns):
         systems = []  # they are repeated as well
     return [*systems, *earlier, *turns]
+
+
+def _after(before: list[Said], turns: list[Said]) -> list[Said]:
+    """Return turns with those of other columns before them. A system text is written once."""
+    given = [turn for turn in turns if turn.role == SYSTEM]
+    return [*(turn for turn in before if turn not in given), *turns]
+
+
+def _system(record: Any) -> list[Said]:
+    texts = getattr(record, "system", None), getattr(record, "system_prompt", None)
+    return [Said(SYSTEM, text) for text in dict.fromkeys(texts) if text]
+
+
+def _history(record: Any) -> list[Said]:
+    """Return the turns before a request, as pairs of a request and its answer, or as messages.
+
+    Raises:
+        BadRowError: they are neither.
+    """
+    history = getattr(record, "history", None)
+    if not history:
+        return []
+    try:
+        if isinstance(history, str):
+            history = msgspec.json.decode(history)
+        if history and isinstance(history[0], dict):
+            return said_in(msgspec.convert(history, list[Turn]))
+        pairs = msgspec.convert(history, list[tuple[str, str]])
+    except (msgspec.DecodeError, LookupError, TypeError):
+        raise BadRowError(
+            "history holds neither pairs of a request and its answer, nor messages"
+        ) from None
+    return [turn for ask, reply in pairs for turn in (Said(HUMAN, ask), Said(ASSISTANT, reply))]

@@ -12,7 +12,7 @@ import msgspec
 from harmless_runtime.choices import SystemChoice
 from harmless_runtime.errors import ConfigError, OutputError, one_line
 from harmless_runtime.rows.parsing import RowParser
-from harmless_runtime.rows.shapes import Shape
+from harmless_runtime.rows.shapes import Reading, Shape
 from harmless_runtime.rows.sources import valid_text
 from harmless_runtime.tally import Tally
 
@@ -41,11 +41,20 @@ class InputFacts(msgspec.Struct, frozen=True):
 
 
 class HowRead(msgspec.Struct, frozen=True):
-    """How rows were read. `line_bytes` is the most bytes of a row, as the setting bounds it."""
+    """How rows were read: their shape, and settings of `Reading`.
+
+    Releases before 0.8 read the texts of rows as they are, and their records do not hold `as_is`.
+    """
 
     shape: Shape
     system: SystemChoice
     line_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**30)]
+    as_is: bool = True
+
+    def reading(self, line_bytes: int | None = None) -> Reading:
+        """Return how to read the rows again, perhaps with room for longer ones."""
+        most = self.line_bytes if line_bytes is None else line_bytes
+        return Reading(system=self.system, line_bytes=most, as_is=self.as_is)
 
 
 class FileFacts(msgspec.Struct, frozen=True):
@@ -191,7 +200,7 @@ def _fault(record: RunRecord) -> str | None:
         return "the shape of the rows lacks a field"
     try:
         for side in how.shape.sides:
-            RowParser(side, how.system, how.line_bytes)
+            RowParser(side, how.reading())
     except (ConfigError, ValueError) as error:
         return f"no rows have its shape: {one_line(error)}"
     return None

@@ -173,7 +173,7 @@ def _open(run: EarlierRun | None, sources: tuple[Source, ...]) -> Inputs:
             ) from None
         return inputs
     how = run.record.how_read
-    return Inputs(sources, Reading(system=how.system, line_bytes=how.line_bytes), how.shape)
+    return Inputs(sources, how.reading(), how.shape)
 
 
 def _score_column(selection: Selection, inputs: Inputs) -> str | None:

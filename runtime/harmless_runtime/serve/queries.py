@@ -1,17 +1,10 @@
-"""Read the texts that trainers send: a dialogue, a prompt with its response, or a chat template."""
+"""Read the texts that trainers send: a prompt with its response, or a whole conversation."""
 
 from collections.abc import Iterator, Sequence
 
-from harmless_runtime.rows.conversations import continue_dialogue, is_dialogue
 from harmless_runtime.rows.parsing import RowParser
-from harmless_runtime.rows.records import NO_ID, Fields, Pair, Reject
-from harmless_runtime.rows.shapes import KNOWN, Reading, Shape
-from harmless_runtime.serve.templates import (
-    OutsideTurnError,
-    template_of,
-    turns_of,
-    without_end,
-)
+from harmless_runtime.rows.records import Fields, Pair, Reject
+from harmless_runtime.rows.shapes import Reading, Shape
 
 _SOURCE = "query"
 
@@ -19,19 +12,17 @@ _SOURCE = "query"
 class QueryParser:
     """Turns texts into pairs.
 
-    A text is one of these, tried in this order: turns of ChatML or Llama 3; its prompt, which was
-    sent beside it, and the response to that; or a dialogue with Human: and Assistant:. If a prompt
-    in turns was sent that ends where the answer begins, all that comes after it is the answer.
+    A text that begins with its prompt, which was sent beside it, is a request and its answer, as
+    they are in a row with two fields. Any other text has to be a whole conversation, whose last
+    answer is scored.
 
     Args:
-        reading: how rows are read, of which `system` and `line_bytes` count.
+        reading: how rows are read.
     """
 
     def __init__(self, reading: Reading) -> None:
-        options = reading.system, reading.line_bytes
-        self._turns = RowParser(KNOWN["messages"], *options)
-        self._texts = RowParser(Shape("prompt", "prompt", output="response"), *options)
-        self._dialogue = RowParser(Shape("dialogue", output="dialogue"), *options)
+        self._answer = RowParser(Shape("prompt", "prompt", output="response"), reading)
+        self._whole = RowParser(Shape("text", output="text"), reading)
 
     def __call__(self, queries: Sequence[str], prompts: Sequence[str]) -> Iterator[Pair | Reject]:
         """Yield what is made of each text, in order.
@@ -42,29 +33,8 @@ class QueryParser:
         """
         given = [*prompts, *[""] * (len(queries) - len(prompts))]
         for number, (query, prompt) in enumerate(zip(queries, given, strict=False)):
-            yield self._parse(number, query, prompt)
-
-    def _parse(self, number: int, query: str, prompt: str) -> Pair | Reject:
-        if template := template_of(query):
-            try:
-                turns = turns_of(query, template)
-                asked = turns_of(prompt, template) if query.startswith(prompt) else []
-            except OutsideTurnError as error:
-                return Reject(_SOURCE, number, str(error), b"")
-            if asked and asked[-1]["content"] == "":  # the answer's turn is open
-                turns = [*asked[:-1], asked[-1] | {"content": without_end(query[len(prompt) :])}]
-            return self._turns(Fields(_SOURCE, number, {"messages": turns}))
-        text = without_end(query)
-        if prompt and query.startswith(prompt):
-            response = text[len(prompt) :]
-            pair = self._texts(Fields(_SOURCE, number, {"prompt": prompt, "response": response}))
-            if isinstance(pair, Pair) and is_dialogue(prompt):
-                return Pair(_SOURCE, number, NO_ID, *continue_dialogue(prompt, response))
-            return pair
-        if is_dialogue(text):
-            return self._dialogue(Fields(_SOURCE, number, {"dialogue": text}))
-        reason = (
-            "it has neither turns of a chat template, nor its prompt, and it is no dialogue that "
-            r"begins with \n\nHuman: and has \n\nAssistant:"
-        )
-        return Reject(_SOURCE, number, reason, b"")
+            if prompt and query.startswith(prompt):
+                values = {"prompt": prompt, "response": query[len(prompt) :]}
+                yield self._answer(Fields(_SOURCE, number, values))
+            else:
+                yield self._whole(Fields(_SOURCE, number, {"text": query}))

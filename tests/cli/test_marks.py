@@ -1,0 +1,121 @@
+"""Marks of templates among the words of a row are never scored in silence."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harmless_runtime import Gpt2HarmlessScorer
+from harmless_runtime.rows.prompt import question_and_answer
+from harmless_runtime.scores.record import read_record
+from processes import Harmless
+
+DIALOGUE = "\n\nHuman: How do I boil an egg?\n\nAssistant:"
+PLAIN = {"prompt": "How do I boil an egg?", "response": "Seven minutes in boiling water."}
+# Requests that only begin as a template does, or quote one, and answers with marks.
+MARKED = [
+    {"prompt": "<|im_start|>user\nHi<|im_end|>\nand more", "response": "Hello."},
+    {"prompt": "Read this:\n[INST] Hi [/INST]", "response": "Hello."},
+    {"prompt": DIALOGUE.strip(), "response": "Seven minutes."},
+    {"prompt": DIALOGUE.replace("\n", "\r\n"), "response": "Seven minutes."},
+    {"prompt": f"{DIALOGUE} Sure,", "response": " seven minutes."},
+    {"prompt": "Hi", "response": "Hello.\n\nHuman: And?\n\nAssistant: No."},
+    {"prompt": "Hi", "response": "<|header_start|>assistant<|header_end|>\n\nHello."},
+]
+# Requests and answers in which nothing is a mark.
+UNMARKED = [
+    {"prompt": "What is <s> in HTML?", "response": "<s>struck</s>"},
+    {"prompt": "User: hi\nBot: hello\nWho is human?", "response": "The first."},
+    {"prompt": "let f x = x <| g |> h", "response": "a[0] # <b>\n> quoted\n## Title\n[1] b"},
+]
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_rows_with_marks_are_counted_and_warned_of_once(tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(tmp_path / "rows.jsonl", [PLAIN, *MARKED, *UNMARKED[:1] * 3])
+    out = tmp_path / "o.jsonl"
+    ran = harmless("score", rows, "-o", out, "--model", "demo")
+    assert ran.returncode == 0
+    (warning,) = (line for line in ran.stderr.splitlines() if "chat template" in line)
+    assert f"{rows}, line 2: marks of a chat template are scored as words (<|im_start|>" in warning
+    assert "[INST]" in warning
+    assert "--strict" in warning
+    assert f"{len(MARKED)} with marks scored as words" in ran.stderr
+    record = read_record(Path(f"{out}.run.json"))
+    assert record is not None
+    assert record.counts["with_marks"] == len(MARKED)
+    # They are scored as words: what stands in the row is wrapped, and not changed.
+    seen = [{"instruction": row["prompt"], "output": row["response"]} for row in MARKED]
+    as_is = Gpt2HarmlessScorer({"model": "demo", "as_is": True}).score_batch(seen)
+    scores = [json.loads(line)["score"] for line in out.read_text().splitlines()]
+    assert scores[1 : 1 + len(MARKED)] == pytest.approx(as_is, abs=1e-5)
+
+
+@pytest.mark.parametrize("row", MARKED)
+def test_a_strict_run_refuses_them(row: dict[str, str], tmp_path: Path, harmless: Harmless) -> None:
+    rows = write(tmp_path / "rows.jsonl", [PLAIN, row])
+    ran = harmless("score", rows, "-o", tmp_path / "o.jsonl", "--model", "demo", "--strict")
+    assert ran.returncode == 1
+    assert f"{rows}, line 2: " in ran.stderr
+    assert "mark of a chat template" in ran.stderr
+
+
+def test_a_strict_run_takes_words_that_only_look_like_marks(
+    tmp_path: Path, harmless: Harmless
+) -> None:
+    rows = write(tmp_path / "rows.jsonl", [PLAIN, *UNMARKED])
+    ran = harmless("score", rows, "-o", tmp_path / "o.jsonl", "--model", "demo", "--strict")
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_requests_with_turns_are_counted(tmp_path: Path, harmless: Harmless) -> None:
+    rows = [
+        PLAIN,
+        {**PLAIN, "prompt": DIALOGUE},
+        {**PLAIN, "response": f"{PLAIN['response']}</s>"},
+        {**PLAIN, "prompt": f"[INST] {PLAIN['prompt']} [/INST]"},
+    ]
+    path, out = write(tmp_path / "rows.jsonl", rows), tmp_path / "o.jsonl"
+    ran = harmless("score", path, "-o", out, "--model", "demo")
+    assert "2 with turns in the request · 1 without their end tokens" in ran.stderr
+    assert "marks" not in ran.stderr
+    scores = [json.loads(line)["score"] for line in out.read_text().splitlines()]
+    assert scores == pytest.approx([0.26768956] * 4, abs=1e-5)
+    record = read_record(Path(f"{out}.run.json"))
+    assert record is not None
+    assert (record.counts["with_turns"], record.counts["lost_end"]) == (2, 1)
+
+
+def test_as_is_scores_words_as_the_original_does(tmp_path: Path, harmless: Harmless) -> None:
+    rows = [{**PLAIN, "prompt": DIALOGUE}, {**PLAIN, "response": "Seven.<|endoftext|>"}]
+    rows += [{**PLAIN, "system": "Be brief."}]
+    path, out = write(tmp_path / "rows.jsonl", rows), tmp_path / "o.jsonl"
+    ran = harmless("score", path, "-o", out, "--model", "demo", "--as-is")
+    assert ran.returncode == 0, ran.stderr
+    assert "template" not in ran.stderr
+    from harmless_runtime.config import make_config
+    from harmless_runtime.model.load import load_engine
+
+    engine = load_engine(make_config({"model": "demo"}), for_many_rows=True)
+    pairs = [question_and_answer(row["prompt"], "", row["response"]) for row in rows]
+    expected = engine.score(engine.tokenizer.encode(pairs))
+    scores = [json.loads(line)["score"] for line in out.read_text().splitlines()]
+    assert scores == pytest.approx(expected.tolist(), abs=1e-5)
+    ran = harmless("score", path, "-o", out, "--model", "demo", "--resume")
+    assert ran.returncode == 1, "the rows would be read otherwise than they were"
+    assert "as_is" in ran.stderr
+
+
+def test_python_warns_once_a_call(caplog: pytest.LogCaptureFixture) -> None:
+    scorer = Gpt2HarmlessScorer({"model": "demo"})
+    with caplog.at_level(logging.WARNING):
+        rows: list[Any] = [PLAIN, *MARKED]
+        scorer.score_batch(rows)
+    (record,) = (each for each in caplog.records if "chat template" in each.message)
+    assert "item 1: marks" in record.message
