@@ -91,8 +91,6 @@ class RowParser:
                 record = self._decode(line.raw)
             except msgspec.ValidationError:
                 return self._parse_members(line)
-            if self._cells:
-                self._read_turns(record)
             return self._pair(line, record, bytes(record.id))
         except UnicodeDecodeError as error:
             return self._reject(line, f"invalid UTF-8 at byte {error.start} of the row")
@@ -148,7 +146,7 @@ class RowParser:
     def _record(self, values: Any) -> Any:
         """Convert the needed values. What does not fit as it is may be in another form."""
         try:
-            record = msgspec.convert(values, self._type)
+            return msgspec.convert(values, self._type)
         except msgspec.ValidationError:
             if not isinstance(values, Mapping):
                 raise
@@ -159,10 +157,7 @@ class RowParser:
             }
             if decoded == values:
                 raise
-            record = msgspec.convert(decoded, self._type)
-        if self._cells:
-            self._read_turns(record)
-        return record
+            return msgspec.convert(decoded, self._type)
 
     def _decoded(self, target: str, value: Any) -> Any:
         if target in ("id", "history"):
@@ -177,7 +172,7 @@ class RowParser:
         """Put lists of turns in place of the texts of a record that are their JSON."""
         for target in self._cells:
             text = getattr(record, target)
-            if text.__class__ is str and text[:1] == "[":
+            if isinstance(text, str) and text.startswith("["):
                 setattr(record, target, self._turns_or_text(target, text))
 
     def _turns_or_text(self, target: str, text: str) -> Any:
@@ -199,6 +194,8 @@ class RowParser:
                 if are_words(request, output) and (not context or are_words(context, "")):
                     words = question_and_answer(request, context, output)
                     return Pair(row.source, row.number, row_id, *words, side=self._side)
+        if self._cells:  # the JSON of a list has a bracket, so that it is not words
+            self._read_turns(record)
         texts = texts_of(record, self._reading)
         return Pair(row.source, row.number, row_id, *texts, side=self._side)
 
