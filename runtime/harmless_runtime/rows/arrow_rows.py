@@ -93,11 +93,12 @@ def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batche
     import pyarrow as pa
 
     is_file = stream.head.startswith(b"ARROW1")
-    can_be_sought = stream.source.can_be_opened_again and not stream.is_compressed
+    is_sought = False
     try:
-        if is_file and can_be_sought:
+        if is_file and stream.source.can_be_opened_again and not stream.is_compressed:
             with _buffered(stream.source) as file:
-                table = _by_footer(stream.source, file, columns)
+                is_sought = file.seekable()
+                table = _by_footer(stream.source, file, columns) if is_sought else None
                 if table is not None:
                     yield table
                     return
@@ -106,9 +107,8 @@ def open_arrow(stream: Stream, columns: Sequence[str] | None) -> Iterator[Batche
     except pa.ArrowException as error:
         raise _damaged(stream.source, error) from error
     except OSError as error:
-        if not is_file or can_be_sought or type(error) is not OSError or error.errno:
-            raise
-        # What pyarrow raises.
+        if not is_file or is_sought or type(error) is not OSError or error.errno:
+            raise  # it is not pyarrow's
         raise InputError(
             f"cannot read {stream.source.name} as a stream: {one_line(error)}",
             "it is an Arrow file that may have to be read through its footer: save it in a file, "
@@ -127,15 +127,15 @@ def _by_footer(source: Source, file: Any, columns: Sequence[str] | None) -> Batc
     import pyarrow as pa
     from pyarrow import ipc
 
-    if not file.seekable():
-        return None
     try:
-        whole = ipc.open_file(file).schema
+        reader = ipc.open_file(file)
     except (pa.ArrowInvalid, OSError):
         return None
-    schema = _part(source, whole, columns)
-    places = [whole.get_field_index(name) for name in schema.names]
-    reader = ipc.open_file(file, options=ipc.IpcReadOptions(included_fields=places))
+    names = reader.schema.names
+    schema = _part(source, reader.schema, columns)
+    if len(schema) < len(names):
+        places = [names.index(name) for name in schema.names]
+        reader = ipc.open_file(file, options=ipc.IpcReadOptions(included_fields=places))
     count = reader.num_record_batches
     batches = (reader.get_batch(i).select(schema.names) for i in range(count))
     return Batches(schema, None, batches, count=count)
