@@ -1,6 +1,7 @@
 """Find the files that an input's name stands for: a file, a pattern or a folder."""
 
 import glob
+import io
 import logging
 import os
 import stat
@@ -14,11 +15,13 @@ from harmless_runtime.counted import counted
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows import remote
 from harmless_runtime.rows.beside import without_results
+from harmless_runtime.rows.contents import HEAD_BYTES, check_beginning, plain_name
 from harmless_runtime.rows.sources import STDIN, Source, find_source
 
 logger = logging.getLogger(__name__)
 
-COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zstd")
+# So many remote inputs are looked into before the run, and others when it is their turn.
+_LOOKED_INTO = 1000
 _ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
 
 
@@ -42,7 +45,18 @@ def find_sources(names: Iterable[str], *, with_outputs: bool = False) -> tuple[S
         for name in map(remote.local_path, names)
         for path in _expand(name, with_outputs)
     ]
-    return tuple(find_source(*each) for each in counted(found, "inputs are found"))
+    is_elsewhere = any(remote.is_remote(path) for path, _ in found)
+
+    def look(number: int) -> Source:
+        source = find_source(*found[number])
+        if source.kind == "remote" and number < _LOOKED_INTO:
+            head = remote.first_bytes(source.where, HEAD_BYTES, source.size)
+            check_beginning(source.name, io.BytesIO(head).read)
+        return source
+
+    looking = (remote.at_once if is_elsewhere else map)(look, range(len(found)))
+    sources = zip(counted(found, "inputs are found"), looking, strict=True)
+    return tuple(source for _, source in sources)
 
 
 def _below(name: str, path: str) -> str:
@@ -52,14 +66,6 @@ def _below(name: str, path: str) -> str:
         # A saved dataset may name files elsewhere.
         return Path(path).name if below.startswith("..") else below
     return remote.below(name, path)
-
-
-def plain_name(name: str) -> str:
-    """Return a file's name in lower case, without the suffix that says how it is compressed."""
-    name = remote.path_of(name).lower()
-    for suffix in COMPRESSED_SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name
 
 
 def _expand(name: str, with_outputs: bool) -> list[str]:

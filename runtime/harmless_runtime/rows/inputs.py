@@ -3,13 +3,13 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, TypeVar
 
 from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.rows import remote
 from harmless_runtime.rows.advice import check_fields, no_shape
 from harmless_runtime.rows.arrow_rows import read_batches
 from harmless_runtime.rows.expand import find_sources
@@ -30,9 +30,6 @@ from harmless_runtime.rows.sources import Source, find_source
 from harmless_runtime.rows.streams import Meter
 
 logger = logging.getLogger(__name__)
-
-# Requests to a server at a time, if nothing is asked for but what its files are.
-_REQUESTS = 16
 
 T = TypeVar("T")
 
@@ -257,11 +254,8 @@ class Inputs:
 
 def _for_each(look: Callable[[Source], T], sources: Sequence[Source]) -> Iterator[T]:
     """Look at all sources in order, at several at a time if they are elsewhere."""
-    if all(source.kind != "remote" for source in sources):
-        yield from map(look, sources)
-        return
-    with ThreadPoolExecutor(min(len(sources), _REQUESTS)) as threads:
-        yield from threads.map(look, sources)
+    is_elsewhere = any(source.kind == "remote" for source in sources)
+    return remote.at_once(look, sources) if is_elsewhere else map(look, sources)
 
 
 def open_inputs(names: Iterable[str], reading: Reading | None = None) -> Inputs:
