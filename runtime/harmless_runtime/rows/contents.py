@@ -25,7 +25,7 @@ _TABLES = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
 _COMPRESSED = {
     ".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstandard", ".zstd": "zstandard",
 }  # fmt: skip
-# Bytes that no text holds. Others below 32 are line ends, tabs, and what terminals take for colours.
+# Bytes that no text holds. Others below 32 are line ends, tabs, and what sets colours.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 _AGAIN = "a download or a copy of it was not finished: fetch it again"
@@ -59,7 +59,7 @@ _TEXTS = (
     _Kind(
         rb"version https://git-lfs\.github\.com/spec/",
         "a pointer of Git LFS, and not the file that it stands for",
-        "fetch the file: git lfs pull in its repository, or by a Hugging Face URL with /resolve/ in "
+        "fetch the file: git lfs pull in its repository, or a Hugging Face URL with /resolve/ in "
         "place of /raw/",
         is_in_place=True,
     ),
