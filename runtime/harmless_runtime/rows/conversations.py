@@ -11,7 +11,7 @@ The rules:
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -49,7 +49,7 @@ class Turn(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     function_call: Any = None
 
 
-class Said(NamedTuple):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """What HUMAN, ASSISTANT or SYSTEM says in a turn.
 
     `joint` stands between the mark of the turn and its text. A turn of a dialogue that is one text
@@ -75,7 +75,13 @@ def said_in(turns: Sequence[Turn]) -> list[Said]:
     Raises:
         BadRowError: a turn has no known role or no text, or belongs to a tool.
     """
-    return [Said(_role(number, turn), _text(turn)) for number, turn in enumerate(turns, 1)]
+    said = []
+    for number, turn in enumerate(turns, 1):
+        role, content = _ROLES.get(turn.role or ""), turn.content  # as most turns are written
+        if role is None or role == _TOOL or turn.tool_calls or turn.function_call:
+            role = _role(number, turn)
+        said.append(Said(role, content if type(content) is str else _text(turn)))
+    return said
 
 
 def write_conversation(turns: Sequence[Said], system: SystemChoice) -> tuple[str, str, bool]:
@@ -90,13 +96,18 @@ def write_conversation(turns: Sequence[Said], system: SystemChoice) -> tuple[str
     before = "".join(text + "\n\n" for text in systems) if system == "prepend" else ""
     question = ""
     has_human = False
-    for role, text, joint in turns[:-1]:
-        if role == HUMAN and before:
-            question += f"{HUMAN_START} {before}{text if joint else text.removeprefix(' ')}"
-            before = ""
-        elif role != SYSTEM:
-            question += f"{HUMAN_START if role == HUMAN else ANSWER_START}{joint}{text}"
-        has_human |= role == HUMAN
+    for turn in turns[:-1]:
+        role = turn.role
+        if role == HUMAN:
+            has_human = True
+            if before:
+                text = turn.text if turn.joint else turn.text.removeprefix(" ")
+                question += f"{HUMAN_START} {before}{text}"
+                before = ""
+            else:
+                question += f"{HUMAN_START}{turn.joint}{turn.text}"
+        elif role == ASSISTANT:
+            question += f"{ANSWER_START}{turn.joint}{turn.text}"
     if not has_human:
         raise BadRowError("no human turn comes before the last assistant turn")
     dropped = system == "drop" and bool(systems)
