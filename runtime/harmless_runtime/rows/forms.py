@@ -60,7 +60,7 @@ def read_source(
             _, delimiter = header_of(stream.head)
             yield from read_csv(source.name, stream.data, delimiter, line_bytes)
         elif form == "Arrow":
-            yield from read_arrow(stream, columns)
+            yield from read_arrow(stream, meter, start, columns)
     if form == "Parquet":
         meter.bytes = start
         with errors_named(source):

@@ -216,7 +216,7 @@ class Inputs:
 
     def _parsed(self, rows: Iterator[Row], shape: Shape) -> Iterator[Pair | Reject]:
         """Yield what is made of rows."""
-        parsers = [RowParser(side, self.reading) for side in shape.sides]
+        parsers = [RowParser(side, self.reading, in_files=True) for side in shape.sides]
         if len(parsers) == 1:
             return map(parsers[0], rows)
         return (parse(row) for row in rows for parse in parsers)
@@ -228,7 +228,7 @@ class Inputs:
             ShapeError: as `shape`.
         """
         side, *_ = self.shape().sides
-        return RowParser(side, self.reading)
+        return RowParser(side, self.reading, in_files=True)
 
     def originals(self, source: Source) -> Generator[tuple[Row, Pair | Reject], None, None]:
         """Yield the rows of one input with all their fields, each beside what is made of it.
@@ -237,9 +237,10 @@ class Inputs:
             InputError, ConfigError: as `rows`.
         """
         if find_form(source, self.shape().roots) in TABLES:
-            number = 0
+            number, texts = 0, self.shape().roots
             for batch, items in self.original_batches(source):
-                yield from zip(read_batches(source.name, [batch], number), items, strict=True)
+                rows = read_batches(source.name, [batch], number, texts)
+                yield from zip(rows, items, strict=True)
                 number += len(items)
             return
         parse = self.parser()

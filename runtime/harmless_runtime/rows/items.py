@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from harmless_runtime.errors import ConfigError, InputError
 from harmless_runtime.rows.advice import no_shape
+from harmless_runtime.rows.arrow_json import Decode, decode_members, decoder_of_column
 from harmless_runtime.rows.first_rows import FIRST_ROWS
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Pair, Reject
@@ -62,12 +63,21 @@ class Items:
         self._shape = shape or shape_in_memory(self._first(), reading)
         self._roots = self._shape.roots
         self._parse = RowParser(self._shape, reading)
+        self._decoders = self._find_decoders()
         self.count = _length(rows) if isinstance(rows, Mapping) else len(self._rows)
 
     def _first(self) -> list[Any]:
         if isinstance(self._rows, Mapping):
             return [dict.fromkeys(self._rows)]
         return list(islice(self._rows, FIRST_ROWS))
+
+    def _find_decoders(self) -> dict[str, Decode]:
+        """Return what decodes the columns of JSON that polars and pandas have."""
+        if not isinstance(self._rows, Mapping):
+            return {}
+        columns = ((name, self._rows[name]) for name in self._rows if name in self._roots)
+        found = ((name, decoder_of_column(column)) for name, column in columns)
+        return {name: decode for name, decode in found if decode is not None}
 
     def pairs(self) -> Iterator[Pair | Reject]:
         """Yield what is made of each row."""
@@ -84,6 +94,7 @@ class Items:
             )
         try:
             values = {name: plain_value(row[name]) for name in self._roots if name in row}
+            values = decode_members(values, self._decoders) if self._decoders else values
         except RecursionError:
             return Reject(_ITEM, index, "the row is nested too deeply", b"")
         except UnicodeDecodeError:
