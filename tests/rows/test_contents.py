@@ -304,10 +304,10 @@ def test_remote_files_beyond_the_first_ones_are_looked_at_in_their_turn(
     store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expand, "_LOOKED_INTO", 1)
-    store.pipe("/a/0.jsonl", jsonl(ROWS))
+    store.pipe("/a/0.jsonl", jsonl(make_rows(200)))  # more than decide the shape
     store.pipe("/a/1.parquet", PAGE)
     out = tmp_path / "o.jsonl"
     with pytest.raises(InputError, match=r"/a/1\.parquet is an HTML page"):
         score(["memory://a"], out, cpu_engine(window_rows=20))
-    assert len(Path(f"{out}.partial").read_bytes().splitlines()) == len(ROWS)
+    assert len(Path(f"{out}.partial").read_bytes().splitlines()) >= 100, "what was scored is kept"
     assert not out.exists()
