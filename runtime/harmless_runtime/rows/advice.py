@@ -10,6 +10,7 @@ from harmless_runtime.rows.shapes import Reading, Shape, nameable
 
 logger = logging.getLogger(__name__)
 
+OTHER_ENCODING = "if a file has another encoding: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE"
 # Names that fields often have, for a hint. The first that a row has is taken.
 _USUAL = {
     "instruction": ("instruction", "prompt", "question", "query", "request", "user", "input"),
@@ -63,6 +64,8 @@ def no_shape(where: str, rows: Sequence[Any], reason: str, reading: Reading) -> 
     """
     names = list(dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row))
     message = f"none of the first rows can be scored: {reason}"
+    if "UTF-8" in reason:
+        return ShapeError(message, OTHER_ENCODING)
     if not names:
         return ShapeError(
             message, "an input is JSON lines, a JSON array, CSV with a header, Parquet or Arrow"

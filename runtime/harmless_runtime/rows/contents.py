@@ -27,10 +27,10 @@ _COMPRESSED = {
 }  # fmt: skip
 # Bytes that no text holds. Others below 32 are line ends, tabs, and what sets colours.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-
+_FILE = re.compile(r"\bFILE\b")
 _AGAIN = "a download or a copy of it was not finished: fetch it again"
 _PIPE = "unpack it, or score what is in it from standard input: {} FILE | harmless score - …"
-_PARQUET = "make Parquet of it: python -c '{}'"
+_PARQUET = "make Parquet of it: python -c 'import sys; {}' FILE"
 _ENCODING = "make another file of it: iconv -f {} -t UTF-8 FILE > NEW_FILE"
 
 
@@ -110,7 +110,7 @@ _BINARIES = (
         "Feather of version 1",
         _PARQUET.format(
             "from pyarrow import feather, parquet; "
-            'parquet.write_table(feather.read_table("FILE"), "NEW.parquet")'
+            'parquet.write_table(feather.read_table(sys.argv[1]), "NEW.parquet")'
         ),
     ),
     _Kind(
@@ -118,13 +118,13 @@ _BINARIES = (
         "ORC",
         _PARQUET.format(
             "from pyarrow import orc, parquet; "
-            'parquet.write_table(orc.read_table("FILE"), "NEW.parquet")'
+            'parquet.write_table(orc.read_table(sys.argv[1]), "NEW.parquet")'
         ),
     ),
     _Kind(
         rb"\x89HDF\r\n\x1a\n",
         "HDF5",
-        _PARQUET.format('import pandas; pandas.read_hdf("FILE").to_parquet("NEW.parquet")'),
+        _PARQUET.format('import pandas; pandas.read_hdf(sys.argv[1]).to_parquet("NEW.parquet")'),
     ),
     _Kind(rb"Obj\x01", "Avro", "make JSON lines of it: fastavro FILE | harmless score - …"),
     _Kind(
@@ -175,7 +175,9 @@ def check_contents(name: str, head: bytes, *, is_compressed: bool) -> None:
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     for kind in _TEXTS if is_text else _BINARIES:
         if kind.has(text if is_text else head):
-            raise InputError(f"{name} is {kind.what}", _hint(kind, name))
+            itself = _url_of_file(name) if kind.is_in_place else None
+            hint = f"name the file itself: {itself}" if itself else _of_file(kind.hint, name)
+            raise InputError(f"{name} is {kind.what}", hint)
     if is_compressed and head.startswith(b"PAR1"):
         raise InputError(f"{name} is Parquet in a compressed file", "decompress it first")
     if is_compressed and decompressor_of(head):
@@ -199,7 +201,7 @@ def check_contents(name: str, head: bytes, *, is_compressed: bool) -> None:
         what = "of an unknown form" if _CONTROL.search(head) else "text in another encoding"
         raise InputError(
             f"{name} is {what}, and not {form} as its name says",
-            f"fetch it or write it again; if it is text: {_ENCODING.format('WINDOWS-1252')}",
+            _of_file(f"fetch it again; if it is text, {_ENCODING.format('WINDOWS-1252')}", name),
         )
 
 
@@ -226,17 +228,19 @@ def _is_text(head: bytes) -> bool:
     return _CONTROL.search(head) is None
 
 
-def _hint(kind: _Kind, name: str) -> str:
-    """Return what to do about a file of a kind that holds no rows."""
+def _of_file(hint: str, name: str) -> str:
+    """Return a hint with the name of a file in it."""
+    if remote.is_remote(name) and _FILE.search(hint):
+        return f"download it; then {hint}"
+    return _FILE.sub(lambda _: shlex.quote(name), hint)
+
+
+def _url_of_file(name: str) -> str | None:
+    """Return the URL of a file where that of its page, or of its pointer, may have been given."""
     if not remote.is_remote(name):
-        return kind.hint.replace("FILE", shlex.quote(name))
-    if kind.is_in_place and (itself := _url_of_file(name)) != name:
-        return f"name the file itself: {itself}"
-    return f"download it; then {kind.hint}" if "FILE" in kind.hint else kind.hint
-
-
-def _url_of_file(url: str) -> str:
-    """Return the URL of a file where that of its page, or of its pointer, may be given."""
-    if re.match(r"https?://(www\.)?(github|gitlab)\.com/", url):
-        return url.replace("/blob/", "/raw/", 1)
-    return re.sub("/(blob|raw)/", "/resolve/", url, count=1)
+        return None
+    if re.match(r"https?://(www\.)?(github|gitlab)\.com/", name):
+        itself = name.replace("/blob/", "/raw/", 1)
+    else:
+        itself = re.sub("/(blob|raw)/", "/resolve/", name, count=1)
+    return itself if itself != name else None
