@@ -81,7 +81,14 @@ A, B = ("user", "a"), ("assistant", "b")
         ("<｜User｜>a<｜Assistant｜><think>\n", [A], "<think>\n"),
         ("<｜begin▁of▁sentence｜>User: a\n\nAssistant: b<｜end▁of▁sentence｜>", [A, B], None),
         ("<｜begin▁of▁sentence｜>c\n\nUser: a\n\nAssistant:", [("system", "c"), A], ""),
-        # Phi-4 mini has no line feeds.
+        # A system text of a later version may hold what an earlier one writes.
+        (
+            "<｜begin▁of▁sentence｜>c\n\nUser: x\n\nAssistant: y<｜User｜>a<｜Assistant｜>b",
+            [("system", "c\n\nUser: x\n\nAssistant: y"), A],
+            "b",
+        ),
+        # Phi-3's tokenizer reads a line feed as a space, and Phi-4 mini has none.
+        ("<|user|> a<|end|><|assistant|> b<|end|>", [A, B], None),
         ("<|user|>a<|end|><|assistant|>b<|end|><|endoftext|>", [A, B], None),
         ("<|user|>\na <s>x</s><|end|>\n<|assistant|>\n", [("user", "a <s>x</s>")], ""),
         # The marks of another template in an answer do not change the question.
@@ -146,6 +153,7 @@ def test_an_answer_goes_on(prompt: str, answer: str, continued: str) -> None:
         f"{ASKED}b<|im_end|> c {ASKED}", "[INST] a", "[INST] a [/INST] b</s> c", "<s>a</s>",
         "[/INST] b</s> x", "<|user|>\na", "<|user|>\na\n<|assistant|>\nb", "<|begin_of_text|>a",
         "<｜begin▁of▁sentence｜>a", "<s>User: a\n\nAssistant: b", "User: a\n\nAssistant: b",
+        "<｜begin▁of▁sentence｜>User: a\n\nAssistant: b<｜User｜>a<｜Assistant｜>b",
         "<start_of_turn>user\na", "<|start|>user<|message|>a<|end|>", "<|endoftext|>",
     ],
 )  # fmt: skip
