@@ -14,7 +14,13 @@ from typing import Any
 import msgspec
 import onnx_ir as ir
 
-from harmless_export.checkpoint import Checkpoint, Gpt2Config, locate, read_config
+from harmless_export.checkpoint import (
+    Checkpoint,
+    Gpt2Config,
+    locate,
+    read_config,
+    tell_of_normalization,
+)
 from harmless_export.graph import OPSET, build_model
 from harmless_export.parity import parity_pairs
 from harmless_export.quantize import NOT_QUANTIZED, quantize
@@ -86,6 +92,7 @@ def export_checkpoint(
     _check_target(out, force)
     checkpoint = locate(model, revision, allow_pickle=allow_pickle)
     config = read_config(checkpoint.folder)
+    tell_of_normalization(checkpoint.folder)
     max_length = max_length or config.n_positions
     if not 1 <= max_length <= config.n_positions:
         raise ConfigError(
