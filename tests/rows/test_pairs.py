@@ -52,6 +52,9 @@ def texts(items: list[Pair | Reject]) -> list[tuple[str, str, str | None]]:
         {"prompt": "Hi", "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
         {"prompt": "Hi", "chosen": answer(" Yes"), "rejected": answer(" No")},
         {"prompt": TURNS, "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
+        # One turn each, which is in no list.
+        {"prompt": "Hi", "chosen": answer(" Yes")[0], "rejected": answer(" No")[0]},
+        {"prompt": TURNS, "chosen": answer(" Yes")[0], "rejected": answer(" No")[0]},
         # A dialogue that ends before `Assistant:`.
         {"prompt": "\n\nHuman: Hi", "chosen": " Yes", "rejected": " No"},
         # A dialogue, and messages.

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from harmless_runtime.rows.conversations import BadRowError, Turn, turns_in
+from harmless_runtime.rows.conversations import BadRowError, turn_type, turns_in
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_distinct
@@ -43,6 +43,7 @@ class RowParser:
         self._reading = reading
         self._line_bytes = reading.line_bytes
         self._flat = not any("." in path for path in self._needed)
+        self._turn = turn_type(shape.role, shape.content)
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
         self._side = shape.side
@@ -126,7 +127,7 @@ class RowParser:
                 if are_words(request, output) and (not context or are_words(context, "")):
                     words = question_and_answer(request, context, output)
                     return Pair(row.source, row.number, row_id, *words, side=self._side)
-        texts = texts_of(record, self._reading)
+        texts = texts_of(record, self._reading, self._turn)
         return Pair(row.source, row.number, row_id, *texts, side=self._side)
 
     def _reject(self, row: Line | Fields, reason: str) -> Reject:
@@ -167,13 +168,14 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
     It is kept, because each call of a server or a trainer parses rows of the same shape, and a type
     costs more time and memory than a row.
     """
-    text = str if shape == KNOWN["alpaca"] else str | list[Turn]
+    turn: Any = turn_type(shape.role, shape.content)
+    text = str if shape == KNOWN["alpaca"] else str | list[turn] | turn
     default = msgspec.Raw(NO_ID) if id_type is msgspec.Raw else _MISSING
     types: dict[str, tuple[Any, ...]] = {
         "instruction": (text | None, None) if shape.side else (text,),
         "input": (str | None, None),
         "output": (text,),
-        "messages": (list[Turn],),
+        "messages": (list[turn],),
         "history": (Any, None),
         "system": (str | None, None),
         "system_prompt": (str | None, None),
