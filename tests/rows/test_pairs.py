@@ -188,14 +188,16 @@ def test_a_table_gives_pairs(tmp_path: Path) -> None:
 
 
 def test_rows_without_pairs_are_refused_with_what_can_be_named(tmp_path: Path) -> None:
-    with pytest.raises(ShapeError, match=r"`columns` instruction=prompt,output=chosen,rejected="):
+    with pytest.raises(
+        ShapeError, match=r"`columns` instruction=instruction,output=FIELD,rejected="
+    ):
         read(tmp_path / "rows.jsonl", [{"instruction": "Hi", "output": "Yes"}])
     with pytest.raises(
         ConfigError, match="can name only instruction, input, output, rejected, history"
     ):
         read(tmp_path / "rows.jsonl", [], messages="x")
     path = tmp_path / "pairs.jsonl"
-    path.write_text('{"chosen": "a", "rejected": "b"}\n')
+    path.write_text('{"prompt": "Hi", "chosen": "a", "rejected": "b"}\n')
     with pytest.raises(
         ConfigError, match="can name only instruction, input, output, messages, history"
     ):

@@ -196,6 +196,12 @@ def is_answer(turn: Turn) -> bool:
     return isinstance(turn.role, str) and _ROLES.get(turn.role.strip().lower()) == ASSISTANT
 
 
+def is_known_speaker(name: str, roles: Mapping[str, SpeakerRole] = _NO_ROLES) -> bool:
+    """Return whether it is known whose words a speaker has."""
+    known = name.strip().lower()
+    return known in roles or known in _ROLES
+
+
 def turns_in(text: object) -> list[Any] | None:
     """Return the turns whose JSON a text is, as cells of CSV hold them, or None if it is none."""
     if not isinstance(text, str) or not text.startswith("["):
