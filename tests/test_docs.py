@@ -29,6 +29,8 @@ def test_every_command_of_the_page_about_inputs_runs(tmp_path: Path) -> None:
         assert scores[f"{name}.jsonl"] == expected
     assert scores["folder.jsonl"] == scores["pattern.jsonl"] == expected * 2
     assert len(scores["both.jsonl"]) == 3
+    (of_json,) = scores["from-mixed.jsonl"]
+    assert of_json["score"] == expected[0]["score"]
     assert scores["other-scores.jsonl"][0]["id"] == "x1"
     assert scores["chat-scores.jsonl"] != scores["with-system.jsonl"]
     (chat,), (story,) = scores["chat-scores.jsonl"], scores["story-scores.jsonl"]

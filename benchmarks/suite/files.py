@@ -23,7 +23,7 @@ def write_result(kind: str, options: Options, setting: Setting, figures: dict[st
         "tokenizer": Path(options.tokenizer).name if options.tokenizer else "bytes",
         "source": Path(options.rows).name if options.rows else None,
         "max_length": options.max_length,
-        "code": _revision(),
+        "code": revision(),
         "provider": setting.provider,
         "machine": describe_machine(setting.provider),
     } | figures
@@ -46,11 +46,11 @@ def write_compared(
     return report_wrong(results)
 
 
-def _revision() -> str:
+def revision(checkout: Path = BENCHMARKS) -> str:
     """Return the commit that was measured, and whether files differ from it, if git says so."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        told = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=True)
+        told = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):  # a copy without its history, or no git
         return "unknown"
     return str(told.stdout).strip()

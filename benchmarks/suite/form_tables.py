@@ -8,7 +8,24 @@ from suite.tables import markdown_table
 
 def inputs_table() -> str:
     """One row for each form of input, for the documents' page about inputs."""
-    return "\n".join(_inputs_table(path, result) for path, result in load("inputs"))
+    tables = [_inputs_table(path, result) for path, result in load("inputs")]
+    return "\n".join(tables + [_reading_table(path, result) for path, result in load("reading")])
+
+
+def _reading_table(path: Path, result: Result) -> str:
+    """One row for each form: the pace of reading alone, also of the code beside this one."""
+    caption = _caption(path, result, "short rows, which are only read")
+    least = {form: list(map(min, seconds.values())) for form, seconds in result["results"].items()}
+    rows = [
+        [
+            form,
+            *(f"{result['rows'] / seconds:,.0f}" for seconds in paces),
+            f"{paces[-1] / paces[0]:.2f}",
+        ]
+        for form, paces in least.items()
+    ]
+    beside = [f"rows/s, {result['beside']}"] if result["beside"] else []
+    return caption + markdown_table(("form", "rows/s", *beside, "share"), rows)
 
 
 def _inputs_table(path: Path, result: Result) -> str:

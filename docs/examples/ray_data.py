@@ -28,5 +28,6 @@ scored = rows.map_batches(
     compute=ActorPoolStrategy(size=args.actors),
     num_cpus=1,  # threads of each actor's session
     batch_size=1024,
+    batch_format="pyarrow",  # the others take columns of JSON for texts
 )
 scored.write_parquet(args.scored)

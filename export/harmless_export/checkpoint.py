@@ -1,6 +1,7 @@
 """Find a checkpoint, and read its configuration. Refuse what the graph cannot compute exactly."""
 
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 
 from harmless_runtime.errors import CheckpointError
 from harmless_runtime.model.artifact import Artifact, is_artifact
+
+logger = logging.getLogger(__name__)
 
 SAFETENSORS = "model.safetensors"
 
@@ -145,6 +148,24 @@ def read_config(folder: Path) -> Gpt2Config:
             f"{folder}: n_embd {config.n_embd} is not a multiple of n_head {config.n_head}"
         )
     return config
+
+
+def tell_of_normalization(folder: Path) -> None:
+    """Log a warning if `config.json` has what OpenRLHF may normalise rewards with.
+
+    OpenRLHF writes the mean and the standard deviation after each evaluation of a training. Whether
+    it uses them is its user's choice: by default it does not.
+    """
+    raw = read_json(folder / "config.json")
+    mean, std = raw.get("mean"), raw.get("std")
+    if mean is not None and std is not None:
+        logger.warning(
+            "config.json has mean %s and std %s, by which OpenRLHF normalises rewards if it is run "
+            "with --reward.normalize_enable. The scores here are not normalised: its rewards are "
+            "then (score - mean) / std",
+            mean,
+            std,
+        )
 
 
 # The names that transformers has for the tanh form of GELU.

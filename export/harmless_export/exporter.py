@@ -7,17 +7,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import onnx_ir as ir
 
-from harmless_export.checkpoint import Checkpoint, Gpt2Config, locate, read_config
+from harmless_export.checkpoint import (
+    Checkpoint,
+    Gpt2Config,
+    locate,
+    read_config,
+    tell_of_normalization,
+)
 from harmless_export.graph import OPSET, build_model
 from harmless_export.parity import parity_pairs
 from harmless_export.quantize import NOT_QUANTIZED, quantize
-from harmless_export.tokenizer import check_tokenizer, load_tokenizer
+from harmless_export.tokenizer import check_saved, check_tokenizer, load_tokenizer
 from harmless_export.verify import record_parity
 from harmless_export.weights import Weights
 from harmless_runtime import __version__
@@ -85,6 +92,7 @@ def export_checkpoint(
     _check_target(out, force)
     checkpoint = locate(model, revision, allow_pickle=allow_pickle)
     config = read_config(checkpoint.folder)
+    tell_of_normalization(checkpoint.folder)
     max_length = max_length or config.n_positions
     if not 1 <= max_length <= config.n_positions:
         raise ConfigError(
@@ -95,6 +103,8 @@ def export_checkpoint(
     with _folder_in_the_making(out) as folder:
         logger.info("writing %s of %s", precision, model)
         _save_tokenizer(tokenizer, folder)
+        texts = chain.from_iterable(parity_pairs())
+        check_saved(checkpoint.folder, tokenizer, folder, texts)
         parameters = _write_model(checkpoint, config, precision, tokenizer, folder)
         _write_config(config, tokenizer.pad_token_id, folder)
         manifest = Manifest(

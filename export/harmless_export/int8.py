@@ -27,8 +27,11 @@ def int8_product(
         rows = nodes.op("Add", [rows, nodes.tensor(weight.shift)])
     largest = nodes.op("ReduceMax", [nodes.op("Abs", [rows]), nodes.constant([1])])
     scale = nodes.op("Mul", [largest, nodes.tensor(np.array([1 / 127], np.float32))])  # [tokens, 1]
+    # ReduceMax passes over a NaN, which would be rounded to a number. A sum and Max keep it.
+    total = nodes.op("ReduceSum", [rows, nodes.constant([1])])
+    nan = nodes.op("Mul", [total, nodes.tensor(np.array([0], np.float32))])  # or else 0
     # A row of zeros would have the scale 0.
-    scale = nodes.op("Max", [scale, nodes.tensor(np.array([1e-30], np.float32))])
+    scale = nodes.op("Max", [scale, nan, nodes.tensor(np.array([1e-30], np.float32))])
     scales = nodes.op("Reshape", [scale, nodes.constant([-1])])
     zero = nodes.tensor(np.array([128], np.uint8))
     zeros = nodes.op("Expand", [zero, nodes.op("Shape", [scales])])

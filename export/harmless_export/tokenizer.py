@@ -1,12 +1,15 @@
 """Load a checkpoint's tokenizer, and refuse one that the runtime would not reproduce exactly."""
 
 import logging
+from collections.abc import Iterable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harmless_export.checkpoint import Gpt2Config
+from tokenizers import Tokenizer
+
+from harmless_export.checkpoint import Gpt2Config, read_json
 from harmless_runtime.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,13 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError, TypeError and more
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if _is_of_transformers_5(folder) and int(version("transformers").split(".")[0]) < 5:
+            raise CheckpointError(
+                f"{folder} has a tokenizer that transformers 5 has saved, which transformers "
+                f"{version('transformers')} cannot read: {reason}",
+                "pip install '.[cpu,export-core]' 'transformers>=5' in the project's folder, in an "
+                "environment without optimum, which does not take it",
+            ) from error
         raise CheckpointError(f"{folder} has no usable tokenizer: {reason}") from error
     if not tokenizer.is_fast:
         raise CheckpointError(f"{folder} has only a slow tokenizer", "save its fast version there")
@@ -54,6 +64,16 @@ def load_tokenizer(folder: Path) -> Any:
         logger.warning("leaving out the token_type_ids that the tokenizer of %s gives", folder)
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     return tokenizer
+
+
+def _is_of_transformers_5(folder: Path) -> bool:
+    """Return whether the settings of a tokenizer have a list where earlier releases had a mapping.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    path = folder / "tokenizer_config.json"
+    return path.exists() and isinstance(read_json(path).get("extra_special_tokens"), list)
 
 
 def check_tokenizer(model: str, config: Gpt2Config, tokenizer: Any) -> None:
@@ -86,6 +106,53 @@ def check_tokenizer(model: str, config: Gpt2Config, tokenizer: Any) -> None:
             f"{config.vocab_size}",
             "the embeddings were not resized when tokens were added: resize them",
         )
+
+
+def check_saved(checkpoint: Path, tokenizer: Any, saved: Path, texts: Iterable[str]) -> None:
+    """Compare the ids of the checkpoint's tokenizer file, of AutoTokenizer, and of what is saved.
+
+    transformers 5 builds the tokenizer of a GPT-2 checkpoint anew from its vocabulary and merges,
+    without the normalizer that `tokenizer.json` may have.
+
+    Args:
+        checkpoint: the folder of the checkpoint.
+        tokenizer: what AutoTokenizer made of it.
+        saved: the folder with the tokenizer's files for the artifact.
+        texts: what to tokenise, besides texts that show parts of a tokenizer.
+
+    Raises:
+        CheckpointError: the ids of a text differ.
+    """
+    files = {"the artifact's tokenizer.json": saved / "tokenizer.json"}
+    if (checkpoint / "tokenizer.json").exists():
+        files = {"the checkpoint's own tokenizer.json": checkpoint / "tokenizer.json", **files}
+    added = tokenizer.get_added_vocab()
+    probes = [*_PROBES, *(f"a{space}{token}{space}b" for token in added for space in ("", " "))]
+    all_texts = [*probes, *texts]
+    by_transformers = [tokenizer(text)["input_ids"] for text in all_texts]
+    for name, path in files.items():
+        read = Tokenizer.from_file(str(path))
+        read.no_truncation()
+        read.no_padding()
+        for text, ids in zip(all_texts, by_transformers, strict=True):
+            if (others := read.encode(text).ids) != ids:
+                raise CheckpointError(
+                    f"{checkpoint}: AutoTokenizer of transformers {version('transformers')} gives "
+                    f"other ids than {name}: {text[:40]!r} has {ids[:8]} by AutoTokenizer and "
+                    f"{others[:8]} by the file",
+                    _HOW_TO_AGREE,
+                )
+
+
+# Texts that show a normalizer, a prefix space, spaces that are stripped, and groups of digits.
+_PROBES = (
+    "e\u0301 \ufb01 \uff21 \u00c5\u00c9", "word", " word", "Two  spaces, a\ttab, CRLF\r\n", "end ",
+    "UPPER Lower 1234567", "don't \u201cquote\u201d",
+)  # fmt: skip
+_HOW_TO_AGREE = (
+    "export with the release of transformers that the checkpoint was made with (releases before 5 "
+    "keep all of tokenizer.json: pip install 'transformers<5'), or make the tokenizer's files agree"
+)
 
 
 def refuse_kernels() -> None:

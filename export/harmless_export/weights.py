@@ -74,7 +74,7 @@ class Weights:
         """Raise CheckpointError unless a float tensor of this shape is there. No tensor is read."""
         if name not in self._tensors:
             refuse_wrapper(self._folder, self._found.paths, self._names)
-            why, hint = _NO_HEAD if name == _HEAD else _INCOMPLETE
+            why, hint = self._no_head(shape) if name == _HEAD else _INCOMPLETE
             raise CheckpointError(f"{self._folder} has no tensor {name}: {why}", hint)
         tensor = self._tensors[name]
         if tensor.dtype not in _READ:
@@ -92,6 +92,18 @@ class Weights:
             raise CheckpointError(
                 f"{self._folder}: {name} has shape {tensor.shape}, but config.json asks for {shape}"
             )
+
+    def _no_head(self, shape: tuple[int, ...]) -> tuple[str, str]:
+        """Return why there is no reward head, and a hint: it may have another name."""
+        named = (name for name, tensor in self._tensors.items() if tensor.shape == shape)
+        if (other := next(named, None)) is None:
+            return _NO_HEAD
+        other = other.removeprefix(BASE)
+        return (
+            f"{other} has the shape of a reward head",
+            f"if {other} is the reward head, which OpenRLHF names by value_head_prefix in "
+            f"config.json, rename the tensor to {_HEAD}",
+        )
 
     def read(self, name: str) -> torch.Tensor:
         """Return a tensor in float32, whatever type it is stored in.

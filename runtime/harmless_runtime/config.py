@@ -70,8 +70,8 @@ class ScorerConfig(BaseModel):
             depend on it. By default `harmless score` runs one for each core, and Python one at a
             time on all cores, which is the fastest for a few rows.
         format: the name of a known shape of rows. By default the shape is recognised.
-        columns: where a row's texts are, by `instruction`, `input`, `output`, `messages` and `id`;
-            and within each turn by `role` and `content`.
+        columns: where a row's texts are, by `instruction`, `input`, `output`, `messages`,
+            `history`, `system` and `id`; and within each turn by `role` and `content`.
         roles: whose words the turns of a speaker have, by the speaker's name in any case. They come
             before the roles that are known.
         system: what becomes of the system texts of conversations.

@@ -121,6 +121,7 @@ def score_files(
     reasons = reasons_of(run) if tally.rejected else []
     publish(run)
     warn_of_truncated(tally)
+    run.inputs.warn_of_empty()
     summary = summary_of(run, model, tally, resumed, start, reasons)
     return replace(summary, scores=sample.scores())
 

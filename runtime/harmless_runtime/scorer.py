@@ -183,6 +183,7 @@ class Gpt2HarmlessScorer:
                         refused = Refused(row.pair, engine.why_no_score(score))
                         raise refusal(refused.reject, _ASIDE)
                     results.append({"id": decoded_id(row.pair.id), "score": score})
+        inputs.warn_of_empty()
         return results
 
     def evaluate_to_file(

@@ -94,7 +94,7 @@ def test_the_tables_and_pairs_without_a_score(tmp_path: Path, harmless: Harmless
     assert "2 ties count half" in done.stdout
     assert "chosen longer by 17 to 64" in done.stdout
     assert "pairs that could not be scored: 2" in done.stderr
-    assert "not a dialogue of hh-rlhf" in done.stderr
+    assert "nor a dialogue of hh-rlhf" in done.stderr
     assert "without an id" not in done.stderr, "pairs are not found by their ids"
     assert list(tmp_path.iterdir()) == [source], "nothing is kept"
 

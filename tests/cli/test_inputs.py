@@ -1,6 +1,7 @@
 """What the command says and does with rows of every shape."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,11 @@ def test_rows_in_another_encoding_get_a_hint(tmp_path: Path, harmless: Harmless)
     done = harmless("score", "r.csv", "-o", "o.jsonl", *DEMO, cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "hint: if a file has another encoding: iconv -f WINDOWS-1252" in done.stderr
-    (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04")
+    (tmp_path / "all.csv").write_bytes("id,instruction,output\n1,Grüße,b\n".encode("cp1252"))
+    done = harmless("score", "all.csv", "-o", "a.jsonl", *DEMO, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "hint: if a file has another encoding: iconv -f WINDOWS-1252" in done.stderr
+    with zipfile.ZipFile(tmp_path / "book.xlsx", "w") as book:
+        book.writestr("[Content_Types].xml", "<Types/>")
     done = harmless("score", "book.xlsx", "-o", "x.jsonl", *DEMO, cwd=tmp_path)
     assert "book.xlsx is a workbook\nhint: save its sheet as CSV" in done.stderr

@@ -24,6 +24,7 @@ from harmless_runtime.cluster.connection import Resources
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.output.paths import OutputPaths
 from harmless_runtime.pipeline import score_files
+from harmless_runtime.scores.record import read_record
 from harmless_runtime.tally import Tally
 from processes import COMMAND
 from runs import cpu_engine
@@ -56,7 +57,9 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize("form", FORMS)
-def test_the_output_is_that_of_one_machine(form: str, tmp_path: Path) -> None:
+def test_the_output_is_that_of_one_machine(
+    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     paths = write_shards(tmp_path / "rows", 5, 300)
     # Pieces of several inputs, spans of an input, and tables.
     paths[3].write_bytes(paths[3].read_bytes()[:9000])
@@ -71,10 +74,17 @@ def test_the_output_is_that_of_one_machine(form: str, tmp_path: Path) -> None:
     for folder in own:
         folder.mkdir()
     one = score_files(run_over(paths, own[0] / name, 6, **options), cpu_engine())
+    caplog.clear()
     many = driver.score_on_ray(
         run_over(paths, own[1] / name, 6, **options), CONFIG, Resources(workers=2)
     )
     assert files_in(own[1]) == files_in(own[0])
+    is_folder = "folder" in form
+    records = [read_record(OutputPaths(folder / name, is_folder).record) for folder in own]
+    counts = [[facts.rows for facts in record.inputs] for record in records if record]
+    assert counts[1] == counts[0]
+    assert sum(rows or 0 for rows in counts[1]) == one.tally.rows + one.tally.rejected
+    assert caplog.text.count(f"these inputs hold no rows: {paths[2 + is_folder]}\n") == 1
     assert many.tally == one.tally
     assert many.reasons == one.reasons
     assert np.array_equal(many.scores, one.scores)

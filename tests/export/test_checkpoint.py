@@ -81,6 +81,10 @@ def test_refused_files(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptu
     refused(folder, tmp_path, "the largest fp16 number is 65504", precision="fp16")
     save_file({k: v for k, v in tensors.items() if k != "score.weight"}, weights)
     refused(folder, tmp_path, "language model without a reward head")
+    renamed = {name.replace("score", "value_head"): tensor for name, tensor in tensors.items()}
+    save_file(renamed, weights)
+    hint = refused(folder, tmp_path, "score.weight: value_head.weight has the shape of a reward he")
+    assert "rename the tensor to score.weight" in hint
     weights.write_bytes(weights.read_bytes()[:1000])
     refused(folder, tmp_path, "cannot read the weights")
     weights.unlink()

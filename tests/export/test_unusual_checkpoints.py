@@ -200,6 +200,21 @@ def test_settings_that_change_no_score(
     exported(folder, tmp_path / "artifact")
 
 
+def test_a_mean_and_a_deviation_of_rewards_are_told_and_change_no_score(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenRLHF writes them, and normalises by them only if it is asked to."""
+    folder = copy_of(checkpoint, tmp_path)
+    changes = {"mean": 1.5, "std": 2.25, "normalize_reward": True, "value_head_prefix": "score"}
+    edit_json(folder / "config.json", changes)
+    exported(folder, tmp_path / "artifact")
+    assert "config.json has mean 1.5 and std 2.25" in caplog.text
+    export_checkpoint(str(checkpoint), tmp_path / "plain", verify=False)
+    rows = [{"instruction": "Hi", "output": "Hello"}]
+    assert scores_of(tmp_path / "artifact", rows) == scores_of(tmp_path / "plain", rows)
+    assert caplog.text.count("config.json has mean") == 1
+
+
 def test_float64_weights_are_rounded_as_pytorch_does(checkpoint: Path, tmp_path: Path) -> None:
     folder = copy_of(checkpoint, tmp_path)
     tensors = load_file(folder / "model.safetensors")

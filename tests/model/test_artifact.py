@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,18 @@ def test_damaged_artifacts(damage: Any, message: str, artifact: Artifact, tmp_pa
 def edit(folder: Path, changes: dict[str, Any]) -> None:
     path = folder / "scorer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_artifact_in_the_cache_of_the_hub_can_be_copied(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots/a b"
+    shutil.copytree(artifact.folder, blobs)
+    snapshot.mkdir(parents=True)
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(Path("../../blobs") / file.name)
+    with pytest.raises(ArtifactError, match="is a symbolic link") as caught:
+        open_artifact(snapshot)
+    command = str(caught.value.hint).partition(": ")[2].replace("COPY", str(tmp_path / "copy"))
+    subprocess.run(command, shell=True, check=True)
+    assert open_artifact(tmp_path / "copy").manifest == artifact.manifest

@@ -14,11 +14,14 @@ from checkpoints import make_model, make_tokenizer, save_checkpoint
 from harmless_export import export_checkpoint
 from harmless_export.parity import LIMITS
 from harmless_export.quantize import round_weight
+from harmless_export.reference import pytorch_scores
+from harmless_runtime import Gpt2HarmlessScorer
 from harmless_runtime.errors import ParityError
 from harmless_runtime.model.artifact import Artifact, open_artifact
 from harmless_runtime.model.batches import pad
 from harmless_runtime.model.session import Session
 from harmless_runtime.model.target import Target
+from harmless_runtime.rows.prompt import question_and_answer
 from processes import Harmless
 
 OUTLIERS = {"plain": 0.0, "outlier channels": 3000.0}
@@ -106,6 +109,24 @@ def test_a_score_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     together = session.submit(pad(rows, 0)).result()
     alone = np.concatenate([session.submit(pad([row], 0)).result() for row in rows])
     np.testing.assert_allclose(together, alone, atol=1e-3 * alone.std())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_row_whose_score_is_not_a_number_is_rejected(precision: Any, tmp_path: Path) -> None:
+    model, tokenizer = make_model(), make_tokenizer()
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        # One head's product of query and key overflows for the token "@", and no other head's.
+        weights["transformer.wte.weight"][tokenizer("@")["input_ids"], 7] = 1e4
+        weights["transformer.h.1.attn.c_attn.weight"][7, [20, 84]] = 5e18
+    folder = save_checkpoint(tmp_path / "checkpoint", model, tokenizer)
+    export_checkpoint(str(folder), tmp_path / "a", precision=precision, verify=False)
+    answers = ["Hello", "It is @ home, and no more of it.", "and then @", "The weather is fine."]
+    truth = pytorch_scores(folder, [question_and_answer("Hi", "", a) for a in answers], 1024)
+    assert np.isnan(truth).tolist() == [False, True, True, False]
+    scorer = Gpt2HarmlessScorer({"model": str(tmp_path / "a"), "provider": "cpu"})
+    rewards = scorer.score(["Hi"] * 4, answers, on_error="nan")
+    np.testing.assert_array_equal(np.isnan(rewards), np.isnan(truth))
 
 
 def test_export_and_score_in_int8(checkpoint: Path, tmp_path: Path, harmless: Harmless) -> None:

@@ -112,7 +112,7 @@ def test_each_value_that_stands_for_a_missing_one(
         (np.longdouble(0), "numpy.longdouble"),
         (np.bool_(False), "bool"),
         (pd.Timestamp("2020-01-01"), "Timestamp"),
-        (b"text", "bytes"),
+        ({"text"}, "set"),
         (memoryview(b"text"), "array"),
         (np.array([]), "array"),
     ],

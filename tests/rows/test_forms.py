@@ -192,3 +192,94 @@ def test_a_saved_dataset_of_several_splits(tmp_path: Path) -> None:
     assert contents(read(tmp_path / "both" / "test")) == EXPECTED
     datasets.DatasetDict({"train": dataset}).save_to_disk(tmp_path / "one")
     assert contents(read(tmp_path / "one")) == EXPECTED
+
+
+def save(folder: Path, ids: range, *, shards: int = 1) -> None:
+    datasets.Dataset.from_list([ROWS[i] for i in ids]).save_to_disk(folder, num_shards=shards)
+
+
+def test_saved_datasets_at_any_depth_below_a_folder(tmp_path: Path) -> None:
+    FORMS["rows.jsonl"](ROWS[:50], tmp_path)
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    (tmp_path / "README.md").write_text("rows")
+    save(tmp_path / "saved-more" / "deep", range(50, 100))  # as names are sorted
+    save(tmp_path / "saved", range(100, 150), shards=3)
+    (tmp_path / "saved" / "cache-0123456789abcdef.arrow").write_bytes(b"left by a map")
+    split = datasets.Dataset.from_list(ROWS[150:])
+    datasets.DatasetDict({"train": split}).save_to_disk(tmp_path / "splits" / "one")
+    assert contents(read(tmp_path)) == EXPECTED
+    done = subprocess.run(
+        [COMMAND, "score", ".", "-o", "../o.jsonl", "--model", "demo"],
+        cwd=tmp_path / "saved",
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "o.jsonl").read_bytes().splitlines()) == 50
+    datasets.DatasetDict({"a": split, "b": split}).save_to_disk(tmp_path / "splits" / "two")
+    with pytest.raises(InputError, match="two holds the splits a, b"):
+        open_inputs([str(tmp_path)])
+
+
+def test_a_file_of_states_is_no_saved_dataset(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_bytes(json.dumps(ROWS).encode())
+    assert contents(read(tmp_path)) == EXPECTED
+
+
+def test_saved_datasets_in_a_store(store: Any, tmp_path: Path) -> None:
+    save(tmp_path / "saved", range(250), shards=2)
+    store.put(str(tmp_path / "saved"), "/sets/saved", recursive=True)
+    assert contents(read("memory://sets")) == EXPECTED
+
+
+def test_the_cache_of_the_hub(tmp_path: Path) -> None:
+    """As huggingface_hub lays it out: links from each revision to contents."""
+    repository = tmp_path / "hub" / "datasets--team--rows"
+    FORMS["rows.parquet"](ROWS, tmp_path)
+    (repository / "blobs").mkdir(parents=True)
+    (tmp_path / "rows.parquet").rename(repository / "blobs" / ("ab" * 32))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("1" * 40)
+    revisions = [repository / "snapshots" / (digit * 40) / "data" for digit in "12"]
+    revisions[0].mkdir(parents=True)
+    (revisions[0] / "rows.parquet").symlink_to(Path("../../../blobs", "ab" * 32))
+    for name in (tmp_path / "hub", repository, revisions[0], revisions[0] / "*.parquet"):
+        assert contents(read(name)) == EXPECTED
+    revisions[1].mkdir(parents=True)
+    (revisions[1] / "rows.parquet").symlink_to(Path("../../../blobs", "ab" * 32))
+    with pytest.raises(InputError, match="holds 2 revisions of the same rows") as caught:
+        open_inputs([str(tmp_path / "hub")])
+    named = str(caught.value.hint).removeprefix("name one of them: ")
+    assert contents(read(named)) == EXPECTED
+
+
+def test_files_that_were_joined_with_their_byte_order_marks(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    rows = [{**row, "output": f"{row['output']}\ufeff"} for row in ROWS[:90]]
+    expected = [
+        (f'"{r["id"]}"'.encode(), *question_and_answer(r["instruction"], r["input"], r["output"]))
+        for r in rows
+    ]
+    (tmp_path / "joined.jsonl").write_bytes(
+        mark + jsonl(rows[:30]) + mark + jsonl(rows[30:60]) + mark + b"\n" + jsonl(rows[60:])
+    )
+    parts = [
+        FORMS["rows.csv"](part, tmp_path).read_bytes()
+        for part in (rows[:30], rows[30:60], rows[60:])
+    ]
+    (tmp_path / "joined.csv").write_bytes(b"".join(mark + part for part in parts))
+    for name in ("joined.jsonl", "joined.csv"):
+        assert contents(read(tmp_path / name)) == expected
+    (tmp_path / "inside.csv").write_bytes(b'instruction,output\n"a\n' + mark + b'b",c\n')
+    (pair,) = read(tmp_path / "inside.csv")
+    assert isinstance(pair, Pair)
+    assert "a\n\ufeffb" in pair.question
+
+
+def test_blanks_around_the_names_of_columns(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id, instruction , output\n1, a,b \n")
+    (pair,) = read(path)
+    assert contents([pair]) == [(b'"1"', *question_and_answer(" a", "", "b "))]
+    path.write_text("output, output,instruction\na,b,c\n")
+    assert contents(read(path)) == [(b'""', *question_and_answer("c", "", "a"))]

@@ -29,13 +29,17 @@ def serving(folder: Path, *options: str) -> AbstractContextManager[Served]:
 
 
 def serving_slowly(
-    folder: Path, *, row_seconds: float, timeout: float = 60, most_waiting: int = 16_384
+    folder: Path,
+    *,
+    row_seconds: float,
+    timeout: float = 60,
+    most_waiting: int = 16_384,
+    hold: float = 60,
 ) -> AbstractContextManager[Served]:
     """Run a server that takes some seconds to tokenise a row."""
     script = Path(__file__).with_name("slow.py")
-    return _listening(
-        folder, [sys.executable, str(script), str(row_seconds), str(timeout), str(most_waiting)]
-    )
+    numbers = map(str, (row_seconds, timeout, most_waiting, hold))
+    return _listening(folder, [sys.executable, str(script), *numbers])
 
 
 @contextmanager

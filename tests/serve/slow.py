@@ -1,4 +1,6 @@
-"""A server whose tokenizer takes its time: `python slow.py SECONDS_PER_ROW TIMEOUT MOST_WAITING`.
+"""A server whose tokenizer takes its time.
+
+    python slow.py SECONDS_PER_ROW TIMEOUT MOST_WAITING HOLD_SECONDS
 
 It stands for texts that are slow to tokenise, whatever the tokenizer is. It writes each call's
 number of rows and of bytes to the file `calls`.
@@ -36,10 +38,12 @@ class SlowTokenizer:
         return getattr(self._tokenizer, name)
 
 
-def main(seconds: str, timeout: str, most_waiting: str) -> None:
+def main(seconds: str, timeout: str, most_waiting: str, hold: str) -> None:
     engine = cpu_engine()
     slow: Any = SlowTokenizer(engine.tokenizer, float(seconds))
-    limits = Limits(seconds=float(timeout), most_waiting=int(most_waiting))
+    limits = Limits(
+        seconds=float(timeout), most_waiting=int(most_waiting), hold_seconds=float(hold)
+    )
     with terminal() as console, socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         answer_requests(console, replace(engine, tokenizer=slow), Reading(), limits, place)

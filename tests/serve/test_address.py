@@ -37,12 +37,14 @@ def test_a_token(text: str, tmp_path: Path) -> None:
 def test_what_cannot_be_served(tmp_path: Path, harmless: Harmless) -> None:
     (tmp_path / "two").write_text("s3cret\n\nother\n")
     (tmp_path / "none").write_bytes(b"\xef\xbb\xbf\n")
+    (tmp_path / "nul").write_bytes(b"s3\x00cret\n")
     with socket.create_server(("127.0.0.1", 0)) as other:
         for options, code, message in (
             (("--port", str(other.getsockname()[1])), 1, "cannot listen at 127.0.0.1"),
             (("--token-file", "no"), 2, "cannot read no"),
             (("--token-file", "two"), 2, "two has 2 lines, and a token is a single one"),
             (("--token-file", "none"), 2, "none holds no token"),
+            (("--token-file", "nul"), 2, "nul has a control character, which no client can send"),
             (("--port", "99999"), 2, "65535"),
             (("--host", ""), 2, "host is empty, and has to be an address to listen at"),
             (("--host", "a..b"), 1, "cannot listen at a..b:8000"),

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -98,6 +98,7 @@ def test_rows_count_before_they_are_tokenised() -> None:
     with batching(gate, most_waiting=10) as batcher:
         begun(batcher, gate.rows(1))
         with batcher.place() as place:
+            batcher.resize(place, 1)
             assert batcher.waiting_rows == 1
             batcher.resize(place, 9)
             with pytest.raises(QueueFullError):
@@ -113,6 +114,42 @@ def test_rows_count_before_they_are_tokenised() -> None:
         batcher.resize(left, 5)  # as a thread does whose request has been given up
         assert batcher.waiting_rows == 7
         gate.open.set()
+
+
+def test_who_is_held_gets_in_in_the_order_in_which_they_came() -> None:
+    gate = Gate()
+    gate.open.clear()
+    with batching(gate, most_waiting=10) as batcher, ExitStack() as stack:
+        begun(batcher, gate.rows(1))
+        jobs = [batcher.submit(gate.rows(8))]
+        places = [stack.enter_context(batcher.place()) for _ in range(4)]
+        batcher.resize(places[1], 1)
+        with batcher.held(places[3], 1) as given_up:
+            assert given_up.done(), "there is room for it"
+        batcher.resize(places[3], 0)
+        # The second one, which came early and has been read by now, is large.
+        last = stack.enter_context(batcher.held(places[2], 30))
+        large = stack.enter_context(batcher.held(places[1], 7))
+        with batcher.held(places[0], 9) as first:
+            for place in (places[3], None):
+                with pytest.raises(QueueFullError):
+                    batcher.submit(gate.rows(1), place)
+            assert batcher.is_full
+            assert batcher.waiting_rows == 8
+        assert first.cancelled()
+        assert not large.done()
+        batcher.cancel(jobs[0])
+        assert large.done()
+        assert not last.done()
+        assert batcher.waiting_rows == 7
+        batcher.resize(places[1], 7)
+        jobs = [batcher.submit(gate.rows(7, "z"), places[1])]
+        assert not last.done()
+        gate.open.set()
+        assert np.isfinite(jobs[0].future.result(30)).all()
+        last.result(30)
+        assert batcher.waiting_rows == 30, "more rows than may wait, but no others"
+    assert batcher.waiting_rows == 0
 
 
 def test_a_request_may_be_larger_than_the_queue() -> None:

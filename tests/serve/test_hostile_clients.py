@@ -44,7 +44,9 @@ def test_bodies_of_very_many_elements_take_little_memory(tmp_path: Path) -> None
         members = b",".join(b'"%d":1' % n for n in range(600_000))
         row = b'{"instruction":"a","output":"b",%b}' % members
         assert httpx.post(served.url + "/score", content=row).status_code == 422
-        rows = b'{"rows":[{"instruction":"a","output":"b"}],%b}' % members
+        row = b'{"rows":[{"instruction":"a","output":"b"}],%b}' % members
+        assert httpx.post(served.url + "/score", content=row).status_code == 422
+        rows = b'{"rows":[{"instruction":"a","output":"%b"}]}' % (b"b, " * 200_000)
         answer = httpx.post(served.url + "/score", content=rows, timeout=60)
         assert len(answer.json()["scores"]) == 1
         assert peak_memory(served) - before < 150_000

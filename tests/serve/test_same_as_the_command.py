@@ -96,9 +96,9 @@ def test_a_row_that_is_wrong_is_named_and_alone_it_is_too(
 
 def test_a_comma_at_the_end_is_said_in_words(served: Served) -> None:
     answer = httpx.post(served.url + "/score", content=b"[%b,]" % GOOD, timeout=60)
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert answer.json()["error"] == (
-        "row 1: there is nothing where a row should be, as after a comma too many"
+        "there is nothing where row 1 should be, as after a comma too many"
     )
 
 

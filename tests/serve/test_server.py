@@ -67,6 +67,8 @@ def test_rows_of_any_shape_and_rows_without_a_score(served: Served) -> None:
     answer = post(served, "/score", {"rows": [chat, {"messages": []}, 3], "on_error": "null"})
     assert answer.json()["scores"] == [*one, None, None]
     assert post(served, "/score", []).json() == {"scores": []}
+    row = {"prompt": "a", "response": "b", "rows": [chat, chat]}
+    assert post(served, "/score", row).json()["scores"] == one, "an envelope has no other members"
 
 
 DIALOGUE = "\n\nHuman: How are you?\n\nAssistant: Fine."
@@ -136,6 +138,10 @@ BAD: list[tuple[str, bytes, int, str]] = [
     ("/score", b'{"rows": null}', 400, 'rows has to be a list of rows: {"rows": [...]}'),
     ("/score", b'{"on_error": "null"}', 400, "rows has to be a list of rows"),
     ("/score", b'{"rows": [], "on_error": "skip"}', 400, "on_error has to be"),
+    ("/score", b'{"rows": [{}, 3,], "on_error": "null"}', 400, "nothing where row 2 should be"),
+    ("/score", b"[{},,{}]", 400, "nothing where row 1 should be"),
+    ("/score", b'{"rows": [{}],, "on_error": "null"}', 400, "not valid JSON"),
+    ("/get_reward", b'{"query": "a", "prompts": ["a", "b"]}', 400, "1 query, and 2 prompts"),
     ("/score", b'[{"instruction": "a"}]', 422, "row 0"),
     ("/score", b'[{"instruction": "a", "output": 3}]', 422, "row 0"),
     (

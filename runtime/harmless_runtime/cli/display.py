@@ -10,6 +10,7 @@ from rich.table import Table
 
 from harmless_runtime.cli.console import say, say_always, say_hint
 from harmless_runtime.model.artifact import Artifact
+from harmless_runtime.rows.hints import OTHER_ENCODING
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.tally import Summary, Tally
 
@@ -125,7 +126,7 @@ def show_reasons(console: Console, summary: Summary, what: str) -> None:
     if any("UTF-8" in reason for reason, _ in summary.reasons):
         say_hint(
             console,
-            "if a file has another encoding: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE",
+            OTHER_ENCODING,
         )
 
 

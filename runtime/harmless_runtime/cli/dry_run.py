@@ -44,6 +44,7 @@ def show_dry_run(console: Console, inputs: Inputs, config: ScorerConfig) -> None
         if time.monotonic() > until:
             is_all = False
             break
+    inputs.warn_of_empty()
     pairs = [item for item in sample if isinstance(item, Pair)]
     rejects = [item for item in sample if isinstance(item, Reject)]
     if pairs:

@@ -178,8 +178,8 @@ Columns = Annotated[
     str | None,
     typer.Option(
         metavar="NAME=FIELD,...",
-        help="Where the texts are: instruction, input and output, or messages; and id. Dots reach "
-        "into fields: output=choices.0.text. Within turns: role and content.",
+        help="Where the texts are: instruction, input and output, or messages; history, system and "
+        "id. Dots reach into fields: output=choices.0.text. Within turns: role and content.",
         show_default="recognised",
     ),
 ]

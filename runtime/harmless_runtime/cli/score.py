@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from harmless_runtime.choices import EngineName
-from harmless_runtime.cli.console import say, say_always
+from harmless_runtime.cli.console import say
 from harmless_runtime.cli.display import ScoringProgress, show_rejects, show_summary
 from harmless_runtime.cli.dry_run import show_dry_run
 from harmless_runtime.cli.failures import EXIT_REJECTS
@@ -127,8 +127,6 @@ def score(console: Console, arguments: Arguments, config: ScorerConfig) -> bool:
     show_summary(console, summary)
     if summary.tally.rejected:
         show_rejects(console, summary)
-    elif not summary.tally.rows:
-        say_always(console, "warning: the inputs hold no rows")
     return not summary.tally.rejected
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import re
 import socket
 from codecs import BOM_UTF8
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Arguments:
     max_rows: int
     max_body: int
     timeout: float
+    max_hold: float
     token_file: Path | None
     config: Path | None
     flags: dict[str, Any]
@@ -67,6 +69,7 @@ def run(console: Console, arguments: Arguments) -> None:
         arguments.max_rows,
         arguments.max_body,
         arguments.timeout,
+        arguments.max_hold,
         _token(arguments.token_file),
     )
     with _listening(arguments.host, arguments.port) as place:
@@ -141,6 +144,8 @@ def _token(path: Path | None) -> str | None:
             f"{path} has {len(tokens):,} lines, and a token is a single one",
             "write a file with the token alone",
         )
+    if re.search(r"[\x00-\x1f\x7f]", tokens[0]):
+        raise ConfigError(f"{path} has a control character, which no client can send in a header")
     return tokens[0]
 
 

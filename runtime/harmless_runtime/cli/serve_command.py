@@ -23,7 +23,10 @@ WaitMs = Annotated[
     ),
 ]
 MaxWaiting = Annotated[
-    int, typer.Option(min=1, help="Most rows that wait; further requests are answered with 429.")
+    int,
+    typer.Option(
+        min=1, help="Most rows that wait; further requests are held, or answered with 429."
+    ),
 ]
 MaxRows = Annotated[int, typer.Option(min=1, help="Most rows of a request.")]
 MaxBody = Annotated[int, typer.Option(min=1, help="Most bytes of a request's body.")]
@@ -34,6 +37,16 @@ Timeout = Annotated[
         max=86_400,
         callback=options.finite,
         help="Most seconds that a body takes to arrive, and then its rows to be scored.",
+    ),
+]
+MaxHold = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=86_400,
+        callback=options.finite,
+        help="Most seconds that a request to /get_reward or /classify is held before it is "
+        "answered with 429.",
     ),
 ]
 TokenFile = Annotated[
@@ -52,6 +65,7 @@ def serve(
     max_rows: MaxRows = 1024,
     max_body: MaxBody = 8 * 2**20,
     timeout: Timeout = 60,
+    max_hold: MaxHold = 110,
     token_file: TokenFile = None,
     config: options.Config = None,
     model: options.Model = None,
@@ -93,6 +107,7 @@ def serve(
                 max_rows,
                 max_body,
                 timeout,
+                max_hold,
                 token_file,
                 config,
                 flags,

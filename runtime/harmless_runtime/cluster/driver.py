@@ -20,7 +20,7 @@ from harmless_runtime.cluster.making import can_be_shared, make_on_workers
 from harmless_runtime.cluster.manifest import Manifest, Plan, make_plan
 from harmless_runtime.cluster.merge import merge
 from harmless_runtime.cluster.pool import Pool
-from harmless_runtime.cluster.results import results_of
+from harmless_runtime.cluster.results import results_of, rows_of_inputs
 from harmless_runtime.cluster.schedule import TRIES, score_pieces
 from harmless_runtime.config import ScorerConfig
 from harmless_runtime.errors import InputError, OutputError
@@ -128,6 +128,7 @@ def _score(
     about = {**pool.model.about, "pieces": _told(manifest), "resumed_rows": resumed.rows}
     about["seconds"] = round(time.perf_counter() - start, 3)
     results = results_of(pieces, manifest)
+    run.inputs.counts = rows_of_inputs(pieces, manifest)
     is_shared = can_be_shared(run)
     if not is_shared:
         pool.dismiss()
@@ -139,6 +140,7 @@ def _score(
 
     tally, scores = merge(written, fingerprint, about, results, make)
     warn_of_truncated(tally)
+    run.inputs.warn_of_empty()
     if tally.with_marks:
         logger.warning(
             "%s rows hold marks of chat templates that are scored as words (a run with `strict` on "

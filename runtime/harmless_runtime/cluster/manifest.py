@@ -69,6 +69,7 @@ class Attempt(msgspec.Struct, frozen=True):
         node: the machine that scored it.
         seconds: how long that took.
         tries: how often it was tried.
+        counts: the rows of each of its inputs, if they were counted.
     """
 
     piece: Count
@@ -83,6 +84,7 @@ class Attempt(msgspec.Struct, frozen=True):
     node: str
     seconds: float
     tries: int = 1
+    counts: list[Count] | None = None
 
     @property
     def files(self) -> dict[str, Claim]:

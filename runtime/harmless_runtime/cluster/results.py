@@ -76,3 +76,14 @@ def results_of(pieces: Sequence[Piece], manifest: Manifest) -> list[Result]:
         results.append(Result(attempt, manifest.storage, lines))
         lines += attempt.lines
     return results
+
+
+def rows_of_inputs(pieces: Sequence[Piece], manifest: Manifest) -> list[int | None]:
+    """Return the number of rows of each input, of which a piece may be a span, or None."""
+    found: list[int | None] = []
+    for number, piece in enumerate(pieces):
+        counts: Sequence[int | None] = manifest.done[number].counts or [None] * len(piece)
+        for source, count in zip(piece, counts, strict=True):
+            before = found.pop() if source.is_continued else 0
+            found.append(None if before is None or count is None else before + count)
+    return found

@@ -17,7 +17,10 @@ class RewardScorer:
     It is made for `Dataset.map_batches` of Ray Data, which keeps one in each of its actors:
 
         ds.map_batches(RewardScorer, fn_constructor_kwargs={"model": "artifact"},
-                       compute=ActorPoolStrategy(size=4), num_gpus=1, batch_size=1024)
+                       compute=ActorPoolStrategy(size=4), num_gpus=1, batch_size=1024,
+                       batch_format="pyarrow")
+
+    In Ray's other formats a column of JSON is one of texts, which are scored with their quotes.
 
     Ray shows each actor its own GPU only. On a CPU, a session has as many threads as `num_cpus`
     gives the actor, because Ray sets OMP_NUM_THREADS to that.

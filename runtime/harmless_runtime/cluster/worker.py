@@ -174,6 +174,7 @@ class Worker:
             node=socket.gethostname(),
             seconds=time.perf_counter() - start,
             tries=task.tries,
+            counts=[count or 0 for count in inputs.counts],
         )
 
     def make(self, maker: Maker) -> list[Claim]:

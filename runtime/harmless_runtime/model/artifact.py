@@ -1,5 +1,6 @@
 """Open and check an artifact folder. An export makes the folder, and scoring needs nothing else."""
 
+import shlex
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,9 +167,17 @@ def open_artifact(
     required = {MODEL, WEIGHTS, TOKENIZER}
     if missing := required - manifest.files.keys():
         raise ArtifactError(f"{path} does not list {', '.join(sorted(missing))}")
+    # Links are followed, and not kept.
+    copy = f"copy the artifact to a folder of its own: cp -rL {shlex.quote(str(folder))} COPY"
     for name in manifest.files:
-        if Path(name).name != name or "\0" in name or (folder / name).is_symlink():
+        if Path(name).name != name or "\0" in name:
             raise ArtifactError(f"{path} lists {name!r}, which is not a plain file in its folder")
+        if (folder / name).is_symlink():
+            raise ArtifactError(
+                f"{folder / name} is a symbolic link, as in the cache of the Hugging Face hub, so "
+                "it can be changed under another name",
+                copy,
+            )
     for name, expected in manifest.files.items():
         try:
             status = (folder / name).stat()
@@ -180,7 +189,7 @@ def open_artifact(
             raise ArtifactError(
                 f"{folder / name} has {status.st_nlink} hard links, so it can be changed under "
                 "another name",
-                "copy the artifact to a folder of its own, without hard links",
+                copy,
             )
         if check_files and not (weights_later and name == WEIGHTS):
             check_hash(folder / name, expected)

@@ -52,7 +52,12 @@ def write_record(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=state.fingerprint,
         join=run.join,
-        inputs=_facts(run, hashed=run.join is not None),
+        inputs=[
+            msgspec.structs.replace(facts, rows=rows)
+            for facts, rows in zip(
+                _facts(run, hashed=run.join is not None), run.inputs.counts, strict=True
+            )
+        ],
         how_read=HowRead(
             run.inputs.shape(refuse=False),
             run.inputs.reading.system,
@@ -136,7 +141,7 @@ def _finished(
 def _changed_inputs(record: RunRecord, run: Run) -> list[str]:
     """Return what has changed in inputs whose names and settings are the same."""
     now = _facts(run)
-    if [msgspec.structs.replace(then, sha256=None) for then in record.inputs] == now:
+    if [msgspec.structs.replace(then, sha256=None, rows=None) for then in record.inputs] == now:
         return []
     if [then.name for then in record.inputs] != [facts.name for facts in now]:
         return ["the record tells of other inputs"]

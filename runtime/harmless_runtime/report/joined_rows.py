@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from harmless_runtime.report.row import ScoredRow, finite, group_of, text_of
-from harmless_runtime.rows.conversations import turns_in
 from harmless_runtime.rows.inputs import Inputs
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Pair, Reject
@@ -30,7 +29,7 @@ def joined_rows(inputs: Inputs, column: str, by: str | None) -> Iterator[ScoredR
     for source in inputs.sources:
         for row, item in inputs.originals(source):
             values = values_of(row) or {}
-            if isinstance(row, Fields):
+            if isinstance(row, Fields) and isinstance(item, Reject):
                 item = _with_decoded_cells(row, item, values, parse)
             score = score_in(values.get(column), row, column)
             row_id, texts = text_of(values.get("id", "")), ("", "")
@@ -48,18 +47,13 @@ def joined_rows(inputs: Inputs, column: str, by: str | None) -> Iterator[ScoredR
 
 
 def _with_decoded_cells(
-    row: Fields, item: Pair | Reject, values: Mapping[str, Any], parse: RowParser
+    row: Fields, item: Reject, values: Mapping[str, Any], parse: RowParser
 ) -> Pair | Reject:
     """Return what is made of a row whose cells hold lists and objects as JSON, as joined CSV does.
 
-    A text is taken for a conversation only if it is a list of turns.
+    Those that hold a list of turns are read without this.
     """
-    decoded = {name: turns_in(value) or value for name, value in values.items()}
-    if isinstance(item, Reject):
-        decoded = _decoded(values)
-    elif all(decoded[name] is value for name, value in values.items()):
-        return item
-    made = parse(Fields(row.source, row.number, decoded))
+    made = parse(Fields(row.source, row.number, _decoded(values)))
     return made if isinstance(made, Pair) else item
 
 

@@ -12,7 +12,7 @@ The rules:
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -21,7 +21,7 @@ from harmless_runtime.choices import SpeakerRole, SystemChoice
 HUMAN, ASSISTANT, SYSTEM, _TOOL = "human", "assistant", "system", "tool"
 # Names that speakers have in public data. One that is a person's in some data and a program's in
 # other data, such as `agent`, is not among them.
-_ROLES = {
+_ROLES: dict[object, str] = {
     **dict.fromkeys(["user", "human", "prompter"], HUMAN),
     **dict.fromkeys(
         [
@@ -133,7 +133,7 @@ def turn_type(role: str | None, content: str | None) -> type[Turn]:
     return cast("type[Turn]", made)
 
 
-class Said(NamedTuple):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """What HUMAN, ASSISTANT or SYSTEM says in a turn.
 
     `joint` stands between the mark of the turn and its text. A turn of a dialogue that is one text
@@ -163,7 +163,14 @@ def said_in(turns: Sequence[Turn], roles: Mapping[str, SpeakerRole] = _NO_ROLES)
     Raises:
         BadRowError: a turn has no known role or no text, or belongs to a tool.
     """
-    return [Said(_role(number, turn, roles), _text(turn)) for number, turn in enumerate(turns, 1)]
+    said = []
+    for number, turn in enumerate(turns, 1):
+        # As most turns are written.
+        role, content = None if roles else _ROLES.get(turn.role or ""), turn.content
+        if role is None or role == _TOOL or turn.tool_calls or turn.function_call:
+            role = _role(number, turn, roles)
+        said.append(Said(role, content if type(content) is str else _text(turn)))
+    return said
 
 
 def write_conversation(turns: Sequence[Said], system: SystemChoice) -> tuple[str, str, bool]:
@@ -178,13 +185,18 @@ def write_conversation(turns: Sequence[Said], system: SystemChoice) -> tuple[str
     before = "".join(text + "\n\n" for text in systems) if system == "prepend" else ""
     question = ""
     has_human = False
-    for role, text, joint in turns[:-1]:
-        if role == HUMAN and before:
-            question += f"{HUMAN_START} {before}{text if joint else text.removeprefix(' ')}"
-            before = ""
-        elif role != SYSTEM:
-            question += f"{HUMAN_START if role == HUMAN else ANSWER_START}{joint}{text}"
-        has_human |= role == HUMAN
+    for turn in turns[:-1]:
+        role = turn.role
+        if role == HUMAN:
+            has_human = True
+            if before:
+                text = turn.text if turn.joint else turn.text.removeprefix(" ")
+                question += f"{HUMAN_START} {before}{text}"
+                before = ""
+            else:
+                question += f"{HUMAN_START}{turn.joint}{turn.text}"
+        elif role == ASSISTANT:
+            question += f"{ANSWER_START}{turn.joint}{turn.text}"
     if not has_human:
         raise BadRowError("no human turn comes before the last assistant turn")
     dropped = system == "drop" and bool(systems)

@@ -1,6 +1,7 @@
 """Read rows of CSV and TSV files, whose first line names the columns."""
 
 import csv
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from io import BufferedReader
 from typing import Any
@@ -22,7 +23,7 @@ def header_of(line: bytes) -> tuple[list[str], str]:
     text = line.decode("utf-8-sig", "replace")
     delimiter = max(_DELIMITERS, key=text.count)
     try:
-        return next(csv.reader([text], delimiter=delimiter), []), delimiter
+        return _stripped(next(csv.reader([text], delimiter=delimiter), [])), delimiter
     except csv.Error:
         return [], delimiter
 
@@ -65,6 +66,8 @@ def read_csv(
             where = f" (it ends in line {lines.number})" if lines.number > number else ""
             yield Reject(name, number, reason + where, lines.raw)
             continue
+        if lines.begins_file and _named(cells) == header:
+            continue  # files were joined, each with its header
         if len(cells) == len(header):
             values = dict(zip(header, cells, strict=True))
             yield Fields(name, number, values, is_blank=not any(cells))
@@ -111,9 +114,16 @@ def _in_words(error: Exception) -> str:
 
 def _named(header: list[str]) -> list[str]:
     """Number the columns without a name, as pandas does, if there are several."""
+    header = _stripped(header)
     if header.count("") < 2:
         return header
     return [name or f"Unnamed: {place}" for place, name in enumerate(header)]
+
+
+def _stripped(header: list[str]) -> list[str]:
+    """Return names without the blanks around them, if no two are the same then."""
+    names = [name.strip() for name in header]
+    return names if len(set(names)) == len(set(header)) else header
 
 
 class _LongLineError(Exception):
@@ -123,7 +133,8 @@ class _LongLineError(Exception):
 class _Lines:
     """The lines of a file as texts. Bytes that are not UTF-8 become surrogates.
 
-    `raw` is the beginning of what was read since the row began.
+    `raw` is the beginning of what was read since the row began. `begins_file` says that a byte
+    order mark stood before that, which is no part of it: files were joined there.
     """
 
     def __init__(self, file: BufferedReader, line_bytes: int) -> None:
@@ -132,10 +143,12 @@ class _Lines:
         self._quotes = 0
         self.number = 0
         self.raw = b""
+        self.begins_file = False
 
     def begin_row(self) -> None:
         """Forget the row before."""
         self.raw, self._quotes = b"", 0
+        self.begins_file = False
 
     def skip_row(self) -> None:
         """Pass over the rest of a row that is too long.
@@ -153,8 +166,9 @@ class _Lines:
         if not raw:
             raise StopIteration
         self.number += 1
-        if self.number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if not self.raw and raw.startswith(BOM_UTF8):
+            raw = raw.removeprefix(BOM_UTF8)
+            self.begins_file = True
         if len(self.raw) < KEPT_BYTES:
             self.raw += raw.rstrip(b"\r\n") if not self.raw else b"\n" + raw.rstrip(b"\r\n")
         if len(raw) > self._line_bytes and not raw.endswith(b"\n"):

@@ -1,24 +1,31 @@
 """Find the files that an input's name stands for: a file, a pattern or a folder."""
 
 import glob
+import io
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
-
 from harmless_runtime.counted import counted
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows import remote
 from harmless_runtime.rows.beside import without_results
+from harmless_runtime.rows.contents import HEAD_BYTES, check_beginning, plain_name
+from harmless_runtime.rows.saved_sets import with_saved_sets
 from harmless_runtime.rows.sources import STDIN, Source, find_source
 
 logger = logging.getLogger(__name__)
 
-COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zstd")
+# So many remote inputs are looked into before the run, and others when it is their turn.
+_LOOKED_INTO = 1000
+# Where the cache of the Hugging Face hub has a revision.
+_REVISION = re.compile(r"((?:.*/)?snapshots/)([0-9a-f]{40})/")
+# What says something of a set of rows beside its files.
+_ABOUT_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
 _ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
 
 
@@ -26,8 +33,8 @@ def find_sources(names: Iterable[str], *, with_outputs: bool = False) -> tuple[S
     """Check the inputs that names stand for, in the order of the names.
 
     A folder stands for the files in it and in its folders that have the suffix of a known form, and
-    a pattern for the files that match it, in each case sorted by path. A folder that
-    `datasets.save_to_disk` wrote stands for its data files.
+    a pattern for the files that match it, in each case sorted by path. Where
+    `datasets.save_to_disk` wrote a folder, in it or below it, that stands for its data files.
 
     Args:
         names: of files, folders, patterns and URLs.
@@ -42,7 +49,18 @@ def find_sources(names: Iterable[str], *, with_outputs: bool = False) -> tuple[S
         for name in map(remote.local_path, names)
         for path in _expand(name, with_outputs)
     ]
-    return tuple(find_source(*each) for each in counted(found, "inputs are found"))
+    is_elsewhere = any(remote.is_remote(path) for path, _ in found)
+
+    def look(number: int) -> Source:
+        source = find_source(*found[number])
+        if source.kind == "remote" and number < _LOOKED_INTO:
+            head = remote.first_bytes(source.where, HEAD_BYTES, source.size)
+            check_beginning(source.name, io.BytesIO(head).read)
+        return source
+
+    looking = (remote.at_once if is_elsewhere else map)(look, range(len(found)))
+    sources = zip(counted(found, "inputs are found"), looking, strict=True)
+    return tuple(source for _, source in sources)
 
 
 def _below(name: str, path: str) -> str:
@@ -52,14 +70,6 @@ def _below(name: str, path: str) -> str:
         # A saved dataset may name files elsewhere.
         return Path(path).name if below.startswith("..") else below
     return remote.below(name, path)
-
-
-def plain_name(name: str) -> str:
-    """Return a file's name in lower case, without the suffix that says how it is compressed."""
-    name = remote.path_of(name).lower()
-    for suffix in COMPRESSED_SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name
 
 
 def _expand(name: str, with_outputs: bool) -> list[str]:
@@ -73,9 +83,6 @@ def _expand(name: str, with_outputs: bool) -> list[str]:
         return [name] if inside is None else _chosen(name, inside, with_outputs)
     path = Path(name)
     if path.is_dir():
-        saved = _saved_to_disk(path)
-        if saved is not None:
-            return saved
         return _chosen(name, _without_special(_files_in(path)), with_outputs)
     if not path.exists() and glob.has_magic(name):
         # Path.glob gives other names: it drops a leading ./ and does not take absolute patterns.
@@ -139,8 +146,14 @@ def _chosen(folder: str, files: list[str], with_outputs: bool) -> list[str]:
     below = {file: _below(folder, file) for file in files}
     rows = set(without_results(below.values(), with_outputs=with_outputs))
     shown = [f for f, path in below.items() if not _is_hidden(path)]
-    named = [file for file in shown if plain_name(file).endswith(_ROW_SUFFIXES)]
-    chosen = [file for file in named if below[file] in rows]
+    _check_revisions(folder, (below[file] for file in shown))
+    named = [
+        file
+        for file in with_saved_sets(shown)
+        if plain_name(file).endswith(_ROW_SUFFIXES) and Path(file).name not in _ABOUT_ROWS
+    ]
+    # A saved set may name files elsewhere.
+    chosen = [file for file in named if file not in below or below[file] in rows]
     if named and not chosen:
         raise InputError(
             f"{folder} holds only what finished runs have written, which is passed over",
@@ -163,38 +176,19 @@ def _is_hidden(path: str) -> bool:
     return any(part.startswith((".", "_")) for part in Path(path).parts)
 
 
-class _Split(msgspec.Struct):
-    """The file `dataset_dict.json` of a saved `DatasetDict`."""
+def _check_revisions(folder: str, files: Iterable[str]) -> None:
+    """Raise InputError if the cache of the Hugging Face hub holds a set of rows more than once.
 
-    splits: list[str]
-
-
-class _DataFile(msgspec.Struct):
-    filename: str
-
-
-class _SavedState(msgspec.Struct):
-    """The file `state.json` of a saved `Dataset`."""
-
-    files: list[_DataFile] = msgspec.field(name="_data_files")
-
-
-def _saved_to_disk(folder: Path) -> list[str] | None:
-    """Return the data files of a folder that `datasets.save_to_disk` wrote, or None."""
-    try:
-        if (folder / "dataset_dict.json").exists():
-            splits = msgspec.json.decode(
-                (folder / "dataset_dict.json").read_bytes(), type=_Split
-            ).splits
-            if len(splits) == 1:
-                return _saved_to_disk(folder / splits[0])
+    Args:
+        folder: that was named.
+        files: paths below it.
+    """
+    found: dict[str, set[str]] = {}
+    for match in filter(None, map(_REVISION.match, files)):
+        found.setdefault(match[1], set()).add(match[2])
+    for place, revisions in found.items():
+        if len(revisions) > 1:
             raise InputError(
-                f"{folder} holds the splits {', '.join(splits)}",
-                f"name one of them: {folder / splits[0]}",
+                f"{folder} holds {len(revisions)} revisions of the same rows",
+                f"name one of them: {folder.rstrip('/')}/{place}{min(revisions)}",
             )
-        if not ((folder / "state.json").exists() and (folder / "dataset_info.json").exists()):
-            return None
-        state = msgspec.json.decode((folder / "state.json").read_bytes(), type=_SavedState)
-        return [str(folder / file.filename) for file in state.files]
-    except (OSError, msgspec.DecodeError) as error:
-        raise InputError(f"cannot read the saved dataset {folder}: {error}") from error

@@ -1,6 +1,7 @@
 """Find the form of an input (JSON lines, a JSON array, CSV, Parquet, Arrow), and read its rows."""
 
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+import re
+from codecs import BOM_UTF8
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -13,8 +14,8 @@ from harmless_runtime.rows.arrow_rows import (
     read_arrow,
     read_parquet,
 )
+from harmless_runtime.rows.contents import check_contents, plain_name
 from harmless_runtime.rows.csv_rows import header_of, read_csv
-from harmless_runtime.rows.expand import plain_name
 from harmless_runtime.rows.json_array import read_array
 from harmless_runtime.rows.json_lines import read_lines
 from harmless_runtime.rows.records import Fields, Line, Reject
@@ -26,6 +27,8 @@ Form = Literal["JSON lines", "a JSON array", "CSV", "Parquet", "Arrow"]
 # The forms of JSON, in which each row has its own fields; and those that have typed columns.
 OBJECTS: tuple[Form, ...] = ("JSON lines", "a JSON array")
 TABLES: tuple[Form, ...] = ("Parquet", "Arrow")
+# JSON of rows, which no header of CSV is like.
+_OBJECTS = re.compile(rb'\[?\s*\{\s*"')
 
 
 def read_source(
@@ -57,7 +60,7 @@ def read_source(
             _, delimiter = header_of(stream.head)
             yield from read_csv(source.name, stream.data, delimiter, line_bytes)
         elif form == "Arrow":
-            yield from read_arrow(stream, columns)
+            yield from read_arrow(stream, meter, start, columns)
     if form == "Parquet":
         meter.bytes = start
         with errors_named(source):
@@ -113,32 +116,18 @@ def form_of(stream: Stream, columns: Collection[str]) -> Form:
         columns: names that the header of a CSV file may hold, besides the usual ones.
 
     Raises:
-        InputError: the input has a form that cannot be read.
+        InputError: the input has a form that cannot be read, or that its name does not say.
     """
     head, name = stream.head, stream.source.name
+    check_contents(name, head, is_compressed=stream.is_compressed)
     if head.startswith(b"PAR1"):
-        if stream.is_compressed:
-            raise InputError(f"{name} is Parquet in a compressed file", "decompress it first")
         return "Parquet"
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return "Arrow"
-    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise InputError(
-            f"{name} is in UTF-16",
-            f"make another file of it: iconv -f UTF-16 -t UTF-8 {name} > NEW_FILE",
-        )
-    if head.startswith(b"PK\x03\x04") and stream.source.where.lower().endswith((".xlsx", ".ods")):
-        raise InputError(f"{name} is a workbook", "save its sheet as CSV (UTF-8)")
-    if head.startswith(b"PK\x03\x04"):
-        raise InputError(
-            f"{name} is a zip archive",
-            f"unpack it, or score its text from standard input: unzip -p {name} | "
-            "harmless score - …",
-        )
     plain = plain_name(stream.source.where)
-    if plain.endswith((".csv", ".tsv")):
-        return "CSV"
     text = head.removeprefix(BOM_UTF8).lstrip()
+    if plain.endswith((".csv", ".tsv")) and not _OBJECTS.match(text):
+        return "CSV"
     if text.startswith(b"["):
         return "a JSON array"
     if text.strip() == b"{" and plain.endswith(".json"):

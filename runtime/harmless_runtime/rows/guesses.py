@@ -1,16 +1,12 @@
-"""Guess which fields of rows hold the texts, by the names that public data has, and try them."""
+"""Guess which fields of rows hold the texts, by the names that they have in public data."""
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harmless_runtime.errors import ConfigError
 from harmless_runtime.rows.conversations import SPEAKER_FIELDS, is_known_speaker
-from harmless_runtime.rows.parsing import RowParser
-from harmless_runtime.rows.records import Fields, Pair
-from harmless_runtime.rows.shapes import Reading, check_columns, recognise
+from harmless_runtime.rows.shapes import Reading
 
 Columns = dict[str, str]
 
@@ -51,7 +47,6 @@ _NOUNS = ("response", "answer", "completion", "output", "messages", "text")
 _NAMEABLE = re.compile(r"(?!\s)[^,=]+(?<!\s)")
 
 _DEPTH = 5
-_TRIED_ROWS = 20
 _TRIED_FIELDS = 4
 
 
@@ -88,37 +83,27 @@ def _names_speaker(turn: Any) -> bool:
     return named or (isinstance(turn.get(kind), str) and is_known_speaker(turn[kind]))
 
 
-def tried(rows: Sequence[Any], columns: Mapping[str, str], reading: Reading) -> int:
-    """Return how many rows can be scored if `columns` are named."""
-    reading = replace(reading, format=None, columns=columns)
-    try:
-        check_columns(reading)
-        shape = reading.named_shape or next(iter(recognise(rows, reading)), None)
-        parsers = [RowParser(side, reading) for side in shape.sides] if shape else []
-    except ConfigError:
-        return 0
-    if not parsers:
-        return 0
-    items = (Fields("", number, row) for number, row in enumerate(rows))
-    return sum(all(isinstance(parse(item), Pair) for parse in parsers) for item in items)
-
-
 def request_in(row: Mapping[str, Any]) -> str | None:
     """Return the path of what seems to be the request of a row, or None."""
     return next(iter(_named(row, _REQUESTS, _LIKE_REQUESTS)), None)
 
 
 def columns_for(
-    rows: Sequence[Mapping[str, Any]], reading: Reading, *, untried: bool = False
+    rows: Sequence[Mapping[str, Any]],
+    reading: Reading,
+    reads: Callable[[Columns], int],
+    *,
+    untried: bool = False,
 ) -> Columns | None:
     """Return the columns with which most rows can be scored, or None if none can.
 
     Args:
         rows: the first ones, of which there is at least one.
         reading: how they are read. Columns that it names are kept, if rows have them.
+        reads: returns how many rows can be scored with some columns.
         untried: return what the names alone say, with FIELD for what has no usual name.
     """
-    row, some = rows[0], rows[:_TRIED_ROWS]
+    row = rows[0]
     ids = next((name for name in row if str(name).lower() in _IDS), None)
     also = {"id": ids} if ids and "id" not in row else {}
     kept = {t: path for t, path in reading.columns.items() if path.split(".")[0] in row}
@@ -136,7 +121,7 @@ def columns_for(
     named = [{**guess, **also, **kept} for guess in guesses]
     if kept.pop("input", None):  # nothing can be added to turns
         named += [{**guess, **also, **kept} for guess in guesses]
-    counts = [tried(some, columns, reading) for columns in named]
+    counts = list(map(reads, named))
     return named[counts.index(max(counts))] if any(counts) else None
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harmless_runtime.rows import turn_hints
-from harmless_runtime.rows.guesses import Columns, columns_for, context_in, request_in, tried
+from harmless_runtime.rows.guesses import Columns, columns_for, context_in, request_in
 from harmless_runtime.rows.unread import Unread, can_name, jq, written
 
+OTHER_ENCODING = "if a file has another encoding: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE"
 # Two responses, the field that says which is better, and what it says of either, as JSON.
 _VERDICTS = (
     ("response_0", "response_1", "safer_response_id", "0", "1"),
@@ -41,7 +42,7 @@ def hint_for(unread: Unread) -> str:
 def _encoding(unread: Unread) -> str | None:
     if unread.form == "memory":
         return None
-    return "if the file is of Windows: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE"
+    return OTHER_ENCODING
 
 
 def _length(unread: Unread) -> str:
@@ -68,7 +69,7 @@ def _verdicts(unread: Unread) -> str | None:
         asked = asked or request_in(unread.first)
         prompt = {"prompt": unread.first[asked]} if asked else {}
         pair = prompt | {"chosen": unread.first[one], "rejected": unread.first[other]}
-        if not tried([pair], {}, unread.reading):
+        if not unread.reads({}, [pair]):
             continue
         kept = f"prompt: {jq(asked)}, " if asked else ""
         return unread.changed(
@@ -87,7 +88,7 @@ def _pairs(unread: Unread) -> str | None:
     named: list[Columns] = [{"output": "chosen"}]
     if asked := request_in(unread.first):
         named.append({"instruction": asked, "output": "chosen"})
-    best = next((each for each in named if tried(unread.found, each, unread.reading)), None)
+    best = next((each for each in named if unread.reads(each)), None)
     if best is None:
         return None
     others = best | {"output": "rejected"}
@@ -100,7 +101,7 @@ def _pairs(unread: Unread) -> str | None:
 
 def _columns(unread: Unread) -> str | None:
     """Fields with other names, which were tried."""
-    columns = columns_for(unread.found, unread.reading)
+    columns = columns_for(unread.found, unread.reading, unread.reads)
     if columns is None:
         return None
     what = "name the fields of the pairs" if unread.reading.pairs else "name the fields"
@@ -115,7 +116,7 @@ def _columns(unread: Unread) -> str | None:
 def _rows_inside(unread: Unread) -> str | None:
     """Rows that all are in one field of an object, and can be scored."""
     lists = _lists_of_objects(unread)
-    name = next((n for n, rows in lists.items() if tried(rows[:20], {}, unread.reading)), None)
+    name = next((n for n, rows in lists.items() if unread.reads({}, rows)), None)
     return _made_rows(unread, name)
 
 
@@ -177,7 +178,7 @@ def _history(_unread: Unread) -> str:
 
 def _fields(unread: Unread) -> str:
     """Fields that only a person knows."""
-    columns = columns_for(unread.found, unread.reading, untried=True) or {}
+    columns = columns_for(unread.found, unread.reading, unread.reads, untried=True) or {}
     if unread.reading.pairs:
         return (
             f"name the fields of the pairs, for example `columns` {written(columns)}, where output "

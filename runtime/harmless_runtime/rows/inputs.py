@@ -3,13 +3,14 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, count
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from harmless_runtime.errors import InputError, OutputError
+from harmless_runtime.rows import remote
 from harmless_runtime.rows.advice import check_fields, no_shape
 from harmless_runtime.rows.arrow_rows import read_batches
 from harmless_runtime.rows.expand import find_sources
@@ -31,9 +32,6 @@ from harmless_runtime.rows.streams import Meter
 from harmless_runtime.rows.unread import Form
 
 logger = logging.getLogger(__name__)
-
-# Requests to a server at a time, if nothing is asked for but what its files are.
-_REQUESTS = 16
 
 T = TypeVar("T")
 
@@ -68,6 +66,8 @@ class Inputs:
         self._shape = shape
         self._held: dict[int, _Held] = {}
         self._meter = Meter()
+        # Rows of each input, as far as they were read. None stands for one that was not read.
+        self.counts: list[int | None] = [None] * len(self.sources)
 
     @property
     def position(self) -> int:
@@ -115,6 +115,15 @@ class Inputs:
         except (InputError, OutputError):
             self.check_unchanged()
             raise
+
+    def warn_of_empty(self) -> None:
+        """Log which inputs hold no rows, after all were read."""
+        empty = [s.name for s, rows in zip(self.sources, self.counts, strict=True) if rows == 0]
+        if not empty:
+            return
+        some = ", ".join(empty[:3]) + (f" and {len(empty) - 3:,} more" if empty[3:] else "")
+        are = "the inputs hold" if len(empty) == len(self.sources) else "these inputs hold"
+        logger.warning("%s no rows: %s", are, some)
 
     def shape(self, *, refuse: bool = True) -> Shape:
         """Return the shape of the rows, which is decided from the first rows of the inputs.
@@ -188,22 +197,28 @@ class Inputs:
         columns = self.shape().roots
         before = 0
         place = -1
+        self.counts = [None] * len(self.sources)
         for source in self.sources if parts is None else parts:
             place += not source.is_continued
             held = self._held.pop(place, None)
+            rows: Iterator[Row]
             if held is not None:
-                yield from self._parsed(chain(held.seen, held.rows), self.shape())
+                rows = chain(held.seen, held.rows)
             else:
                 self._meter.bytes = before
                 rows = self._open(source, self._meter, columns)
-                yield from self._parsed(rows, self.shape())
+            number = count()
+            counted = map(itemgetter(0), zip(rows, number, strict=False))  # in C, for it is fast
+            yield from self._parsed(counted, self.shape())
+            # The rest of a file, which is the only input of a piece, has the place -1.
+            self.counts[place] = (self.counts[place] or 0) + next(number)
             size = source.bytes_read
             before = self._meter.bytes if size is None else before + size
         self._meter.bytes = before
 
     def _parsed(self, rows: Iterator[Row], shape: Shape) -> Iterator[Pair | Reject]:
         """Yield what is made of rows."""
-        parsers = [RowParser(side, self.reading) for side in shape.sides]
+        parsers = [RowParser(side, self.reading, in_files=True) for side in shape.sides]
         if len(parsers) == 1:
             return map(parsers[0], rows)
         return (parse(row) for row in rows for parse in parsers)
@@ -215,7 +230,7 @@ class Inputs:
             ShapeError: as `shape`.
         """
         side, *_ = self.shape().sides
-        return RowParser(side, self.reading)
+        return RowParser(side, self.reading, in_files=True)
 
     def originals(self, source: Source) -> Generator[tuple[Row, Pair | Reject], None, None]:
         """Yield the rows of one input with all their fields, each beside what is made of it.
@@ -224,9 +239,10 @@ class Inputs:
             InputError, ConfigError: as `rows`.
         """
         if find_form(source, self.shape().roots) in TABLES:
-            number = 0
+            number, texts = 0, self.shape().roots
             for batch, items in self.original_batches(source):
-                yield from zip(read_batches(source.name, [batch], number), items, strict=True)
+                rows = read_batches(source.name, [batch], number, texts)
+                yield from zip(rows, items, strict=True)
                 number += len(items)
             return
         parse = self.parser()
@@ -259,11 +275,8 @@ class Inputs:
 
 def _for_each(look: Callable[[Source], T], sources: Sequence[Source]) -> Iterator[T]:
     """Look at all sources in order, at several at a time if they are elsewhere."""
-    if all(source.kind != "remote" for source in sources):
-        yield from map(look, sources)
-        return
-    with ThreadPoolExecutor(min(len(sources), _REQUESTS)) as threads:
-        yield from threads.map(look, sources)
+    is_elsewhere = any(source.kind == "remote" for source in sources)
+    return remote.at_once(look, sources) if is_elsewhere else map(look, sources)
 
 
 def open_inputs(names: Iterable[str], reading: Reading | None = None) -> Inputs:

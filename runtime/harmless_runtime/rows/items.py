@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from harmless_runtime.errors import ConfigError, InputError
+from harmless_runtime.rows.arrow_json import Decode, decode_members, decoder_of_column
 from harmless_runtime.rows.first_rows import FIRST_ROWS
 from harmless_runtime.rows.hints import hint_for
 from harmless_runtime.rows.parsing import RowParser
@@ -63,6 +64,7 @@ class Items:
         self._shape = shape or shape_in_memory(self._first(), reading)
         self._roots = self._shape.roots
         self._parse = RowParser(self._shape, reading)
+        self._decoders = self._find_decoders()
         self.count = _length(rows) if isinstance(rows, Mapping) else len(self._rows)
 
     def _first(self) -> list[Any]:
@@ -77,6 +79,14 @@ class Items:
             columns = (islice(column, FIRST_ROWS) for column in rows.values())
             rows = [dict(zip(rows, values, strict=True)) for values in zip(*columns, strict=True)]
         return [plain_value(row) for row in islice(rows, FIRST_ROWS)]
+
+    def _find_decoders(self) -> dict[str, Decode]:
+        """Return what decodes the columns of JSON that polars and pandas have."""
+        if not isinstance(self._rows, Mapping):
+            return {}
+        columns = ((name, self._rows[name]) for name in self._rows if name in self._roots)
+        found = ((name, decoder_of_column(column)) for name, column in columns)
+        return {name: decode for name, decode in found if decode is not None}
 
     def pairs(self) -> Iterator[Pair | Reject]:
         """Yield what is made of each row."""
@@ -93,6 +103,7 @@ class Items:
             )
         try:
             values = {name: plain_value(row[name]) for name in self._roots if name in row}
+            values = decode_members(values, self._decoders) if self._decoders else values
         except RecursionError:
             return Reject(_ITEM, index, "the row is nested too deeply", b"")
         except UnicodeDecodeError:

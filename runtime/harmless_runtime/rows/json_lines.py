@@ -28,14 +28,11 @@ def read_lines(
     """
     if not is_continued:
         meter.lines = 0
-    is_first = not is_continued
-    # A byte order mark is not part of the first line's text.
-    while raw := file.readline(line_bytes + 1 + (len(BOM_UTF8) if is_first else 0)):
+    # A byte order mark is not part of a row: it begins a file, of which many were perhaps joined.
+    while raw := file.readline(line_bytes + 1 + len(BOM_UTF8)):
         meter.lines += 1
         number = meter.lines
-        if is_first:
-            raw = raw.removeprefix(BOM_UTF8)
-            is_first = False
+        raw = raw.removeprefix(BOM_UTF8)
         text = raw.removesuffix(b"\n")
         if len(text) > line_bytes:
             rest = _skip_line(file) if text is raw else 0

@@ -9,6 +9,13 @@ from typing import Any
 import msgspec
 
 from harmless_runtime.rows.conversations import BadRowError, turn_type, turns_in
+from harmless_runtime.rows.decode import (
+    NotJson,
+    decode_bytes,
+    text_of,
+    text_or_turns,
+    turns_of,
+)
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import KEPT_BYTES, NO_ID, Fields, Line, Pair, Reject
 from harmless_runtime.rows.shapes import KNOWN, Reading, Shape, check_distinct
@@ -22,6 +29,8 @@ _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
+# Decodes an object into the JSON texts of its members.
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 # What Python's json module writes for numbers that JSON does not have.
 _CONSTANT = re.compile(rb"[:\[,]\s*(NaN|-?Infinity)\b")
 
@@ -32,13 +41,17 @@ class RowParser:
     Args:
         shape: where the texts are.
         reading: how rows are read, of which the shape is decided.
+        in_files: whether the rows come from files, in which a text may be the JSON of turns. A text
+            that a caller hands over is none: a policy may have written it, and could choose what is
+            scored.
 
     Raises:
         ConfigError: two texts are in the same field.
     """
 
-    def __init__(self, shape: Shape, reading: Reading) -> None:
+    def __init__(self, shape: Shape, reading: Reading, *, in_files: bool = False) -> None:
         check_distinct(shape)
+        self._shape = shape
         self._needed = tuple(shape.paths.values())
         self._reading = reading
         self._line_bytes = reading.line_bytes
@@ -46,6 +59,10 @@ class RowParser:
         self._turn = turn_type(shape.role, shape.content)
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
+        self._is_plain = shape == KNOWN["alpaca"]
+        # The texts that may be the JSON of turns.
+        may_be = ("instruction", "output") if in_files and not reading.as_is else ()
+        self._cells = tuple(t for t in may_be if t in shape.paths and not self._is_plain)
         self._side = shape.side
         usual = {"instruction", "output", "history", "system", "system_prompt"}
         self._is_asked = usual <= shape.paths.keys()
@@ -71,7 +88,10 @@ class RowParser:
             line.raw.decode()
             if not self._flat:
                 return self._parse_values(line, msgspec.json.decode(line.raw))
-            record = self._decode(line.raw)
+            try:
+                record = self._decode(line.raw)
+            except msgspec.ValidationError:
+                return self._parse_members(line)
             return self._pair(line, record, bytes(record.id))
         except UnicodeDecodeError as error:
             return self._reject(line, f"invalid UTF-8 at byte {error.start} of the row")
@@ -99,21 +119,69 @@ class RowParser:
         except (BadRowError, msgspec.ValidationError) as error:
             return self._reject(row, str(error))
 
+    def _parse_members(self, line: Line) -> Pair:
+        """Parse a row of JSON whose texts may be in other forms. Its id stays as it is written."""
+        members = _decode_members(line.raw)
+        row_id = bytes(members.pop(self._shape.id, NO_ID))
+        values = {p: msgspec.json.decode(members[p]) for p in self._needed if p in members}
+        return self._pair(line, self._record(values), row_id)
+
     def _parse_values(self, row: Line | Fields, values: Any) -> Pair:
-        if self._side and isinstance(row, Fields) and isinstance(values, Mapping):
-            values = {n: turns_in(v) or v for n, v in values.items()}  # cells hold turns as JSON
         # Fields that are not needed may have names and values that cannot be converted.
         if self._flat and type(values) is dict:
             values = {path: values[path] for path in self._needed if path in values}
         elif isinstance(values, Mapping):
             walked = {path: _walk(values, path) for path in self._needed}
             values = {path: value for path, value in walked.items() if value is not _MISSING}
-        record = msgspec.convert(values, self._type)
+        record = self._record(values)
         row_id = record.id
         if row_id is _MISSING:
             return self._pair(row, record, NO_ID)
+        if isinstance(row_id, NotJson):
+            raise BadRowError(row_id.reason)
+        if isinstance(row_id, bytes):
+            row_id = decode_bytes(row_id)
         # A value that JSON does not have, such as a time in nanoseconds, becomes its text.
         return self._pair(row, record, msgspec.json.encode(row_id, enc_hook=str))
+
+    def _record(self, values: Any) -> Any:
+        """Convert the needed values. What does not fit as it is may be in another form."""
+        try:
+            return msgspec.convert(values, self._type)
+        except msgspec.ValidationError:
+            if not isinstance(values, Mapping):
+                raise
+            decoded = {
+                path: self._decoded(target, values[path])
+                for target, path in self._shape.paths.items()
+                if path in values
+            }
+            if decoded == values:
+                raise
+            return msgspec.convert(decoded, self._type)
+
+    def _decoded(self, target: str, value: Any) -> Any:
+        if target in ("id", "history"):
+            return value
+        if target == "messages":
+            return turns_of(value)
+        text = text_of(value)
+        may_be_turns = target in ("instruction", "output") and not self._is_plain
+        return turns_of(value) if may_be_turns and not isinstance(text, str) else text
+
+    def _read_turns(self, record: Any) -> None:
+        """Put lists of turns in place of the texts of a record that are their JSON."""
+        for target in self._cells:
+            text = getattr(record, target)
+            if isinstance(text, str) and text.startswith("["):
+                setattr(record, target, self._turns_or_text(target, text))
+
+    def _turns_or_text(self, target: str, text: str) -> Any:
+        try:
+            return msgspec.convert(text_or_turns(text), str | list[self._turn])  # type: ignore[name-defined]
+        except msgspec.ValidationError as error:
+            where = f"`$.{self._shape.paths[target]}"
+            raise BadRowError(str(error).replace("`$", where)) from None
 
     def _pair(self, row: Line | Fields, record: Any, row_id: bytes) -> Pair:
         if self._is_asked:
@@ -127,6 +195,8 @@ class RowParser:
                 if are_words(request, output) and (not context or are_words(context, "")):
                     words = question_and_answer(request, context, output)
                     return Pair(row.source, row.number, row_id, *words, side=self._side)
+        if self._cells:  # the JSON of a list has a bracket, so that it is not words
+            self._read_turns(record)
         texts = texts_of(record, self._reading, self._turn)
         return Pair(row.source, row.number, row_id, *texts, side=self._side)
 
@@ -191,10 +261,16 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
 
 
 def _walk(values: Any, path: str) -> Any:
-    """Follow a dotted path into mappings and lists. Return _MISSING if it leads nowhere."""
+    """Follow a dotted path into mappings and lists. Return _MISSING if it leads nowhere.
+
+    A text that is the JSON of a list of turns is such a list.
+    """
     if isinstance(values, Mapping) and path in values:
         return values[path]
     for name in path.split("."):
+        if isinstance(values, NotJson):
+            return values
+        values = turns_in(values) or values
         if isinstance(values, Mapping) and name in values:
             values = values[name]
         elif isinstance(values, list) and name.isdecimal() and int(name) < len(values):
@@ -206,7 +282,11 @@ def _walk(values: Any, path: str) -> Any:
 
 def _text_of(values: Any) -> bytes:
     """Return a row's values as JSON, for the rejects file, without keys that JSON cannot have."""
-    text = json.dumps(values, ensure_ascii=False, default=str, skipkeys=True)
+    text = json.dumps(values, ensure_ascii=False, default=_shown, skipkeys=True)
     # Bytes that are not UTF-8 were read as surrogates.
     text = _ESCAPED.sub(lambda byte: rf"\x{ord(byte[0]) - 0xDC00:02x}", text)
     return text.encode("utf-8", "backslashreplace")
+
+
+def _shown(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ _VERSIONS = (
 _ATTEMPTS = 5
 _LOCAL = re.compile(r"(file|local)://(localhost(?=/))?", re.IGNORECASE)
 
+# Requests to a server at a time, if nothing is asked for but what its files are.
+_REQUESTS = 16
+
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -81,6 +86,41 @@ def look_at(url: str) -> Facts:
         info = fs.info(path)
     version = next((str(info[key]) for key in _VERSIONS if info.get(key)), None)
     return Facts(info.get("size"), version)
+
+
+def first_bytes(url: str, most: int, size: int | None) -> bytes:
+    """Return the first bytes of a remote file.
+
+    Args:
+        url: the file.
+        most: bytes that are returned at most.
+        size: its bytes, if they are known.
+
+    Raises:
+        InputError, ConfigError: as `look_at`.
+    """
+    if size == 0:  # stores refuse to send a part of nothing
+        return b""
+    fs, path = file_system(url)
+
+    def read() -> bytes:
+        if not _is_web(fs):
+            return bytes(fs.cat_file(path, start=0, end=most))
+        # A server that does not send parts would send the whole file.
+        with fs.open(path, "rb", block_size=0, size=size) as file:
+            found = b""
+            while len(found) < most and (more := file.read(most - len(found))):
+                found += more
+            return found
+
+    with _errors_named(url):
+        return repeated(read)
+
+
+def at_once(look: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+    """Look at remote files in order, at several of them at a time."""
+    with ThreadPoolExecutor(max(1, min(len(items), _REQUESTS))) as threads:
+        yield from threads.map(look, items)
 
 
 def files_matching(url: str) -> list[str] | None:

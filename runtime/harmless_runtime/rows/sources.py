@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import stat
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import BinaryIO, Literal
 
 from harmless_runtime.errors import ChangedError, InputError
 from harmless_runtime.rows import remote
+from harmless_runtime.rows.contents import check_beginning
 from harmless_runtime.rows.file_version import FileVersion, version_of
 
 logger = logging.getLogger(__name__)
@@ -199,12 +201,15 @@ def valid_text(name: str) -> str:
 def find_source(where: str, below: str = "") -> Source:
     """Check that one input can be read, and return its kind and size.
 
+    The first bytes of a local file have to be those of rows, in a form that its name says. Those of
+    a remote one are not looked at.
+
     Args:
         where: a path, a URL, or `-` for standard input.
         below: as in `Source`.
 
     Raises:
-        InputError: the input cannot be read, or is a device with data.
+        InputError: the input cannot be read, is not what its name says, or is a device with data.
         ConfigError: the input is remote, and packages for that are missing.
     """
     if where == STDIN:
@@ -220,17 +225,27 @@ def find_source(where: str, below: str = "") -> Source:
         # A pipe is left alone: to open and close it would end its writer.
         if path.is_fifo():
             return Source(where, "stream")
-        with path.open("rb") as file:
-            start = b"" if file.isatty() else file.read(4)
+        with path.open("rb", buffering=0) as file:
             status = os.fstat(file.fileno())
+            if _is_file(status):
+                check_beginning(valid_text(where), file.read)
+                seen = version_of(status)
+                return Source(where, "file", seen.size, None, below, seen=seen)
+            start = b"" if file.isatty() else file.read(4)
+    except FileNotFoundError as error:
+        raise InputError(f"cannot read {where}: {error.strerror}", _annexed(path)) from error
     except OSError as error:
         raise InputError(f"cannot read {where}: {error.strerror}") from error
-    if _is_file(status):
-        seen = version_of(status)
-        return Source(where, "file", seen.size, None, below, seen=seen)
     if start:
         raise InputError(f"{where} is a device", "name a file, a pipe, or - for standard input")
     return Source(where, "stream")
+
+
+def _annexed(path: Path) -> str | None:
+    """Return what to do about a link to a file that git-annex has not fetched."""
+    if path.is_symlink() and ".git/annex/objects/" in str(path.readlink()):
+        return f"fetch it: git annex get {shlex.quote(valid_text(str(path)))}"
+    return None
 
 
 def _is_file(status: os.stat_result) -> bool:

@@ -19,6 +19,7 @@ _ENDS = frozenset({
 _BEGINS = {"<|begin_of_text|>", "<|startoftext|>", "<s>", "<bos>"}
 # Padding may stand on the left too.
 _BEGIN = rf"\s*+(?:(?:{'|'.join(map(re.escape, sorted(_BEGINS | _ENDS)))})\s*+)*+"
+_AROUND = re.compile(_BEGIN)
 _DEEPSEEK = "<｜begin▁of▁sentence｜>"
 
 # A template writes an empty thought where the model is not to think.
@@ -105,7 +106,9 @@ _FAMILIES = (
     ),
     _family(
         "DeepSeek",
-        _form(rf"(?<={_DEEPSEEK})(?!<｜|\s*User:)", "", "(?=<｜User｜>)", "system"),
+        _form(
+            rf"(?<={_DEEPSEEK})(?!<｜(?:User|Assistant)｜>|User:)", "", "(?=<｜User｜>)", "system"
+        ),
         _form(r"\s*+<｜User｜>", "", r"(?=<｜Assistant｜>|<｜User｜>|\Z)", "user"),
         # Version 3.1 ends an empty thought that it has not begun.
         _form("<｜Assistant｜>", "(?:</think>)?", "<｜end▁of▁sentence｜>", "assistant"),
@@ -186,8 +189,9 @@ def without_end(text: str) -> str:
             last -= 1
         start = max(text.rfind("<", 0, last), 0)
         token = text[start:last]
-        # In HTML, </s> ends what is struck out.
-        if token not in _ENDS or (token == "</s>" and struck > text.rfind("</s>", 0, start)):
+        # In HTML, </s> ends what is struck out. At the very beginning, <s> is the begin token.
+        is_html = token == "</s>" and struck > max(0, text.rfind("</s>", 0, start))
+        if token not in _ENDS or is_html:
             return text[:end]
         end = start
 
@@ -243,7 +247,7 @@ def _read(text: str, family: _Family) -> TemplateText | None:
         content = form.content(text[start : end.start()], role, is_ended=True)
         turns.append(Turn(role=role, content=content))
         place = end.end()
-    if not turns or without_end(text[place:]).strip():
+    if not turns or _AROUND.fullmatch(text, place) is None:
         return None
     return TemplateText(family.name, tuple(turns))
 

@@ -32,7 +32,13 @@ from harmless_runtime.rows.conversations import (
 )
 from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.shapes import Reading
-from harmless_runtime.rows.templates import TemplateText, marks_in, read_template, without_end
+from harmless_runtime.rows.templates import (
+    TemplateText,
+    are_words,
+    marks_in,
+    read_template,
+    without_end,
+)
 
 _NO_TEXT = (
     "the text is neither turns of a chat template nor a dialogue of hh-rlhf, which begins with a "
@@ -84,7 +90,7 @@ def texts_of(record: Any, reading: Reading, turn: type[Turn] = UsualTurn) -> Tex
     context = getattr(record, "input", None) or ""
     if reading.as_is and isinstance(request, str) and isinstance(output, str):
         return Texts(*question_and_answer(request, context, output))
-    before = [*_system(record), *_history(record, reading, turn)]
+    before = _system(record) + _history(record, reading, turn)
     messages = getattr(record, "messages", None)
     if messages is not None:
         turns = _after(before, said_in(messages, reading.roles))
@@ -113,8 +119,11 @@ def _conversation(turns: list[Said], reading: Reading, *, has_turns: bool) -> Te
     if reading.as_is:
         return Texts(question, output, dropped, has_turns)
     answer = without_end(output)
-    marks = (marks_in(turn.text) for turn in turns if turn.role != SYSTEM)
-    mark = _checked(next(filter(None, marks), None), reading)
+    mark = None
+    for turn in turns:
+        if turn.role != SYSTEM and not are_words(turn.text, ""):
+            mark = mark or marks_in(turn.text)
+    mark = _checked(mark, reading)
     return Texts(question, answer, dropped, has_turns, len(answer) < len(output), mark)
 
 
@@ -135,7 +144,7 @@ def _request(request: Any, context: str, reading: Reading) -> _Request:
     elif not isinstance(request, str):
         turns = said_in(_listed(request), reading.roles)
         open_turn = turns.pop() if turns and turns[-1].role == ASSISTANT else None
-        asked = _Request(turns, open_turn and open_turn.text)
+        asked = _Request(turns, open_turn.text if open_turn else None)
     elif reading.as_is:
         asked = _as_words(request, context)
     elif (dialogue := dialogues.read_request(request)) is not None:
@@ -221,12 +230,16 @@ def _without_repetition(before: Sequence[Said], turns: Sequence[Said]) -> list[S
 
 def _after(before: list[Said], turns: list[Said]) -> list[Said]:
     """Return turns with those of other columns before them. A system text is written once."""
+    if not before:
+        return turns
     given = [turn for turn in turns if turn.role == SYSTEM]
     return [*(turn for turn in before if turn not in given), *turns]
 
 
 def _system(record: Any) -> list[Said]:
     texts = getattr(record, "system", None), getattr(record, "system_prompt", None)
+    if texts == (None, None):
+        return []
     return [Said(SYSTEM, text) for text in dict.fromkeys(texts) if text]
 
 

@@ -4,13 +4,18 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from harmless_runtime.rows.shapes import Reading, nameable
+from harmless_runtime.errors import ConfigError
+from harmless_runtime.rows.parsing import RowParser
+from harmless_runtime.rows.records import Fields, Pair
+from harmless_runtime.rows.shapes import Reading, check_columns, nameable, recognise
 
 # What rows are that a program can change: lines of JSON, other files, or values in memory.
 Form = Literal["json", "table", "memory"]
+
+_TRIED_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,24 @@ class Unread:
     def has(self, *names: str) -> bool:
         """Return whether the first row has all of some fields."""
         return all(name in self.first for name in names)
+
+    def reads(self, columns: Mapping[str, str], rows: Sequence[Any] | None = None) -> int:
+        """Return how many of some rows, or of the first of these, can be scored with columns."""
+        rows = (self.found if rows is None else rows)[:_TRIED_ROWS]
+        reading = replace(self.reading, format=None, columns=columns)
+        in_files = self.form != "memory"
+        try:
+            check_columns(reading)
+            shape = reading.named_shape or next(iter(recognise(rows, reading)), None)
+            sides = shape.sides if shape else []
+            parsers = [RowParser(side, reading, in_files=in_files) for side in sides]
+        except ConfigError:
+            return 0
+        items = (Fields("", number, row) for number, row in enumerate(rows))
+        return sum(
+            bool(parsers) and all(isinstance(parse(item), Pair) for parse in parsers)
+            for item in items
+        )
 
     def changed(self, program: str, words: str) -> str:
         """Return how to score rows that jq has changed; or in words, if they are no JSON."""

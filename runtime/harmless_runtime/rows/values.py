@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-# What these packages call the method that gives Python's own values: numpy and pandas, polars,
-# pyarrow's scalars, and its arrays. Only numpy has to be installed.
-_CONVERSIONS = ("tolist", "to_list", "as_py", "to_pylist")
+from harmless_runtime.rows.arrow_json import decoder_of
+
+# What these packages call the method that gives Python's own values: pyarrow's scalars, and its
+# arrays, numpy and pandas, polars. Only numpy has to be installed.
+_CONVERSIONS = ("as_py", "to_pylist", "tolist", "to_list")
 # The types of pandas' NA and NaT. NA cannot be compared, because it answers with itself.
 _MISSING_TYPES = ("NAType", "NaTType")
 
@@ -30,7 +32,7 @@ def plain_value(value: Any) -> Any:
     for name in _CONVERSIONS:
         convert = getattr(value, name, None)
         if convert is not None:
-            converted = convert()
+            converted = _decoded(value, convert())
             # numpy's longdouble stays one, because Python has no such number.
             return value if type(converted) is type(value) else plain_value(converted)
     if isinstance(value, Mapping):
@@ -38,6 +40,16 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain_value(part) for part in value]
     return value
+
+
+def _decoded(value: Any, converted: Any) -> Any:
+    """Return Python's own value for one of pyarrow, whose type may be JSON."""
+    if not isinstance(converted, str | list | dict) or type(value).__module__ != "pyarrow.lib":
+        return converted
+    decode = decoder_of(value.type)
+    if decode is None:
+        return converted
+    return decode(converted) if hasattr(value, "as_py") else list(map(decode, converted))
 
 
 def _is_missing(value: Any) -> bool:

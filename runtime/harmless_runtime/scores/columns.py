@@ -223,13 +223,17 @@ def _schema_of_files(sources: Sequence[Source]) -> Any:
 def _header_of_files(sources: Sequence[Source]) -> list[str]:
     """Return the header of several CSV files, whose columns have to be the same.
 
+    An empty file has none.
+
     Raises:
         OutputError: they are not.
     """
-    first, *others = sources
-    header = _header_of_file(first)
-    for other in others:
-        _check_names(first, header, other, _header_of_file(other))
+    headers = [(source, names) for source in sources if (names := _header_of_file(source))]
+    if not headers:
+        return []
+    (first, header), *others = headers
+    for other, names in others:
+        _check_names(first, header, other, names)
     return header
 
 

@@ -30,7 +30,8 @@ class InputFacts(msgspec.Struct, frozen=True):
 
     `changed` is the time of a file's last change, in nanoseconds since 1970. `version` is the ETag
     of a remote file, or the time of its last change. `sha256` is that of a local file whose rows
-    were joined with their scores, because all of its bytes matter then.
+    were joined with their scores, because all of its bytes matter then. `rows` is the number of its
+    rows, those included that could not be scored. Records of releases before 0.8 do not hold it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class InputFacts(msgspec.Struct, frozen=True):
     version: str | None
     changed: int | None
     sha256: str | None = None
+    rows: Count | None = None
 
 
 class HowRead(msgspec.Struct, frozen=True):

@@ -114,7 +114,7 @@ def is_stored(kind: Any) -> bool:
 
     file = io.BytesIO()
     try:
-        parquet.write_table(pa.schema([("values", kind)]).empty_table(), file)
+        parquet.ParquetWriter(file, pa.schema([("values", kind)])).close()
         parquet.read_schema(file)
     except (pa.ArrowException, OSError):
         return False

@@ -14,10 +14,12 @@ class Limits:
 
     Attributes:
         wait_seconds: how long a request waits for others if the device is idle.
-        most_waiting: most rows that wait. Further requests are answered with 429.
+        most_waiting: most rows that wait. Further requests are held, or answered with 429.
         most_rows: most rows of a request.
         most_bytes: most bytes of a body.
-        seconds: how long a request may take.
+        seconds: how long a request may take, and its body before that. The time for which it is
+            held does not count.
+        hold_seconds: how long requests of trainers are held if there is no room for their rows.
         token: what clients have to send as a bearer token, if it is not None.
     """
 
@@ -26,6 +28,7 @@ class Limits:
     most_rows: int = 1024
     most_bytes: int = 8 * 2**20
     seconds: float = 60.0
+    hold_seconds: float = 110.0
     token: str | None = None
 
 

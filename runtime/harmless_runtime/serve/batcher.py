@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,18 +54,34 @@ class Job:
 
 
 class Place:
-    """How many rows a request has in the queue that are still to be tokenised."""
+    """How many rows a request has in the queue that are still to be tokenised.
 
-    def __init__(self) -> None:
+    Args:
+        number: number of the requests that came before.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.rows = 0
         self.is_left = False
+
+
+@dataclass(frozen=True, order=True)
+class _Held:
+    """A request that is held until there is room for its rows. `room` is done then."""
+
+    number: int
+    place: Place = field(compare=False)
+    rows: int = field(compare=False)
+    room: Future[None] = field(default_factory=Future, compare=False)
 
 
 class Batcher:
     """Scores rows in a thread. Requests that wait at the same time share batches.
 
     While the device is busy, requests wait for their turn together. If it is idle, the first one
-    waits a little for others.
+    waits a little for others. Requests may be held until there is room for their rows: the one that
+    came first has the next room, and nothing that came later is accepted before it.
 
     Args:
         engine: what scores.
@@ -90,6 +108,9 @@ class Batcher:
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._waiting_rows = 0
+        self._numbers = count()
+        # A heap, by number. Those that are given up stay in it until they come first.
+        self._held: list[_Held] = []
         self._under_way: deque[tuple[list[Job], float]] = deque()
         self._is_closed = False
         # Why the last rows were not scored, if they were not.
@@ -107,35 +128,53 @@ class Batcher:
     @property
     def is_full(self) -> bool:
         """Whether no more rows are accepted now."""
-        return self._waiting_rows >= self._most_waiting
+        return bool(self._held) or self._waiting_rows >= self._most_waiting
 
     @contextmanager
     def place(self) -> Iterator[Place]:
         """Give a place in the queue to a request whose rows are not tokenised yet.
 
-        It counts as one row, until `resize` says how many there are.
-
-        Raises:
-            QueueFullError: too many rows wait.
+        It has no rows, until `resize` or `held` says how many there are.
         """
-        place = Place()
-        self.resize(place, 1)
+        place = Place(next(self._numbers))
         try:
             yield place
         finally:
             with self._changed:
-                self._waiting_rows -= place.rows
-                place.rows, place.is_left = 0, True
+                place.is_left = True
+                self._empty(place)
 
     def resize(self, place: Place, rows: int) -> None:
         """Say how many rows a place is for. One that is left stays as it is.
 
         Raises:
-            QueueFullError: too many rows wait.
+            QueueFullError: too many rows wait, or a request is held that came before.
         """
         with self._changed:
             if not place.is_left:
                 self._count(rows, place)
+
+    @contextmanager
+    def held(self, place: Place, rows: int) -> Iterator[Future[None]]:
+        """Hold a request until there is room for its rows. Its place has none until then.
+
+        Args:
+            place: its place.
+            rows: how many rows it is for.
+
+        Yields:
+            What is done once there is room. If it is left before, the request is held no more.
+        """
+        held = _Held(place.number, place, rows)
+        with self._changed:
+            heappush(self._held, held)
+            self._empty(place)
+        try:
+            yield held.room
+        finally:
+            held.room.cancel()
+            with self._changed:
+                self._let_in()
 
     def submit(self, rows: Sequence[Encoded], place: Place | None = None) -> Job:
         """Let rows be scored.
@@ -145,13 +184,14 @@ class Batcher:
             place: where they have waited to be tokenised. Nothing is in it then.
 
         Raises:
-            QueueFullError: too many rows wait.
+            QueueFullError: too many rows wait, or a request is held that came before.
         """
         job = Job(rows)
-        place = place or Place()
+        place = place or Place(next(self._numbers))
         with self._changed:
             self._count(len(rows), place)
             place.rows = 0
+            self._let_in()
             if not rows:
                 job.future.set_result(np.zeros(0, np.float32))
                 return job
@@ -161,12 +201,33 @@ class Batcher:
 
     def _count(self, rows: int, place: Place) -> None:
         """Count a place's rows as waiting, unless other rows leave no room for them."""
-        others = self._waiting_rows - place.rows
-        is_too_much = rows > place.rows and others and others + rows > self._most_waiting
+        is_later = bool(self._held) and self._held[0].number < place.number
+        is_too_much = rows > place.rows and (is_later or not self._has_room(rows, place))
         if self._is_closed or is_too_much:
             raise QueueFullError(self._waiting_rows / self._pace if self._pace else 1.0)
-        self._waiting_rows = others + rows
+        self._waiting_rows += rows - place.rows
         place.rows = rows
+
+    def _has_room(self, rows: int, place: Place) -> bool:
+        others = self._waiting_rows - place.rows
+        return not others or others + rows <= self._most_waiting
+
+    def _empty(self, place: Place) -> None:
+        self._waiting_rows -= place.rows
+        place.rows = 0
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Give room to the requests that are held, as far as there is some."""
+        while self._held:
+            first = self._held[0]
+            if not first.room.cancelled() and not self._has_room(first.rows, first.place):
+                return
+            heappop(self._held)
+            if first.room.set_running_or_notify_cancel():
+                self._waiting_rows += first.rows
+                first.place.rows = first.rows
+                first.room.set_result(None)
 
     def cancel(self, job: Job) -> None:
         """Give up the place of a job that nobody waits for any more, unless it has begun."""
@@ -175,6 +236,7 @@ class Batcher:
                 if job in self._waiting:
                     self._waiting.remove(job)
                     self._waiting_rows -= len(job.rows)
+                    self._let_in()
 
     def close(self) -> None:
         """Score what waits, and end the thread."""
@@ -221,6 +283,7 @@ class Batcher:
             if job.future.set_running_or_notify_cancel():
                 jobs.append(job)
                 tokens += job.tokens
+        self._let_in()
         return jobs
 
     def _await_others(self) -> None:

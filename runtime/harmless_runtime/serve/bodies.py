@@ -20,7 +20,7 @@ from harmless_runtime.rows.parsing import not_json
 
 # Raises an error if nobody waits for the rows any more.
 Watch = Callable[[], None]
-# The members of a mapping that holds rows.
+# The members of an envelope, which holds rows.
 ENVELOPE = ("rows", "on_error")
 # A body with more commas is not decoded into its elements at once, each of which would take memory.
 _MANY = 100_000
@@ -28,11 +28,15 @@ _BLANK = b" \t\r\n"
 _MEMBER = re.compile(rb'\s*"((?:[^"\\]|\\.)*)"\s*:\s*', re.DOTALL)
 
 
-class _Envelope(msgspec.Struct):
-    """The members in ENVELOPE, of an object that may have any number of others."""
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """The members in ENVELOPE. An object that has others is a row."""
 
     rows: msgspec.Raw = msgspec.Raw(b"")
     on_error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Object(msgspec.Struct):
+    """An object with any members."""
 
 
 class BadBodyError(ValueError):
@@ -55,28 +59,32 @@ def rows_of(text: bytes, watch: Watch, most: int) -> Sequence[msgspec.Raw | byte
     """Return the elements of a JSON array, or the first ones if there are more than `most`.
 
     Raises:
-        BadBodyError: the array does not end, or something follows it.
+        BadBodyError: the array does not end, something follows it, or it has a comma too many.
     """
     if text.count(b",") <= _MANY:
         with suppress(msgspec.DecodeError, RecursionError):
             return msgspec.json.decode(text, type=list[msgspec.Raw])
-    return list(islice(_elements(text, watch), most + 1))
+    rows = list(islice(_elements(text, watch), most + 1))
+    if b"" in rows:
+        number = rows.index(b"")
+        raise BadBodyError(
+            f"there is nothing where row {number} should be, as after a comma too many"
+        )
+    return rows
 
 
-def members_of(text: bytes, watch: Watch) -> dict[str, bytes]:
-    """Return the members of a JSON object: those in ENVELOPE, and others perhaps without names.
+def envelope_of(text: bytes, watch: Watch) -> dict[str, bytes]:
+    """Return the members of an envelope, or nothing if a JSON object is a row.
 
     Raises:
         BadBodyError: it is no object.
     """
     try:
-        if text.count(b",") > _MANY:
+        with suppress(msgspec.ValidationError):
             envelope = msgspec.json.decode(text, type=_Envelope)
-            found = {n: v for n in ENVELOPE if bytes(v := getattr(envelope, n))}
-            found[""] = msgspec.Raw(b"")
-        else:
-            found = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        return {name: bytes(value) for name, value in found.items()}
+            return {name: raw for name in ENVELOPE if (raw := bytes(getattr(envelope, name)))}
+        msgspec.json.decode(text, type=_Object)
+        return {}
     except msgspec.ValidationError:
         raise BadBodyError('the body has to be a row, a list of rows, or {"rows": [...]}') from None
     except msgspec.DecodeError as error:
@@ -91,11 +99,8 @@ def members_of(text: bytes, watch: Watch) -> dict[str, bytes]:
         if not head:
             raise BadBodyError(reason)
         name = head[1].decode("utf-8", "replace")
-        if name in ENVELOPE:
-            found[name] = each[head.end() :].rstrip(_BLANK)
-        else:
-            found[""] = b""
-    return found
+        found[name if name in ENVELOPE else ""] = each[head.end() :].rstrip(_BLANK)
+    return {} if "" in found else found
 
 
 def _elements(text: bytes, watch: Watch) -> Iterator[bytes]:

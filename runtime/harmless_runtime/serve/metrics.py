@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 180)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
@@ -13,11 +13,12 @@ class Metrics:
 
     Args:
         waiting_rows: returns the number of rows that wait.
+        held_requests: returns the number of requests that are held.
     """
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self, waiting_rows: Callable[[], int]) -> None:
+    def __init__(self, waiting_rows: Callable[[], int], held_requests: Callable[[], int]) -> None:
         self._registry = own = CollectorRegistry()
         self._requests = Counter(
             "harmless_requests", "Requests that were answered", ["path", "status"], registry=own
@@ -46,6 +47,12 @@ class Metrics:
             "harmless_rows_waiting", "Rows that wait to be tokenised or scored", registry=own
         )
         waiting.set_function(waiting_rows)
+        held = Gauge(
+            "harmless_requests_held",
+            "Requests that are held until there is room for their rows",
+            registry=own,
+        )
+        held.set_function(held_requests)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""

@@ -12,7 +12,7 @@ from harmless_runtime.rows.first_rows import FIRST_ROWS, fields_in
 from harmless_runtime.rows.parsing import RowParser, not_json
 from harmless_runtime.rows.records import Line, Pair, Reject
 from harmless_runtime.rows.shapes import Reading, shape_in_memory
-from harmless_runtime.serve.bodies import ENVELOPE, BadBodyError, Watch, members_of, rows_of
+from harmless_runtime.serve.bodies import BadBodyError, Watch, envelope_of, rows_of
 from harmless_runtime.serve.queries import QueryParser
 
 # A reward as JSON, or None for a row without one, if the request allows that.
@@ -53,9 +53,9 @@ class _Classify(msgspec.Struct):
 def read_rows(body: bytes, reading: Reading, watch: Watch, most: int) -> Asked:
     """Read the body of `/score`.
 
-    It is a row, a list of rows, or a mapping with `rows` and perhaps `on_error`, which is "raise"
-    or "null". The rows have any shape that `harmless score` knows, and are parsed as it parses
-    them: only the one that is wrong is rejected.
+    It is a row, a list of rows, or a mapping with `rows`, perhaps with `on_error`, which is "raise"
+    or "null", and with nothing else. The rows have any shape that `harmless score` knows, and are
+    parsed as it parses them: only the one that is wrong is rejected.
 
     Args:
         body: the body.
@@ -71,16 +71,13 @@ def read_rows(body: bytes, reading: Reading, watch: Watch, most: int) -> Asked:
     raws: Sequence[msgspec.Raw | bytes] = [body]
     if body[:1] == b"[":
         raws = rows_of(body, watch, most)
-    else:
-        members = members_of(body, watch)
-        rows = members.get("rows", b"")
-        if rows[:1] == b"[":
-            on_error = members.get("on_error", b'"raise"')
-            if on_error not in (b'"raise"', b'"null"'):
-                raise BadBodyError('on_error has to be "raise" or "null"')
-            raws, may_lack = rows_of(rows, watch, most), on_error == b'"null"'
-        elif members and members.keys() <= set(ENVELOPE):
+    elif envelope := envelope_of(body, watch):
+        rows, on_error = envelope.get("rows", b""), envelope.get("on_error", b'"raise"')
+        if rows[:1] != b"[":
             raise BadBodyError('rows has to be a list of rows: {"rows": [...]}')
+        if on_error not in (b'"raise"', b'"null"'):
+            raise BadBodyError('on_error has to be "raise" or "null"')
+        raws, may_lack = rows_of(rows, watch, most), on_error == b'"null"'
     shape = shape_in_memory([fields_in(bytes(raw)) for raw in raws[:FIRST_ROWS]], reading)
     parse = RowParser(shape, reading)
 
@@ -102,12 +99,15 @@ def read_remote(body: bytes, parse: QueryParser) -> Asked:
         BadBodyError: it is no such body.
     """
     request = _decode(body, _Remote)
-    queries = _listed(request.query)
+    queries, prompts = _listed(request.query), _listed(request.prompts)
+    if len(prompts) > len(queries):
+        queried = "1 query" if len(queries) == 1 else f"{len(queries):,} queries"
+        raise BadBodyError(f"there are {queried}, and {len(prompts):,} prompts")
 
     def answer(rewards: list[Reward], _: int) -> Any:
         return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
 
-    return Asked(len(queries), parse(queries, _listed(request.prompts)), answer)
+    return Asked(len(queries), parse(queries, prompts), answer)
 
 
 def read_classify(body: bytes, parse: QueryParser) -> Asked:

@@ -24,6 +24,7 @@ from harmless_runtime.scored import about_marks
 from harmless_runtime.serve.answers import Limits, RefusedError, json_answer
 from harmless_runtime.serve.batcher import Batcher, Job, Place, QueueFullError
 from harmless_runtime.serve.bodies import BadBodyError, Watch, stripped
+from harmless_runtime.serve.entrance import Entrance, Stay
 from harmless_runtime.serve.metrics import Metrics
 from harmless_runtime.serve.protocols import (
     Asked,
@@ -68,13 +69,14 @@ class Service:
         self._told_marks = False
         self._threads = ThreadPoolExecutor(_THREADS, "tokeniser")
         self._thread_of_long = ThreadPoolExecutor(1, "long bodies")
-        self.metrics = Metrics(lambda: self.batcher.waiting_rows)
+        self.metrics = Metrics(lambda: self.batcher.waiting_rows, lambda: self._entrance.requests)
         self.batcher = Batcher(
             engine,
             wait_seconds=limits.wait_seconds,
             most_waiting=limits.most_waiting,
             on_set=self.metrics.scored,
         )
+        self._entrance = Entrance(self.batcher)
 
     def close(self) -> None:
         """Score what waits, and end the threads."""
@@ -89,11 +91,13 @@ class Service:
 
     async def get_reward(self, request: Request) -> Response:
         """Answer OpenRLHF's `/get_reward`."""
-        return await self._answered(request, lambda body, _: read_remote(body, self._parse))
+        hold = self._limits.hold_seconds
+        return await self._answered(request, lambda b, _: read_remote(b, self._parse), hold)
 
     async def classify(self, request: Request) -> Response:
         """Answer vLLM's `/classify`."""
-        return await self._answered(request, lambda body, _: read_classify(body, self._parse))
+        hold = self._limits.hold_seconds
+        return await self._answered(request, lambda b, _: read_classify(b, self._parse), hold)
 
     async def health(self, _: Request) -> Response:
         """Say whether the server can score. It answers nothing before the model is loaded."""
@@ -111,34 +115,47 @@ class Service:
         """Answer `/metrics`."""
         return Response(self.metrics.text(), media_type=self.metrics.content_type)
 
-    async def _answered(self, request: Request, read: Read) -> Response:
-        """Answer a request, as long as the client waits and time is left."""
+    async def _answered(self, request: Request, read: Read, hold_seconds: float = 0.0) -> Response:
+        """Answer a request, as long as the client waits.
+
+        Args:
+            request: the request.
+            read: makes of its body what it asks for.
+            hold_seconds: how long it is held if there is no room for its rows.
+        """
         body = await self._body(request)
-        work = asyncio.create_task(self._worked(read, body))
+        work = asyncio.create_task(self._in_time(read, body, hold_seconds))
         gone = asyncio.create_task(_hung_up(request))
         try:
             waited: set[asyncio.Task[Any]] = {work, gone}
-            await asyncio.wait(
-                waited, timeout=self._limits.seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
-            if gone.done():
-                raise RefusedError(499, "the client hung up")
-            raise RefusedError(504, f"not scored within {self._limits.seconds:g} s")
+            raise RefusedError(499, "the client hung up")
         finally:
             work.cancel()
             gone.cancel()
 
-    async def _worked(self, read: Read, body: bytes) -> Response:
+    async def _in_time(self, read: Read, body: bytes, hold_seconds: float) -> Response:
+        """Return the answer to a body, as long as time is left."""
+        try:
+            async with asyncio.timeout(self._limits.seconds) as limit:
+                until = asyncio.get_running_loop().time() + hold_seconds
+                return await self._worked(read, body, Stay(len(body), until, limit))
+        except TimeoutError:
+            raise RefusedError(504, f"not scored within {self._limits.seconds:g} s") from None
+
+    async def _worked(self, read: Read, body: bytes, stay: Stay) -> Response:
         """Return the answer to a body. All that it began is given up if it is cancelled."""
         given_up = threading.Event()
         try:
             with self.batcher.place() as place:
+                self._entrance.approach(place, stay)
                 # A long body is read as one piece, and short ones do not wait for that.
                 threads = self._thread_of_long if len(body) > _LONG_BODY else self._threads
                 begin = self._begun, read, body, place, given_up
                 asked, rows = await _in_thread(threads, *begin)
+                await self._entrance.enter(place, asked.count, stay)
                 while len(rows) < asked.count:
                     rows += await _in_thread(threads, self._piece, asked, given_up)
                 encoded = [row for row in rows if isinstance(row, Encoded)]
@@ -158,14 +175,17 @@ class Service:
     def _begun(
         self, read: Read, body: bytes, place: Place, given_up: threading.Event
     ) -> tuple[Asked, list[Encoded | Reject]]:
-        """Return what a body asks for, and its first rows, tokenised."""
+        """Return what a body asks for, and its first rows, tokenised, if there is room for it."""
         try:
             asked = read(stripped(body), lambda: _look(given_up))
         except (BadBodyError, HarmlessError) as error:
             raise RefusedError(400, str(error)) from None
         if asked.count > self._limits.most_rows:
             raise RefusedError(413, f"the request has more than {self._limits.most_rows:,} rows")
-        self.batcher.resize(place, asked.count)
+        try:
+            self.batcher.resize(place, asked.count)
+        except QueueFullError:
+            return asked, []
         return asked, self._piece(asked, given_up)
 
     def _piece(self, asked: Asked, given_up: threading.Event) -> list[Encoded | Reject]:
