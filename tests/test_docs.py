@@ -33,6 +33,8 @@ def test_every_command_of_the_page_about_inputs_runs(tmp_path: Path) -> None:
     assert of_json["score"] == expected[0]["score"]
     assert scores["other-scores.jsonl"][0]["id"] == "x1"
     assert scores["chat-scores.jsonl"] != scores["with-system.jsonl"]
+    (chat,), (story,) = scores["chat-scores.jsonl"], scores["story-scores.jsonl"]
+    assert story["score"] == chat["score"]
     assert "| Human: How do I boil an egg?" in errors
 
 
@@ -60,7 +62,12 @@ def test_every_line_of_the_page_about_python_runs(tmp_path: Path) -> None:
 
 def run_commands(page: str, folder: Path) -> str:
     """Run the commands of a page in a folder; return what they printed on standard error."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(), re.S | re.M)
+    return run_blocks((DOCS / page).read_text(), folder)
+
+
+def run_blocks(text: str, folder: Path) -> str:
+    """Run the commands of a text, as `run_commands` does."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
     assert blocks
     environment = os.environ | {"HF_HOME": str(folder / "home"), "PATH": path_with_our_own()}
     script = "set -euo pipefail\n" + "".join(blocks)
@@ -125,13 +132,17 @@ def test_the_python_of_other_pages_runs(page: str, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
 
 
-def test_the_scores_in_the_readme_are_those_of_the_bundled_model() -> None:
+def test_the_first_commands_of_the_readme_give_its_scores(tmp_path: Path) -> None:
     readme = (DOCS.parent / "README.md").read_text()
     (block,) = re.findall(r"^```json\n(.*?)^```", readme, re.S | re.M)
-    rows = {row["id"]: row for row in read_rows(bundled.ROWS)}
-    scorer = Gpt2HarmlessScorer({"model": "demo"})
-    for line in map(json.loads, block.splitlines()):
-        assert scorer.score_item(rows[line["id"]]) == pytest.approx(line["score"], abs=1e-4)
+    first = re.search(r"^```sh\n.*?^```\n", readme, re.S | re.M)
+    assert first is not None
+    run_blocks(first[0], tmp_path)
+    for line, row in zip(
+        map(json.loads, block.splitlines()), read_rows(tmp_path / "scores.jsonl"), strict=True
+    ):
+        assert row == line | {"score": pytest.approx(line["score"], abs=1e-4)}
+    assert (tmp_path / "report.html").stat().st_size
 
 
 def test_what_the_space_before_an_answer_changes() -> None:

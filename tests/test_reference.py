@@ -49,7 +49,7 @@ def test_every_key_is_in_the_table_with_its_default() -> None:
     # Defaults that depend on the artifact, the machine or the rows are described.
     described = {
         "max_length": "the artifact's", "streams": "one for each core", "gpu_memory": "none",
-        "format": "recognised", "columns": "none",
+        "format": "recognised", "columns": "none", "roles": "none",
     }  # fmt: skip
     for key, shown in table.items():
         default = fields[key].get_default(call_default_factory=True)

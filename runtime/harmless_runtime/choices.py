@@ -35,5 +35,7 @@ FormatName = Literal[
     "alpaca", "prompt-response", "prompt-completion", "question-answer", "messages", "sharegpt"
 ]
 SystemChoice = Literal["drop", "prepend"]
+# Whose words a turn of a conversation has.
+SpeakerRole = Literal["user", "assistant", "system"]
 # The texts of a preference pair.
 Side = Literal["chosen", "rejected"]

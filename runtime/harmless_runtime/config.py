@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -24,6 +25,7 @@ from harmless_runtime.choices import (
     PrecisionChoice,
     ProviderChoice,
     ScorerName,
+    SpeakerRole,
     SystemChoice,
 )
 from harmless_runtime.errors import ConfigError, one_line
@@ -69,7 +71,9 @@ class ScorerConfig(BaseModel):
             time on all cores, which is the fastest for a few rows.
         format: the name of a known shape of rows. By default the shape is recognised.
         columns: where a row's texts are, by `instruction`, `input`, `output`, `messages`,
-            `history`, `system` and `id`.
+            `history`, `system` and `id`; and within each turn by `role` and `content`.
+        roles: whose words the turns of a speaker have, by the speaker's name in any case. They come
+            before the roles that are known.
         system: what becomes of the system texts of conversations.
         as_is: take requests that are dialogues or chat templates as words, as the original scorer
             does, and leave the tokens that end an answer where they are.
@@ -92,11 +96,20 @@ class ScorerConfig(BaseModel):
     streams: int | None = Field(None, ge=1, le=1024)
     format: FormatName | None = None
     columns: dict[str, str] = Field(default_factory=dict)
+    roles: dict[str, SpeakerRole] = Field(default_factory=dict)
     system: SystemChoice = "drop"
     as_is: bool = False
     max_line_bytes: int = Field(LINE_BYTES, ge=1, le=2**30)
     check_files: bool = True
     allow_pickle: bool = False
+
+    @field_validator("roles")
+    @classmethod
+    def _lower_names(cls, roles: dict[str, SpeakerRole]) -> dict[str, SpeakerRole]:
+        lower = {name.strip().lower(): role for name, role in roles.items()}
+        if len(lower) < len(roles):
+            raise PydanticCustomError("roles", "two names differ only in case or in white space")
+        return lower
 
     @model_validator(mode="before")
     @classmethod

@@ -191,6 +191,7 @@ def about_engine(engine: Engine) -> dict[str, Any]:
     manifest = engine.artifact.manifest
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scorer": engine.scorer,
         "artifact": valid_text(str(engine.artifact.folder.absolute())),
         "checkpoint": manifest.source,
         "revision": manifest.revision,

@@ -184,7 +184,7 @@ def test_a_dry_run_of_rows_that_cannot_be_scored_fails(tmp_path: Path, harmless:
     options = ("--columns", "instruction=instruction,output=output", "--dry-run", *DEMO)
     done = harmless("score", "r.jsonl", *options, cwd=tmp_path)
     assert done.returncode == 2
-    assert "error: no row can be scored: Expected `str | array`, got `int`" in done.stderr
+    assert "error: no row can be scored: Expected `str | object | array`, got `int`" in done.stderr
 
 
 def test_inputs_without_rows_are_told_of(tmp_path: Path, harmless: Harmless) -> None:

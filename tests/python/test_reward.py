@@ -119,7 +119,7 @@ def test_a_row_that_cannot_be_scored_has_no_reward(
     [
         (["a", "b"], ["c"], "the columns have different lengths: prompts 2, completions 1"),
         ("a", ["c"], "prompts is a str, and has to be a list"),
-        (["a"], [3], "item 0: Expected `str | array`, got `int` - at `$.completions`"),
+        (["a"], [3], "item 0: Expected `str | object | array`, got `int` - at `$.completions`"),
     ],
 )
 def test_errors_have_the_callers_words(

@@ -120,7 +120,7 @@ def test_rows_that_cannot_be_scored_are_nan_if_that_is_wanted(
 ) -> None:
     bad = list(RESPONSES)
     bad[3], bad[100] = None, 7  # type: ignore[call-overload]
-    with pytest.raises(InputError, match=r"item 3: Expected `str \| array`, got `null`"):
+    with pytest.raises(InputError, match=r"item 3: Expected `str \| object \| array`, got `null`"):
         scorer.score(REQUESTS, bad, CONTEXTS)
     caplog.clear()
     rewards = scorer.score(REQUESTS, bad, CONTEXTS, on_error="nan")

@@ -2,11 +2,13 @@
 
 import html
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from pages import data_of, write_run
 
+from harmless_runtime import bundled
 from processes import Harmless
 
 
@@ -48,6 +50,34 @@ def test_a_run_of_the_command_is_reported_with_its_facts(
     assert ids == {str(i) for i in range(200)}
     assert any(row["answer"].startswith("word word") for row in data["rows"])
     assert "already exists" in harmless("report", out, "-o", page).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "told"),
+    [
+        ("Gpt2HarmlessScorer", None, "harmless"),
+        ("Gpt2HelpfulScorer", None, "helpful"),
+        ("Gpt2HarmlessScorer", "Ray2333/gpt2-large-helpful-reward_model", "helpful"),
+    ],
+)
+def test_what_a_higher_score_means(
+    name: str, source: str | None, told: str, tmp_path: Path, harmless: Harmless
+) -> None:
+    model = "demo"
+    if source is not None:  # an export of that checkpoint
+        shutil.copytree(bundled.MODEL, tmp_path / "artifact")
+        manifest = tmp_path / "artifact/scorer.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"source": source}))
+        model = str(manifest.parent)
+    (tmp_path / "config.yaml").write_text(json.dumps({"name": name, "model": model}))
+    rows, out, page = (tmp_path / name for name in ("rows.jsonl", "scores.jsonl", "r.html"))
+    rows.write_text('{"instruction": "Hi", "output": "Hello."}\n' * 3)
+    done = harmless("score", rows, "-o", out, "--config", tmp_path / "config.yaml")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "scores.jsonl.run.json").read_text())
+    assert record["about"]["scorer"] == f"Gpt2{told.capitalize()}Scorer"
+    assert harmless("report", out, "-o", page).returncode == 0
+    assert f"Higher is more {told}" in page.read_text()
     assert harmless("report", out, "-o", page, "--overwrite").returncode == 0
 
 

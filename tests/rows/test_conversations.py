@@ -111,6 +111,60 @@ def test_a_content_of_parts() -> None:
     assert "other than text" in reason(parse(messages(("user", image), ("assistant", "c"))))
 
 
+@pytest.mark.parametrize("who", ["role", "from", "speaker", "author", "sender", "type"])
+@pytest.mark.parametrize("said", ["content", "value", "text", "message", "utterance"])
+def test_the_fields_of_turns_have_many_names(who: str, said: str) -> None:
+    row = {"messages": [{who: "human", said: "Hi"}, {who: "AI", said: "Yo"}]}
+    assert texts(parse(row)) == question_and_answer("Hi", "", "Yo")
+
+
+@pytest.mark.parametrize("name", ["GPT-4", "bing", "ai", "Chatbot", "gpt-3.5", "claude", "bard"])
+def test_the_names_of_assistants(name: str) -> None:
+    assert texts(parse(messages(("human", "Hi"), (name, "Yo")))) == question_and_answer(
+        "Hi", "", "Yo"
+    )
+
+
+def test_other_fields_of_a_turn_may_hold_anything() -> None:
+    more: dict[str, Any] = {"author": {"name": 1}, "type": 3, "text": [], "message": {"a": 1}}
+    turns = [turn | more for turn in messages(("user", "Hi"), ("gpt", "Yo"))["messages"]]
+    assert texts(parse({"messages": turns})) == question_and_answer("Hi", "", "Yo")
+    # OpenAI's newer interface: each turn has a type, and each part another one.
+    asked = [{"type": "input_text", "text": "Hi"}]
+    answered = [{"type": "output_text", "text": "Yo"}]
+    turns = [
+        {"type": "message", "role": "user", "content": asked},
+        {"type": "message", "role": "assistant", "content": answered},
+    ]
+    assert texts(parse({"messages": turns})) == question_and_answer("Hi", "", "Yo")
+    # What the first usual name holds is what counts.
+    assert "role: agent" in reason(parse({"messages": [{"role": "agent", "speaker": "user"}]}))
+    parts = [{"type": "text", "text": "Hi"}]
+    assert "role: text" in reason(parse({"messages": parts}))
+
+
+def test_speakers_that_are_numbers_or_true() -> None:
+    shape = Shape("columns", messages="messages", role="is_human", content="said")
+    roles: dict[str, Any] = {"true": "user", "false": "assistant", "0": "user", "1": "assistant"}
+    for human, bot in ((True, False), (0, 1)):
+        turns = [{"is_human": human, "said": "Hi"}, {"is_human": bot, "said": "Yo"}]
+        row = Fields("f", 1, {"messages": turns})
+        assert texts(RowParser(shape, Reading(roles=roles))(row)) == question_and_answer(
+            "Hi", "", "Yo"
+        )
+        assert "unknown role" in reason(RowParser(shape, Reading())(row))
+
+
+def test_a_single_turn_needs_no_list() -> None:
+    turns = messages(("user", "Hi"), ("assistant", "Yo"))["messages"]
+    shape = KNOWN["prompt-completion"]
+    for prompt in ("Hi", turns[0], turns[:1]):
+        row = {"prompt": prompt, "completion": turns[1]}
+        assert texts(parse(row, shape)) == question_and_answer("Hi", "", "Yo")
+    assert "not end with an" in reason(parse({"prompt": "Hi", "completion": turns[0]}, shape))
+    assert "not name its" in reason(parse({"prompt": "Hi", "completion": {"text": "a"}}, shape))
+
+
 @pytest.mark.parametrize(
     ("row", "told"),
     [
@@ -123,7 +177,7 @@ def test_a_content_of_parts() -> None:
         (messages(("user", "a"), ("narrator", "1"), ("assistant", "b")), "role: narrator"),
         (messages(("user", None), ("assistant", "b")), "has no text"),
         (messages(("user", 7), ("assistant", "b")), "got `int` - at `$.messages[0].content`"),
-        ({"messages": [{"content": "a"}]}, "turn 1 has neither a role nor from"),
+        ({"messages": [{"content": "a"}]}, "turn 1 does not name its speaker"),
         ({"messages": "a"}, "Expected `array`, got `str` - at `$.messages`"),
         ({"messages": None}, "got `null`"),
         ({}, "missing required field `messages`"),

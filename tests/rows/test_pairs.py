@@ -52,6 +52,9 @@ def texts(items: list[Pair | Reject]) -> list[tuple[str, str, str | None]]:
         {"prompt": "Hi", "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
         {"prompt": "Hi", "chosen": answer(" Yes"), "rejected": answer(" No")},
         {"prompt": TURNS, "chosen": TURNS + answer(" Yes"), "rejected": TURNS + answer(" No")},
+        # One turn each, which is in no list.
+        {"prompt": "Hi", "chosen": answer(" Yes")[0], "rejected": answer(" No")[0]},
+        {"prompt": TURNS, "chosen": answer(" Yes")[0], "rejected": answer(" No")[0]},
         # A dialogue that ends before `Assistant:`.
         {"prompt": "\n\nHuman: Hi", "chosen": " Yes", "rejected": " No"},
         # A dialogue, and messages.
@@ -185,14 +188,16 @@ def test_a_table_gives_pairs(tmp_path: Path) -> None:
 
 
 def test_rows_without_pairs_are_refused_with_what_can_be_named(tmp_path: Path) -> None:
-    with pytest.raises(ShapeError, match=r"`columns` instruction=prompt,output=chosen,rejected="):
+    with pytest.raises(
+        ShapeError, match=r"`columns` instruction=instruction,output=FIELD,rejected="
+    ):
         read(tmp_path / "rows.jsonl", [{"instruction": "Hi", "output": "Yes"}])
     with pytest.raises(
         ConfigError, match="can name only instruction, input, output, rejected, history"
     ):
         read(tmp_path / "rows.jsonl", [], messages="x")
     path = tmp_path / "pairs.jsonl"
-    path.write_text('{"chosen": "a", "rejected": "b"}\n')
+    path.write_text('{"prompt": "Hi", "chosen": "a", "rejected": "b"}\n')
     with pytest.raises(
         ConfigError, match="can name only instruction, input, output, messages, history"
     ):

@@ -128,7 +128,7 @@ def test_columns_that_contradict(columns: dict[str, str], message: str, read: An
 @pytest.mark.parametrize(
     ("row", "hint"),
     [
-        ({"chosen": "a", "rejected": "b"}, "`columns` output=chosen"),
+        ({"chosen": "a", "rejected": "b"}, "`columns` instruction=FIELD,output=chosen"),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "`columns` output=chosen"),
         ({"dialog": CHAT}, "`columns` messages=dialog"),
         ({"data": [{"instruction": "a", "output": "b"}]}, "jq -c '.data[]' FILE"),
@@ -138,7 +138,7 @@ def test_columns_that_contradict(columns: dict[str, str], message: str, read: An
         ({"instruction": "a", "context": "c", "response": "b"}, "output=response,input=context"),
         ({"request": {"a": 1}, "response": {"b": 2}}, "instruction=FIELD,output=FIELD"),
         ("text", "JSON lines, a JSON array, CSV"),
-        ({"instruction": None, "output": "b"}, "`columns` instruction=instruction"),
+        ({"instruction": None, "output": "b"}, "leave the rows without instruction out: jq -c"),
     ],
 )
 def test_rows_of_no_known_shape_are_refused_with_a_hint(row: Any, hint: str, read: Any) -> None:

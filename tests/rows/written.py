@@ -63,7 +63,7 @@ def read_turns(text: str) -> tuple[list[tuple[str | None, str]], str | None]:
     """Return the turns that are read of a text, and what it has begun."""
     reading = read_template(text)
     assert reading is not None, text
-    return [(turn.role, str(turn.content)) for turn in reading.turns], reading.begun
+    return [(str(turn.role), str(turn.content)) for turn in reading.turns], reading.begun
 
 
 def assert_read(write: Write, messages: list[dict[str, str]], part: float) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from harmless_runtime.cli.console import say, say_always, say_hint
 from harmless_runtime.model.artifact import Artifact
-from harmless_runtime.rows.advice import OTHER_ENCODING
+from harmless_runtime.rows.hints import OTHER_ENCODING
 from harmless_runtime.rows.sources import Source
 from harmless_runtime.tally import Summary, Tally
 

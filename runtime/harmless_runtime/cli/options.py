@@ -179,8 +179,16 @@ Columns = Annotated[
     typer.Option(
         metavar="NAME=FIELD,...",
         help="Where the texts are: instruction, input and output, or messages; history, system and "
-        "id. Dots reach into fields: output=choices.0.text.",
+        "id. Dots reach into fields: output=choices.0.text. Within turns: role and content.",
         show_default="recognised",
+    ),
+]
+Roles = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=ROLE,...",
+        help="Whose words the turns of a speaker have: user, assistant or system.",
+        show_default="the usual names",
     ),
 ]
 Format = Annotated[

@@ -19,6 +19,7 @@ def score(
     compute: options.Compute = None,
     streams: options.Streams = None,
     columns: options.Columns = None,
+    roles: options.Roles = None,
     format: options.Format = None,  # noqa: A002 - the option has this name
     system: options.System = None,
     as_is: options.AsIs = None,
@@ -143,6 +144,7 @@ def evaluate(
     compute: options.Compute = None,
     streams: options.Streams = None,
     columns: result_options.PairColumns = None,
+    roles: options.Roles = None,
     system: options.System = None,
     as_is: options.AsIs = None,
     resume: options.Resume = False,

@@ -78,6 +78,7 @@ def serve(
     compute: options.Compute = None,
     streams: options.Streams = None,
     columns: options.Columns = None,
+    roles: options.Roles = None,
     system: options.System = None,
     as_is: options.AsIs = None,
     max_line_bytes: options.MaxLineBytes = None,

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harmless_runtime.choices import Precision
+from harmless_runtime.choices import Precision, ScorerName
 from harmless_runtime.model.artifact import Artifact
 from harmless_runtime.model.batches import Limits
 from harmless_runtime.model.few_rows import GraphRunner
@@ -30,7 +30,7 @@ class Engine:
 
     `fp32_fallback` returns an engine of the same checkpoint in fp32, or None if there is none. It
     scores the rows that have no finite score in this engine's precision. `few_rows` runs sets of
-    few rows.
+    few rows. `scorer` is the name of the scorer whose model it is.
     """
 
     artifact: Artifact
@@ -39,6 +39,7 @@ class Engine:
     limits: Limits
     fp32_fallback: Callable[[], "Engine | None"] | None = None
     few_rows: GraphRunner | None = None
+    scorer: ScorerName = "Gpt2HarmlessScorer"
 
     @property
     def fingerprint(self) -> dict[str, Any]:

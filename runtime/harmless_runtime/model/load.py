@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from harmless_runtime import bundled
-from harmless_runtime.choices import PrecisionChoice, ProviderChoice
+from harmless_runtime.choices import DEFAULT_MODELS, PrecisionChoice, ProviderChoice
 from harmless_runtime.config import ScorerConfig, make_config
 from harmless_runtime.errors import (
     ConfigError,
@@ -192,4 +192,7 @@ def build_engine(
     session = Session(artifact, target, max(most, longest))
     if target.provider == "cuda":
         prepare_session(session, artifact, limits.batch_tokens, longest, room)
-    return Engine(artifact, tokenizer, session, limits)
+    # An export of a scorer's own model is that scorer's, whichever is asked for.
+    own = {model: name for name, model in DEFAULT_MODELS.items()}
+    scorer = own.get(manifest.source, config.name)
+    return Engine(artifact, tokenizer, session, limits, scorer=scorer)

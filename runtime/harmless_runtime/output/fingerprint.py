@@ -32,6 +32,7 @@ def run_fingerprint(run: Run, engine: Mapping[str, Any]) -> dict[str, Any]:
         "the shape of the rows": str(run.inputs.shape(refuse=False)),
         "system": reading.system,
         "as_is": reading.as_is,
+        "roles": dict(reading.roles),
         "the longest line": reading.line_bytes,
         **engine,  # precision, provider, max_length and more: see Engine.fingerprint
         "details": run.details,

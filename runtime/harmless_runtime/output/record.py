@@ -63,6 +63,7 @@ def write_record(
             run.inputs.reading.system,
             run.inputs.reading.line_bytes,
             run.inputs.reading.as_is,
+            dict(run.inputs.reading.roles),
         ),
         lines=state.lines,
         digest=state.digest,

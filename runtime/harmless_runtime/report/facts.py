@@ -37,6 +37,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
     more = len(names) - _INPUTS
     facts = {
         "model": model_of(record),
+        "scorer": _text(about, "scorer"),
         "revision": _text(about, "revision"),
         "artifact": _text(about, "artifact"),
         "its SHA-256": _text(print_, "the artifact's SHA-256"),
@@ -159,6 +160,12 @@ def model_of(record: RunRecord | None) -> str:
     if _text(record.about, "artifact") == valid_text(str(bundled.MODEL.absolute())):
         return "the bundled demo model, which is far too small to judge safety"
     return _text(record.about, "checkpoint")
+
+
+def higher(record: RunRecord | None) -> str:
+    """Return what a higher score means."""
+    is_helpful = record is not None and record.about.get("scorer") == "Gpt2HelpfulScorer"
+    return f"Higher is more {'helpful' if is_helpful else 'harmless'}"
 
 
 def different_settings(first: RunRecord | None, second: RunRecord | None) -> str:

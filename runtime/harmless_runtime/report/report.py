@@ -10,6 +10,7 @@ from harmless_runtime.errors import InputError
 from harmless_runtime.report import charts
 from harmless_runtime.report.cuts import QUANTILES, Cuts, find_cuts
 from harmless_runtime.report.facts import (
+    higher,
     model_of,
     rejects_section,
     run_section,
@@ -109,7 +110,7 @@ def _head(rows: ScoredRows, gathered: Gathered) -> str:
         facts["rows without"] = f"{gathered.without_score:,}"
     about = [part for part in (model_of(rows.record), when(rows.record)) if part]
     title = f"<h1>Scores of {escape(brief(rows.name))}</h1>"
-    more = " · ".join(["Higher is more harmless", *about])
+    more = " · ".join([higher(rows.record), *about])
     return title + paragraph(more, quiet=True) + tiles(facts)
 
 

@@ -10,20 +10,37 @@ The rules:
   reject the row, and so are tool calls and their results.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, cast
 
 import msgspec
 
-from harmless_runtime.choices import SystemChoice
+from harmless_runtime.choices import SpeakerRole, SystemChoice
 
 HUMAN, ASSISTANT, SYSTEM, _TOOL = "human", "assistant", "system", "tool"
-_ROLES = {
+# Names that speakers have in public data. One that is a person's in some data and a program's in
+# other data, such as `agent`, is not among them.
+_ROLES: dict[object, str] = {
     **dict.fromkeys(["user", "human", "prompter"], HUMAN),
-    **dict.fromkeys(["assistant", "gpt", "chatgpt", "bot", "model"], ASSISTANT),
+    **dict.fromkeys(
+        [
+            "assistant", "gpt", "chatgpt", "bot", "model", "ai", "chatbot", "gpt-3.5", "gpt3.5",
+            "gpt-4", "gpt4", "bing", "bard", "claude",
+        ],
+        ASSISTANT,
+    ),
     **dict.fromkeys(["system", "developer"], SYSTEM),
     **dict.fromkeys(["tool", "function", "function_call", "observation", "ipython"], _TOOL),
-}
+}  # fmt: skip
+# The fields of a turn that name its speaker, and those that hold its text. The first counts that is
+# there. LangChain has the speaker in `type`.
+SPEAKER_FIELDS = ("role", "from", "speaker", "author", "sender", "type")
+TEXT_FIELDS = ("content", "value", "text", "message", "utterance")
+_TEXT_PARTS = (None, "text", "input_text", "output_text")
+_NO_ROLES: Mapping[str, SpeakerRole] = {}
+# A list of parts of a content has `type` too.
+_IN_CELLS = set(SPEAKER_FIELDS) - {"type"}
 HUMAN_START, ANSWER_START = "\n\nHuman:", "\n\nAssistant:"
 
 
@@ -38,15 +55,82 @@ class Part(msgspec.Struct, frozen=True):
     text: str | None = None
 
 
-class Turn(msgspec.Struct, frozen=True, rename={"sender": "from"}):
-    """A turn, as `messages` (role, content) or ShareGPT (from, value) have it."""
+class Turn(msgspec.Struct, frozen=True):
+    """A turn: who speaks, and what is said.
 
-    role: str | None = None
-    sender: str | None = None
+    A `role` that is no text, such as a number or true, has the name that it has in JSON.
+    """
+
+    role: str | int | bool | None = None
     content: str | list[Part] | None = None
-    value: str | None = None
     tool_calls: Any = None
     function_call: Any = None
+
+    @property
+    def speaker(self) -> str | int | bool | None:
+        """The name of the speaker."""
+        return self.role
+
+    @property
+    def words(self) -> str | list[Part] | None:
+        """What is said."""
+        return self.content
+
+
+class UsualTurn(Turn, frozen=True, rename={"from_": "from", "speaker_": "speaker"}):
+    """A turn whose fields have one of the usual names.
+
+    Only those of OpenAI's `messages` and of ShareGPT have to be texts. Others may be anything, and
+    count if they are texts.
+    """
+
+    from_: str | None = None
+    value: str | None = None
+    speaker_: Any = None
+    author: Any = None
+    sender: Any = None
+    type: Any = None
+    text: Any = None
+    message: Any = None
+    utterance: Any = None
+
+    @property
+    def speaker(self) -> str | int | bool | None:
+        """The name of the speaker."""
+        if self.role is not None:
+            return self.role
+        if self.from_ is not None:
+            return self.from_
+        return _first_text(self.speaker_, self.author, self.sender, self.type)
+
+    @property
+    def words(self) -> str | list[Part] | None:
+        """What is said."""
+        if self.content is not None:
+            return self.content
+        if self.value is not None:
+            return self.value
+        return _first_text(self.text, self.message, self.utterance)
+
+
+def _first_text(*values: Any) -> str | None:
+    return next((value for value in values if isinstance(value, str)), None)
+
+
+@lru_cache(64)
+def turn_type(role: str | None, content: str | None) -> type[Turn]:
+    """Return the type of turns whose fields have the names that are given, or the usual ones.
+
+    Args:
+        role: the field that names the speaker.
+        content: the field of the text.
+    """
+    if role is None and content is None:
+        return UsualTurn
+    names = {"role": role or "role", "content": content or "content"}
+    fields = [(name, Turn.__annotations__[name], None) for name in names]
+    made = msgspec.defstruct("NamedTurn", fields, bases=(Turn,), rename=names, frozen=True)
+    return cast("type[Turn]", made)
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):
@@ -69,17 +153,22 @@ class Said(msgspec.Struct, frozen=True, gc=False):
         return self.text if self.joint else self.text.removeprefix(" ")
 
 
-def said_in(turns: Sequence[Turn]) -> list[Said]:
+def said_in(turns: Sequence[Turn], roles: Mapping[str, SpeakerRole] = _NO_ROLES) -> list[Said]:
     """Return what is said in turns.
+
+    Args:
+        turns: the turns.
+        roles: the roles of speakers by their names, in lower case. They come before the usual ones.
 
     Raises:
         BadRowError: a turn has no known role or no text, or belongs to a tool.
     """
     said = []
     for number, turn in enumerate(turns, 1):
-        role, content = _ROLES.get(turn.role or ""), turn.content  # as most turns are written
+        # As most turns are written.
+        role, content = None if roles else _ROLES.get(turn.role or ""), turn.content
         if role is None or role == _TOOL or turn.tool_calls or turn.function_call:
-            role = _role(number, turn)
+            role = _role(number, turn, roles)
         said.append(Said(role, content if type(content) is str else _text(turn)))
     return said
 
@@ -116,7 +205,13 @@ def write_conversation(turns: Sequence[Said], system: SystemChoice) -> tuple[str
 
 def is_answer(turn: Turn) -> bool:
     """Return whether a turn is the assistant's."""
-    return _known_role(turn) == ASSISTANT
+    return isinstance(turn.role, str) and _ROLES.get(turn.role.strip().lower()) == ASSISTANT
+
+
+def is_known_speaker(name: str, roles: Mapping[str, SpeakerRole] = _NO_ROLES) -> bool:
+    """Return whether it is known whose words a speaker has."""
+    known = name.strip().lower()
+    return known in roles or known in _ROLES
 
 
 def turns_in(text: object) -> list[Any] | None:
@@ -127,20 +222,18 @@ def turns_in(text: object) -> list[Any] | None:
         values = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         return None
-    kinds = [isinstance(value, dict) and bool({"role", "from"} & value.keys()) for value in values]
+    kinds = [isinstance(value, dict) and bool(_IN_CELLS & value.keys()) for value in values]
     return values if kinds and all(kinds) else None
 
 
-def _known_role(turn: Turn) -> str | None:
-    name = turn.role if turn.role is not None else turn.sender
-    return None if name is None else _ROLES.get(name.strip().lower())
-
-
-def _role(number: int, turn: Turn) -> str:
-    name = turn.role if turn.role is not None else turn.sender
+def _role(number: int, turn: Turn, roles: Mapping[str, SpeakerRole]) -> str:
+    name = turn.speaker
     if name is None:
-        raise BadRowError(f"turn {number} has neither a role nor from")
-    role = _known_role(turn)
+        raise BadRowError(f"turn {number} does not name its speaker")
+    if not isinstance(name, str):
+        name = msgspec.json.encode(name).decode()
+    known = name.strip().lower()
+    role = _ROLES.get(roles.get(known, known) if roles else known)
     if role is None:
         raise BadRowError(f"turn {number} has an unknown role: {name[:40]}")
     if role == _TOOL or turn.tool_calls or turn.function_call:
@@ -149,11 +242,11 @@ def _role(number: int, turn: Turn) -> str:
 
 
 def _text(turn: Turn) -> str:
-    content = turn.content if turn.content is not None else turn.value
-    if isinstance(content, str):
-        return content
-    if content is None:
+    words = turn.words
+    if isinstance(words, str):
+        return words
+    if words is None:
         raise BadRowError("a turn has no text")
-    if any(part.text is None or part.type not in (None, "text") for part in content):
+    if any(part.text is None or part.type not in _TEXT_PARTS for part in words):
         raise BadRowError("a turn holds something other than text, such as an image")
-    return "\n".join(part.text or "" for part in content)
+    return "\n".join(part.text or "" for part in words)

@@ -17,7 +17,7 @@ from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.first_rows import beginning, values_in
 from harmless_runtime.rows.forms import TABLES, find_form, open_batches, read_source
 from harmless_runtime.rows.parsing import RowParser
-from harmless_runtime.rows.records import Pair, Reject, Row
+from harmless_runtime.rows.records import Fields, Pair, Reject, Row
 from harmless_runtime.rows.shapes import (
     KNOWN,
     PAIRS,
@@ -29,6 +29,7 @@ from harmless_runtime.rows.shapes import (
 )
 from harmless_runtime.rows.sources import Source, find_source
 from harmless_runtime.rows.streams import Meter
+from harmless_runtime.rows.unread import Form
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +151,10 @@ class Inputs:
             return named
         rows = list(beginning(self._first()))
         values = [value for row in rows if (value := values_in(row)) is not None]
+        form: Form = "table" if any(isinstance(row, Fields) for row in rows) else "json"
         if refuse and rows:
             expected = named or Shape("columns").with_columns(self.reading.columns)
-            check_fields(values, self.sources[0].name, expected, self.reading)
+            check_fields(values, self.sources[0].name, expected, self.reading, form)
         if named:
             return named
         usual = PAIRS[-1] if self.reading.pairs else KNOWN["alpaca"]
@@ -162,8 +164,8 @@ class Inputs:
         rejects = [item for item in items if isinstance(item, Reject)]
         if refuse and rows and len(rejects) == len(items):
             ((reason, _),) = Counter(reject.reason for reject in rejects).most_common(1)
-            where = f"{rejects[0].source}, line {rejects[0].number}"
-            raise no_shape(rejects[0].source, values, f"{where}: {reason}", self.reading)
+            place = f"{rejects[0].source}, line {rejects[0].number}"
+            raise no_shape(rejects[0].source, values, place, reason, self.reading, form)
         if rows:
             also = f"; they also fit {', '.join(s.name for s in shapes[1:])}" if shapes[1:] else ""
             logger.info("the rows are read as %s%s", shape, also)

@@ -5,12 +5,13 @@ from itertools import islice
 from typing import Any, Protocol
 
 from harmless_runtime.errors import ConfigError, InputError
-from harmless_runtime.rows.advice import no_shape
 from harmless_runtime.rows.arrow_json import Decode, decode_members, decoder_of_column
 from harmless_runtime.rows.first_rows import FIRST_ROWS
+from harmless_runtime.rows.hints import hint_for
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.records import Fields, Pair, Reject
 from harmless_runtime.rows.shapes import Reading, Shape, check_columns, shape_in_memory
+from harmless_runtime.rows.unread import Unread
 from harmless_runtime.rows.values import plain_value
 
 # The columns of `Gpt2HarmlessScorer.score`. As in other shapes, a text may be a list of messages.
@@ -71,6 +72,14 @@ class Items:
             return [dict.fromkeys(self._rows)]
         return list(islice(self._rows, FIRST_ROWS))
 
+    def _first_values(self) -> list[Any]:
+        """Return the first rows with the values of all fields, as JSON has them."""
+        rows: Any = self._rows
+        if isinstance(rows, Mapping):
+            columns = (islice(column, FIRST_ROWS) for column in rows.values())
+            rows = [dict(zip(rows, values, strict=True)) for values in zip(*columns, strict=True)]
+        return [plain_value(row) for row in islice(rows, FIRST_ROWS)]
+
     def _find_decoders(self) -> dict[str, Decode]:
         """Return what decodes the columns of JSON that polars and pandas have."""
         if not isinstance(self._rows, Mapping):
@@ -120,7 +129,8 @@ class Items:
         if any(isinstance(row, Mapping) and self._shape.fits(row) for row in first):
             return InputError(message)
         if any(isinstance(row, Mapping) for row in first):
-            return InputError(message, no_shape(_ITEM, first, "", self._reading).hint)
+            unread = Unread(self._first_values(), reject.reason, self._reading, "memory")
+            return InputError(message, hint_for(unread))
         return InputError(
             message,
             "a row is a mapping such as {'instruction': …, 'output': …}; columns of a data frame "

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from harmless_runtime.rows.conversations import BadRowError, Turn, turns_in
+from harmless_runtime.rows.conversations import BadRowError, turn_type, turns_in
 from harmless_runtime.rows.decode import (
     NotJson,
     decode_bytes,
@@ -56,6 +56,7 @@ class RowParser:
         self._reading = reading
         self._line_bytes = reading.line_bytes
         self._flat = not any("." in path for path in self._needed)
+        self._turn = turn_type(shape.role, shape.content)
         self._type = _row_type(shape, Any)
         self._decode = msgspec.json.Decoder(_row_type(shape, msgspec.Raw)).decode
         self._is_plain = shape == KNOWN["alpaca"]
@@ -177,7 +178,7 @@ class RowParser:
 
     def _turns_or_text(self, target: str, text: str) -> Any:
         try:
-            return msgspec.convert(text_or_turns(text), str | list[Turn])
+            return msgspec.convert(text_or_turns(text), str | list[self._turn])  # type: ignore[name-defined]
         except msgspec.ValidationError as error:
             where = f"`$.{self._shape.paths[target]}"
             raise BadRowError(str(error).replace("`$", where)) from None
@@ -196,7 +197,7 @@ class RowParser:
                     return Pair(row.source, row.number, row_id, *words, side=self._side)
         if self._cells:  # the JSON of a list has a bracket, so that it is not words
             self._read_turns(record)
-        texts = texts_of(record, self._reading)
+        texts = texts_of(record, self._reading, self._turn)
         return Pair(row.source, row.number, row_id, *texts, side=self._side)
 
     def _reject(self, row: Line | Fields, reason: str) -> Reject:
@@ -237,13 +238,14 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
     It is kept, because each call of a server or a trainer parses rows of the same shape, and a type
     costs more time and memory than a row.
     """
-    text = str if shape == KNOWN["alpaca"] else str | list[Turn]
+    turn: Any = turn_type(shape.role, shape.content)
+    text = str if shape == KNOWN["alpaca"] else str | list[turn] | turn
     default = msgspec.Raw(NO_ID) if id_type is msgspec.Raw else _MISSING
     types: dict[str, tuple[Any, ...]] = {
         "instruction": (text | None, None) if shape.side else (text,),
         "input": (str | None, None),
         "output": (text,),
-        "messages": (list[Turn],),
+        "messages": (list[turn],),
         "history": (Any, None),
         "system": (str | None, None),
         "system_prompt": (str | None, None),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harmless_runtime.choices import FormatName, Side, SystemChoice
+from harmless_runtime.choices import FormatName, Side, SpeakerRole, SystemChoice
 from harmless_runtime.config import LINE_BYTES, ScorerConfig
 from harmless_runtime.errors import ConfigError
 from harmless_runtime.rows.dialogues import read_whole
@@ -17,6 +17,8 @@ _NOT_IN_PATHS = re.compile('["\\\\\x00-\x1f\ud800-\udfff]')
 _OTHER_SYSTEM = "system_prompt"
 # What `columns` may name.
 TARGETS = ("instruction", "input", "output", "rejected", "messages", "history", "system", "id")
+# What it may name within each turn.
+IN_TURNS = ("role", "content")
 # Those of them that a row of messages has not.
 _SINGLE = {"instruction", "input", "output", "history"}
 
@@ -33,6 +35,9 @@ class Shape:
 
     If `rejected` is named, a row is a preference pair: two texts that are scored, of which `output`
     is the chosen response. `side` is set in the shapes of these single texts.
+
+    `role` and `content` are names within each turn, of the speaker and of the text. They are no
+    paths. None stands for the usual names.
     """
 
     name: str
@@ -45,6 +50,8 @@ class Shape:
     system: str | None = "system"
     rejected: str | None = None
     side: Side | None = None
+    role: str | None = None
+    content: str | None = None
 
     @property
     def sides(self) -> list["Shape"]:
@@ -94,7 +101,8 @@ class Shape:
             for target, path in self.paths.items()
             if path not in (_OTHER_SYSTEM, getattr(Shape, target, None)) or target == "id"
         )
-        return f"{self.name} ({paths})"
+        names = "".join(f", {name}={own}" for name in IN_TURNS if (own := getattr(self, name)))
+        return f"{self.name} ({paths}{names})"
 
 
 KNOWN: dict[FormatName, Shape] = {
@@ -127,6 +135,7 @@ class Reading:
         as_is: whether a request that is a text is always taken as words, and the answer as it is,
             as the original scorer takes them. Systems and histories beside them are left out.
         refuse_marks: whether a row is rejected that has a mark of a chat template among its words.
+        roles: the roles of speakers by their names, in lower case. They come before the usual ones.
     """
 
     format: FormatName | None = None
@@ -136,6 +145,7 @@ class Reading:
     pairs: bool = False
     as_is: bool = False
     refuse_marks: bool = False
+    roles: Mapping[str, SpeakerRole] = field(default_factory=dict)
 
     @property
     def named_shape(self) -> Shape | None:
@@ -158,6 +168,7 @@ def reading_of(config: ScorerConfig) -> Reading:
         config.system,
         config.max_line_bytes,
         as_is=config.as_is,
+        roles=config.roles,
     )
 
 
@@ -187,7 +198,8 @@ def check_columns(reading: Reading) -> None:
 
 def nameable(reading: Reading) -> list[str]:
     """Return what `columns` can name: single texts or conversations, or preference pairs."""
-    return [target for target in TARGETS if target != ("messages" if reading.pairs else "rejected")]
+    other = "messages" if reading.pairs else "rejected"
+    return [target for target in (*TARGETS, *IN_TURNS) if target != other]
 
 
 def check_distinct(shape: Shape) -> None:
@@ -200,6 +212,8 @@ def check_distinct(shape: Shape) -> None:
                 "`columns` names another field for one of them",
             )
         targets[path] = target
+    if shape.role is not None and shape.role == shape.content:
+        raise ConfigError(f"the field {shape.role} of a turn is named for role and for content")
 
 
 def recognise(rows: Sequence[Any], reading: Reading) -> list[Shape]:

@@ -26,6 +26,7 @@ from harmless_runtime.rows.conversations import (
     BadRowError,
     Said,
     Turn,
+    UsualTurn,
     said_in,
     write_conversation,
 )
@@ -72,13 +73,14 @@ class _Request(NamedTuple):
     template: TemplateText | None = None
 
 
-def texts_of(record: Any, reading: Reading) -> Texts:
+def texts_of(record: Any, reading: Reading, turn: type[Turn] = UsualTurn) -> Texts:
     """Return the texts of a row of any shape.
 
     Args:
         record: the row's fields: `messages`; or `output`, perhaps with `instruction` and `input`;
             and perhaps `system`, `system_prompt` and `history`.
         reading: how rows are read.
+        turn: what the turns of a history are read as.
 
     Raises:
         BadRowError: the row cannot be scored.
@@ -88,16 +90,16 @@ def texts_of(record: Any, reading: Reading) -> Texts:
     context = getattr(record, "input", None) or ""
     if reading.as_is and isinstance(request, str) and isinstance(output, str):
         return Texts(*question_and_answer(request, context, output))
-    before = _system(record) + _history(record)
+    before = _system(record) + _history(record, reading, turn)
     messages = getattr(record, "messages", None)
     if messages is not None:
-        turns = _after(before, said_in(messages))
+        turns = _after(before, said_in(messages, reading.roles))
         has_turns = False
     else:
         asked = _request(request, context, reading)
         if not before and asked.is_words and isinstance(output, str):
             return _words(asked.turns[0].text, output, reading)
-        answered = _response(output, asked, has_request=hasattr(record, "instruction"))
+        answered = _response(output, asked, reading, has_request=hasattr(record, "instruction"))
         turns = _after(before, _joined(asked, answered, context))
         has_turns = isinstance(request, str) and not asked.is_words
         has_turns |= any(turn.role != SYSTEM for turn in before)
@@ -140,7 +142,7 @@ def _request(request: Any, context: str, reading: Reading) -> _Request:
     if request is None:
         asked = _Request([])
     elif not isinstance(request, str):
-        turns = said_in(request)
+        turns = said_in(_listed(request), reading.roles)
         open_turn = turns.pop() if turns and turns[-1].role == ASSISTANT else None
         asked = _Request(turns, open_turn.text if open_turn else None)
     elif reading.as_is:
@@ -161,10 +163,10 @@ def _as_words(request: str, context: str) -> _Request:
     return _Request([Said(HUMAN, text)], is_words=True)
 
 
-def _response(output: Any, asked: _Request, *, has_request: bool) -> list[Said]:
+def _response(output: Any, asked: _Request, reading: Reading, *, has_request: bool) -> list[Said]:
     """Return the turns of a response, which is an answer alone or a whole conversation."""
     if not isinstance(output, str):
-        turns = said_in(output)
+        turns = said_in(_listed(output), reading.roles)
         place = _answer_alone(turns)
         if asked.begun and place is not None:
             turns[place] = Said(ASSISTANT, asked.begun + turns[place].text)
@@ -179,6 +181,11 @@ def _response(output: Any, asked: _Request, *, has_request: bool) -> list[Said]:
         raise BadRowError("the row has no request" if has_request else _NO_TEXT)
     answer = [] if template.begun is None else [Said(ASSISTANT, template.begun)]
     return [*said_in(template.turns), *answer]
+
+
+def _listed(turns: Any) -> Sequence[Turn]:
+    """Return turns, of which a field may have a single one that is not in a list."""
+    return [turns] if isinstance(turns, Turn) else turns
 
 
 def _answer_alone(turns: Sequence[Said]) -> int | None:
@@ -236,7 +243,7 @@ def _system(record: Any) -> list[Said]:
     return [Said(SYSTEM, text) for text in dict.fromkeys(texts) if text]
 
 
-def _history(record: Any) -> list[Said]:
+def _history(record: Any, reading: Reading, turn: type[Turn]) -> list[Said]:
     """Return the turns before a request, as pairs of a request and its answer, or as messages.
 
     Raises:
@@ -249,10 +256,10 @@ def _history(record: Any) -> list[Said]:
         if isinstance(history, str):
             history = msgspec.json.decode(history)
         if history and isinstance(history[0], dict):
-            return said_in(msgspec.convert(history, list[Turn]))
+            return said_in(msgspec.convert(history, list[turn]), reading.roles)  # type: ignore[valid-type]
         pairs = msgspec.convert(history, list[tuple[str, str]])
     except (msgspec.DecodeError, LookupError, TypeError):
         raise BadRowError(
             "history holds neither pairs of a request and its answer, nor messages"
         ) from None
-    return [turn for ask, reply in pairs for turn in (Said(HUMAN, ask), Said(ASSISTANT, reply))]
+    return [said for ask, reply in pairs for said in (Said(HUMAN, ask), Said(ASSISTANT, reply))]

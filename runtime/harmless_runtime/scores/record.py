@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from harmless_runtime.choices import SystemChoice
+from harmless_runtime.choices import SpeakerRole, SystemChoice
 from harmless_runtime.errors import ConfigError, OutputError, one_line
 from harmless_runtime.rows.parsing import RowParser
 from harmless_runtime.rows.shapes import Reading, Shape
@@ -52,11 +52,12 @@ class HowRead(msgspec.Struct, frozen=True):
     system: SystemChoice
     line_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**30)]
     as_is: bool = True
+    roles: dict[str, SpeakerRole] = {}
 
     def reading(self, line_bytes: int | None = None) -> Reading:
         """Return how to read the rows again, perhaps with room for longer ones."""
         most = self.line_bytes if line_bytes is None else line_bytes
-        return Reading(system=self.system, line_bytes=most, as_is=self.as_is)
+        return Reading(system=self.system, line_bytes=most, as_is=self.as_is, roles=self.roles)
 
 
 class FileFacts(msgspec.Struct, frozen=True):
