@@ -1,6 +1,7 @@
 """Read rows of CSV and TSV files, whose first line names the columns."""
 
 import csv
+import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from io import BufferedReader
@@ -9,13 +10,14 @@ from typing import Any
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows.records import KEPT_BYTES, Fields, Reject
 
-_DELIMITERS = ",\t;"
+_DELIMITERS = ",\t;|"
 # A line that is too long is passed over in pieces of this size.
 _PIECE_BYTES = 2**16
 _CONVERT = (
     "if its lines end in carriage returns alone, tr '\\r' '\\n' < FILE > NEW.csv makes line feeds "
     "of them"
 )
+_PADDED = "a blank stands before a quote that begins a cell, which makes the quote part of the text"
 
 
 def header_of(line: bytes) -> tuple[list[str], str]:
@@ -33,8 +35,8 @@ def read_csv(
 ) -> Iterator[Fields | Reject]:
     """Yield the rows of a CSV file, without blank lines. Every value is a text, as it is written.
 
-    A row is rejected if it has more or fewer cells than the header, if its quotes are wrong, or if
-    a line or a cell is too long. `number` is that of its first line.
+    A row is rejected if it has more or fewer cells than the header, if its quotes are wrong, if it
+    is the header once more, or if a line or a cell is too long. `number` is that of its first line.
 
     Args:
         name: name of the input.
@@ -59,21 +61,27 @@ def read_csv(
             yield Reject(name, number, str(error), lines.raw)
             continue
         except csv.Error as error:
-            reason = f"not valid CSV: {_in_words(error)}"
+            reason = f"not valid CSV: {_in_words(error, lines.raw)}"
             if "field larger" in str(error):
                 lines.skip_row()
                 reason = "a cell is longer than max_line_bytes allows, or a quote is not closed"
             where = f" (it ends in line {lines.number})" if lines.number > number else ""
             yield Reject(name, number, reason + where, lines.raw)
             continue
-        if lines.begins_file and _named(cells) == header:
-            continue  # files were joined, each with its header
-        if len(cells) == len(header):
+        if not cells:
+            continue
+        if (lines.begins_file or cells[0].strip() == header[0]) and _named(cells) == header:
+            # Files were joined, each with its header. Without a mark it may be a row.
+            if not lines.begins_file:
+                yield Reject(name, number, "the row is the header once more", lines.raw)
+        elif len(cells) != len(header):
+            reason = f"the row has {len(cells)} cells, and the header has {len(header)}"
+            yield Reject(name, number, reason + f": {_PADDED}" * lines.is_padded, lines.raw)
+        elif lines.is_padded and any(cell.lstrip(" ")[:1] == '"' != cell[:1] for cell in cells):
+            yield Reject(name, number, _PADDED, lines.raw)
+        else:
             values = dict(zip(header, cells, strict=True))
             yield Fields(name, number, values, is_blank=not any(cells))
-        elif cells:
-            reason = f"the row has {len(cells)} cells, and the header has {len(header)}"
-            yield Reject(name, number, reason, lines.raw)
 
 
 def read_header(name: str, file: BufferedReader, delimiter: str, line_bytes: int) -> list[str]:
@@ -90,23 +98,30 @@ def _begun(
 ) -> tuple["_Lines", Any, list[str]]:
     """Read the header. Return the lines of the file, what makes rows of them, and the names."""
     csv.field_size_limit(line_bytes)
-    lines = _Lines(file, line_bytes)
+    lines = _Lines(file, delimiter, line_bytes)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = _named(next((cells for cells in reader if cells), []))
     except (csv.Error, _LongLineError) as error:
         raise InputError(
-            f"{name}: the header of the CSV file is damaged: {_in_words(error)}",
+            f"{name}: the header of the CSV file is damaged: {_in_words(error, lines.raw)}",
             _CONVERT if b"\r" in lines.raw else None,
         ) from None
+    if header[:1] == ["sep="]:
+        raise InputError(
+            f"{name}: the header of the CSV file is a line for Excel",
+            "leave that line out: tail -n +2 FILE > NEW.csv",
+        )
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise InputError(f"{name}: the header names a column twice: {', '.join(twice)}")
     return lines, reader, header
 
 
-def _in_words(error: Exception) -> str:
-    """Return what is wrong with a line. The library speaks of how Python opens files."""
+def _in_words(error: Exception, raw: bytes) -> str:
+    """Return what is wrong with a row. The library speaks of how Python opens files."""
+    if b'\\"' in raw:
+        return "quotes in a cell have to be doubled, and not escaped with backslashes"
     if "new-line character" in str(error):
         return "it has a carriage return without a line feed, outside quotes"
     return str(error)
@@ -134,21 +149,25 @@ class _Lines:
     """The lines of a file as texts. Bytes that are not UTF-8 become surrogates.
 
     `raw` is the beginning of what was read since the row began. `begins_file` says that a byte
-    order mark stood before that, which is no part of it: files were joined there.
+    order mark stood before that, which is no part of it: files were joined there. `is_padded` says
+    that a blank stands between a delimiter and a quote.
     """
 
-    def __init__(self, file: BufferedReader, line_bytes: int) -> None:
+    def __init__(self, file: BufferedReader, delimiter: str, line_bytes: int) -> None:
         self._file = file
+        between = re.escape(delimiter).encode()
+        # A doubled quote is part of a text, unless it is the whole cell.
+        self._padded = re.compile(b'%b +"(?!"[^%b\r\n])' % (between, between))
         self._line_bytes = line_bytes
         self._quotes = 0
         self.number = 0
         self.raw = b""
-        self.begins_file = False
+        self.begins_file = self.is_padded = False
 
     def begin_row(self) -> None:
         """Forget the row before."""
         self.raw, self._quotes = b"", 0
-        self.begins_file = False
+        self.begins_file = self.is_padded = False
 
     def skip_row(self) -> None:
         """Pass over the rest of a row that is too long.
@@ -175,6 +194,7 @@ class _Lines:
             self._rest_of_line(raw)
             raise _LongLineError("a line is longer than max_line_bytes allows")
         self._quotes += raw.count(b'"')
+        self.is_padded |= b' "' in raw and self._padded.search(raw) is not None
         return raw.decode("utf-8", "surrogateescape")
 
     def _rest_of_line(self, begun: bytes) -> bool:
