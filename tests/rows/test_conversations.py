@@ -111,6 +111,56 @@ def test_a_content_of_parts() -> None:
     assert "other than text" in reason(parse(messages(("user", image), ("assistant", "c"))))
 
 
+SYSTEM_PARTS = [{"type": "text", "text": "Be"}, {"text": "brief."}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        # Anthropic's messages, and the conversations of Bedrock.
+        {"system": SYSTEM_PARTS, **messages(("user", "Hi"), ("assistant", "Yo"))},
+        {
+            "system": [{"text": "Be\nbrief."}],
+            **messages(("user", [{"text": "Hi"}]), ("assistant", [{"text": "Yo"}])),
+        },
+        # OpenAI's responses.
+        messages(
+            ("developer", [{"type": "input_text", "text": "Be\nbrief."}]),
+            ("user", [{"type": "input_text", "text": "Hi"}]),
+            ("assistant", [{"type": "output_text", "text": "Yo", "annotations": []}]),
+        ),
+        # Cohere's roles, and LangChain's.
+        messages(("System", "Be\nbrief."), ("User", "Hi"), ("Chatbot", "Yo")),
+        messages(("system", "Be\nbrief."), ("human", "Hi"), ("ai", "Yo")),
+    ],
+)
+def test_the_forms_of_other_services(row: dict[str, Any]) -> None:
+    assert texts(parse(row)) == question_and_answer("Hi", "", "Yo")
+    expected = question_and_answer("Be\nbrief.\n\nHi", "", "Yo")
+    assert texts(parse(row, system="prepend")) == expected
+
+
+def test_the_contents_of_gemini() -> None:
+    row = {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "Hi"}]},
+            {"role": "model", "parts": [{"text": "Yo"}]},
+        ],
+    }
+    shape = Shape("columns", messages="contents", system="systemInstruction.parts")
+    assert texts(parse(row, shape)) == question_and_answer("Hi", "", "Yo")
+    expected = question_and_answer("Be brief.\n\nHi", "", "Yo")
+    assert texts(parse(row, shape, system="prepend")) == expected
+
+
+def test_an_answer_that_is_a_turn_alone() -> None:
+    """As LLaMA-Factory's pairs have it."""
+    row = {"asked": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "Yo"}}
+    shape = Shape("columns", "asked", output="chosen")
+    assert texts(parse(row, shape)) == question_and_answer("Hi", "", "Yo")
+
+
 @pytest.mark.parametrize(
     ("row", "told"),
     [
@@ -122,6 +172,7 @@ def test_a_content_of_parts() -> None:
         (messages(("user", "a"), ("tool", "1"), ("assistant", "b")), "tool call"),
         (messages(("user", "a"), ("narrator", "1"), ("assistant", "b")), "role: narrator"),
         (messages(("user", None), ("assistant", "b")), "has no text"),
+        ({"system": [{"type": "image"}], **messages(*TURNS)}, "other than text"),
         (messages(("user", 7), ("assistant", "b")), "got `int` - at `$.messages[0].content`"),
         ({"messages": [{"content": "a"}]}, "turn 1 has neither a role nor from"),
         ({"messages": "a"}, "Expected `array`, got `str` - at `$.messages`"),

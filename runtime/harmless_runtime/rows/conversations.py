@@ -20,10 +20,12 @@ from harmless_runtime.choices import SystemChoice
 HUMAN, ASSISTANT, SYSTEM, _TOOL = "human", "assistant", "system", "tool"
 _ROLES = {
     **dict.fromkeys(["user", "human", "prompter"], HUMAN),
-    **dict.fromkeys(["assistant", "gpt", "chatgpt", "bot", "model"], ASSISTANT),
+    **dict.fromkeys(["assistant", "gpt", "chatgpt", "bot", "chatbot", "ai", "model"], ASSISTANT),
     **dict.fromkeys(["system", "developer"], SYSTEM),
     **dict.fromkeys(["tool", "function", "function_call", "observation", "ipython"], _TOOL),
 }
+# The types of parts that are texts; the last two are those of OpenAI's responses.
+_TEXT_TYPES = (None, "text", "input_text", "output_text")
 HUMAN_START, ANSWER_START = "\n\nHuman:", "\n\nAssistant:"
 
 
@@ -32,19 +34,20 @@ class BadRowError(ValueError):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part of a turn's content, as OpenAI's interface has it."""
+    """A part of a content, as the interfaces of OpenAI, Anthropic, Bedrock and Gemini have it."""
 
     type: str | None = None
     text: str | None = None
 
 
 class Turn(msgspec.Struct, frozen=True, rename={"sender": "from"}):
-    """A turn, as `messages` (role, content) or ShareGPT (from, value) have it."""
+    """A turn, as `messages` (role, content), ShareGPT (from, value) or Gemini (parts) have it."""
 
     role: str | None = None
     sender: str | None = None
     content: str | list[Part] | None = None
     value: str | None = None
+    parts: list[Part] | None = None
     tool_calls: Any = None
     function_call: Any = None
 
@@ -103,6 +106,19 @@ def write_conversation(turns: Sequence[Said], system: SystemChoice) -> tuple[str
     return question + ANSWER_START, turns[-1].text, dropped
 
 
+def text_in(content: str | Sequence[Part]) -> str:
+    """Return the text of a content, whose parts are joined by line feeds.
+
+    Raises:
+        BadRowError: a part is no text.
+    """
+    if isinstance(content, str):
+        return content
+    if any(part.text is None or part.type not in _TEXT_TYPES for part in content):
+        raise BadRowError("a turn holds something other than text, such as an image")
+    return "\n".join(part.text or "" for part in content)
+
+
 def is_answer(turn: Turn) -> bool:
     """Return whether a turn is the assistant's."""
     return _known_role(turn) == ASSISTANT
@@ -138,11 +154,8 @@ def _role(number: int, turn: Turn) -> str:
 
 
 def _text(turn: Turn) -> str:
-    content = turn.content if turn.content is not None else turn.value
-    if isinstance(content, str):
-        return content
+    given = (turn.content, turn.value, turn.parts)
+    content = next((each for each in given if each is not None), None)
     if content is None:
         raise BadRowError("a turn has no text")
-    if any(part.text is None or part.type not in (None, "text") for part in content):
-        raise BadRowError("a turn holds something other than text, such as an image")
-    return "\n".join(part.text or "" for part in content)
+    return text_in(content)

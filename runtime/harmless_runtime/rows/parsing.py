@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from harmless_runtime.rows.conversations import BadRowError, Turn, turns_in
+from harmless_runtime.rows.conversations import BadRowError, Part, Turn, turns_in
 from harmless_runtime.rows.decode import (
     NotJson,
     decode_bytes,
@@ -245,8 +245,8 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
         "output": (text,),
         "messages": (list[Turn],),
         "history": (Any, None),
-        "system": (str | None, None),
-        "system_prompt": (str | None, None),
+        "system": (str | list[Part] | None, None),
+        "system_prompt": (str | list[Part] | None, None),
         "id": (id_type, default),
     }
     return msgspec.defstruct(

@@ -27,6 +27,7 @@ from harmless_runtime.rows.conversations import (
     Said,
     Turn,
     said_in,
+    text_in,
     write_conversation,
 )
 from harmless_runtime.rows.prompt import question_and_answer
@@ -219,7 +220,8 @@ def _after(before: list[Said], turns: list[Said]) -> list[Said]:
 
 
 def _system(record: Any) -> list[Said]:
-    texts = getattr(record, "system", None), getattr(record, "system_prompt", None)
+    given = getattr(record, "system", None), getattr(record, "system_prompt", None)
+    texts = [text_in(content) for content in given if content]
     return [Said(SYSTEM, text) for text in dict.fromkeys(texts) if text]
 
 
