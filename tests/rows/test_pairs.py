@@ -185,8 +185,18 @@ def test_a_table_gives_pairs(tmp_path: Path) -> None:
 
 
 def test_rows_without_pairs_are_refused_with_what_can_be_named(tmp_path: Path) -> None:
-    with pytest.raises(ShapeError, match=r"`columns` instruction=prompt,output=chosen,rejected="):
-        read(tmp_path / "rows.jsonl", [{"instruction": "Hi", "output": "Yes"}])
+    for row, hint in [
+        (
+            {"prompt": "Hi", "response_0": "a", "safer_response_id": 0},
+            "output=FIELD,rejected=FIELD",
+        ),
+        ({"question": TURNS, "preferred": "a", "worse": "b"}, "output=preferred,rejected=worse"),
+        ({"conversations": TURNS, "chosen": answer("a")[0]}, "instruction=conversations,output=ch"),
+    ]:
+        with pytest.raises(ShapeError) as caught:
+            read(tmp_path / "rows.jsonl", [row])
+        assert hint in (caught.value.hint or "")
+        assert "the better response has to be in the same field" in (caught.value.hint or "")
     with pytest.raises(
         ConfigError, match="can name only instruction, input, output, rejected, history"
     ):

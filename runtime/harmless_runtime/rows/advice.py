@@ -15,6 +15,13 @@ _USUAL = {
     "instruction": ("instruction", "prompt", "question", "query", "request", "user", "input"),
     "output": ("output", "response", "completion", "answer", "reply", "assistant", "chosen"),
 }
+_USUAL_PAIRS = {
+    "instruction": ("instruction", "prompt", "question", "query", "conversations"),
+    "output": ("chosen", "preferred", "preferred_output", "better"),
+    "rejected": ("rejected", "rejected_response", "non_preferred_output", "worse"),
+}
+# Fields that belong to a request, beside it.
+_CONTEXTS = ("input", "context")
 
 
 def check_fields(rows: Sequence[Any], where: str, named: Shape, reading: Reading) -> None:
@@ -47,6 +54,26 @@ def check_fields(rows: Sequence[Any], where: str, named: Shape, reading: Reading
             logger.warning("%s%s. %s", missing, meant, _fields(where, names))
 
 
+def warn_of_unread(rows: Sequence[Any], where: str, shape: Shape) -> None:
+    """Log which field beside the requests is not read, though it may belong to them.
+
+    Args:
+        rows: the first rows, of which those that are not mappings are passed over.
+        where: name of the input.
+        shape: the shape that was recognised.
+    """
+    if shape.instruction is None or shape.input is not None:
+        return
+    for name in _CONTEXTS:
+        if name not in shape.roots and any(isinstance(r, Mapping) and r.get(name) for r in rows):
+            logger.warning(
+                "the field %s of %s is not read; `columns` input=%s adds it to the requests",
+                name,
+                where,
+                name,
+            )
+
+
 def _fields(where: str, names: Sequence[Any]) -> str:
     shown = ", ".join(map(str, names[:12])) + (", …" if len(names) > 12 else "")
     return f"The fields of {where} are: {shown}"
@@ -63,6 +90,12 @@ def no_shape(where: str, rows: Sequence[Any], reason: str, reading: Reading) -> 
     """
     names = list(dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row))
     message = f"none of the first rows can be scored: {reason}"
+    if "UTF-8" in reason:
+        return ShapeError(
+            message, "if the file has another encoding: iconv -f ENCODING -t UTF-8 FILE > NEW_FILE"
+        )
+    if rows and all(isinstance(row, str) for row in rows):
+        return ShapeError(message, "make rows of the texts: jq -c fromjson FILE | harmless score -")
     if not names:
         return ShapeError(
             message, "an input is JSON lines, a JSON array, CSV with a header, Parquet or Arrow"
@@ -71,10 +104,11 @@ def no_shape(where: str, rows: Sequence[Any], reason: str, reading: Reading) -> 
 
 
 def _hint(names: Sequence[str], rows: Sequence[Any], reading: Reading) -> str:
+    first = next(row for row in rows if isinstance(row, Mapping) and row)
     if reading.pairs:
         return (
-            "name the fields of the pairs, for example `columns` instruction=prompt,output=chosen,"
-            f"rejected=rejected (it can name {', '.join(nameable(reading))})"
+            f"{_named(names, _USUAL_PAIRS)} (it can name {', '.join(nameable(reading))}); "
+            "the better response has to be in the same field in all rows"
         )
     if "chosen" in names and "rejected" in names:
         return (
@@ -82,27 +116,57 @@ def _hint(names: Sequence[str], rows: Sequence[Any], reading: Reading) -> str:
             "the model prefers the chosen one; or score the chosen ones with `columns` "
             "output=chosen, and the others with output=rejected in a run of its own"
         )
-    first = next(row for row in rows if isinstance(row, Mapping) and row)
-    for name, value in first.items():
-        if isinstance(value, list) and value and isinstance(value[0], Mapping):
-            if not {"role", "from"} & value[0].keys():
-                return (
-                    f"if {name} holds the rows, make lines of them: jq -c '.{name}[]' FILE | "
-                    "harmless score - …"
-                )
-            return f"if {name} holds the turns of a conversation: `columns` messages={name}"
+    if len(rows) == 1 and _is_of_pandas(first):
+        return "make rows of the table: frame.to_json('NEW.jsonl', orient='records', lines=True)"
     # Objects and numbers are no texts. Their fields are named with dots.
     texts = [name for name in names if isinstance(first.get(name), str | list | None)]
+    lists = {
+        name: value[0]
+        for name, value in first.items()
+        if isinstance(value, list) and value and isinstance(value[0], Mapping)
+    }
+    for name, element in lists.items():
+        is_turn = bool({"role", "from"} & element.keys())
+        if is_turn and not {*map(str.lower, map(str, texts))} & {*_USUAL["output"]}:
+            return f"if {name} holds the turns of a conversation: `columns` messages={name}"
+        if not is_turn and len(rows) == 1:
+            return (
+                f"if {name} holds the rows, make lines of them: jq -c '.{name}[]' FILE | "
+                "harmless score - …"
+            )
+        if not is_turn:
+            field = next((usual for usual in _USUAL["output"] if usual in element), "FIELD")
+            return (
+                f"turns have role and content, or from and value; other texts in {name} are named "
+                f"with dots, for example `columns` output={name}.0.{field}"
+            )
+    hint = _named(texts, _USUAL)
     by_case = {str(name).strip().lower(): name for name in reversed(texts)}
-    guessed = []
-    for target, usual in _USUAL.items():
-        near = next((by_case[name] for name in usual if name in by_case), None)
-        close = difflib.get_close_matches(target, texts, 1)
-        guessed.append(f"{target}={near or (close[0] if close else 'FIELD')}")
     if "context" in by_case:
-        guessed.append(f"input={by_case['context']}")
+        hint += f",input={by_case['context']}"
     ids = [name for name in names if str(name).lower() in ("id", "uid", "uuid", "_id", "guid")]
     if ids and "id" not in names:
-        guessed.append(f"id={ids[0]}")
-    known = ", ".join(nameable(reading))
-    return f"name the fields, for example `columns` {','.join(guessed)} (it can name {known})"
+        hint += f",id={ids[0]}"
+    return f"{hint} (it can name {', '.join(nameable(reading))})"
+
+
+def _named(names: Sequence[str], usual: Mapping[str, Sequence[str]]) -> str:
+    """Return the hint to name fields, with the likeliest field for each target."""
+    by_case = {str(name).strip().lower(): name for name in reversed(names)}
+    guessed = []
+    for target, likely in usual.items():
+        near = next((by_case[name] for name in likely if name in by_case), None)
+        close = difflib.get_close_matches(target, map(str, names), 1)
+        guessed.append(f"{target}={near or (close[0] if close else 'FIELD')}")
+    return f"name the fields, for example `columns` {','.join(guessed)}"
+
+
+def _is_of_pandas(row: Mapping[Any, Any]) -> bool:
+    """Return whether a row is a whole table, as pandas writes one if it is not told otherwise."""
+    if {"columns", "index", "data"} <= row.keys():
+        return True
+    inner = [value for value in row.values() if isinstance(value, Mapping)]
+    if len(inner) < len(row):
+        return False
+    labels = [row.keys(), set().union(*inner)]
+    return any(names and all(map(str.isdecimal, names)) for names in labels)

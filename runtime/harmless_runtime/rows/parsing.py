@@ -225,6 +225,10 @@ def not_json(error: msgspec.DecodeError, text: bytes) -> str:
         why = "half of a pair of \\u escapes is no character"
     elif constant := _CONSTANT.search(text):
         why = f"{constant[1].decode()} is not JSON; null is"
+    elif text.rstrip().endswith(b"},"):
+        why = "a comma follows the object"
+    elif text.lstrip().startswith(b"{'"):
+        why = "it is Python's repr: json.dumps writes JSON"
     else:
         return f"not valid JSON: {'it ends too early' if reason == _CUT else reason}"
     return f"not valid JSON: {why if reason == _CUT else f'{reason} ({why})'}"
