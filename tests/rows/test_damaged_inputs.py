@@ -7,7 +7,9 @@ import lzma
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 import zstandard
@@ -194,12 +196,14 @@ def test_values_that_python_lacks_beside_the_texts(tmp_path: Path) -> None:
     assert all("c" in item.question for item in items if isinstance(item, Pair))
 
 
-def test_csv_with_backslashes_before_quotes(tmp_path: Path) -> None:
-    """As Spark writes it."""
-    rows = [["instruction", "output"], ["a", "b"], ["c", "It is 5'10\""], ["d", "e"]]
-    with (tmp_path / "rows.csv").open("w", newline="") as file:
-        csv.writer(file, csv.unix_dialect, doublequote=False, escapechar="\\").writerows(rows)
-    row, reject, *_ = read(tmp_path / "rows.csv")
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE])
+def test_csv_with_backslashes_before_quotes(quoting: Any, tmp_path: Path) -> None:
+    """As Spark and pandas write it, if they are told to."""
+    rows = [["a", "b"], ["c", "It is 5'10\""], ["d", "e"]]
+    frame = pd.DataFrame(rows, columns=["instruction", "output"])
+    path = tmp_path / "rows.csv"
+    frame.to_csv(path, index=False, doublequote=False, escapechar="\\", quoting=quoting)
+    row, reject, *_ = read(path)
     assert isinstance(row, Pair)
     assert isinstance(reject, Reject)
     assert "not escaped with backslashes" in reject.reason
@@ -207,6 +211,7 @@ def test_csv_with_backslashes_before_quotes(tmp_path: Path) -> None:
 
 def test_a_blank_before_a_quote_of_csv(tmp_path: Path) -> None:
     quoted = [["instruction", "output"], [' "a"', "b"], ['He said, "a"', '  "c", d']]
+    quoted += [['"C:\\"', ' "'], ["a, b\\", '"C:\\" c'], ['\\"\n"', '\\"'], ['\\""', ""]]
     with (tmp_path / "quoted.csv").open("w", newline="") as file:
         csv.writer(file).writerows(quoted)
     expected = [question_and_answer(q, "", a) for q, a in quoted[1:]]

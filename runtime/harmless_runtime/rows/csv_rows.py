@@ -1,7 +1,6 @@
 """Read rows of CSV and TSV files, whose first line names the columns."""
 
 import csv
-import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from io import BufferedReader
@@ -17,6 +16,7 @@ _CONVERT = (
     "if its lines end in carriage returns alone, tr '\\r' '\\n' < FILE > NEW.csv makes line feeds "
     "of them"
 )
+_ESCAPED = "quotes in a cell have to be doubled, and not escaped with backslashes"
 _PADDED = "a blank stands before a quote that begins a cell, which makes the quote part of the text"
 
 
@@ -70,15 +70,16 @@ def read_csv(
             continue
         if not cells:
             continue
+        fault = _fault_in(cells, lines.text) if lines.is_suspect else None
         if (lines.begins_file or cells[0].strip() == header[0]) and _named(cells) == header:
             # Files were joined, each with its header. Without a mark it may be a row.
             if not lines.begins_file:
                 yield Reject(name, number, "the row is the header once more", lines.raw)
         elif len(cells) != len(header):
             reason = f"the row has {len(cells)} cells, and the header has {len(header)}"
-            yield Reject(name, number, reason + f": {_PADDED}" * lines.is_padded, lines.raw)
-        elif lines.is_padded and any(cell.lstrip(" ")[:1] == '"' != cell[:1] for cell in cells):
-            yield Reject(name, number, _PADDED, lines.raw)
+            yield Reject(name, number, f"{reason}: {fault}" if fault else reason, lines.raw)
+        elif fault:
+            yield Reject(name, number, f"not valid CSV: {fault}", lines.raw)
         else:
             values = dict(zip(header, cells, strict=True))
             yield Fields(name, number, values, is_blank=not any(cells))
@@ -98,7 +99,7 @@ def _begun(
 ) -> tuple["_Lines", Any, list[str]]:
     """Read the header. Return the lines of the file, what makes rows of them, and the names."""
     csv.field_size_limit(line_bytes)
-    lines = _Lines(file, delimiter, line_bytes)
+    lines = _Lines(file, line_bytes)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = _named(next((cells for cells in reader if cells), []))
@@ -121,10 +122,21 @@ def _begun(
 def _in_words(error: Exception, raw: bytes) -> str:
     """Return what is wrong with a row. The library speaks of how Python opens files."""
     if b'\\"' in raw:
-        return "quotes in a cell have to be doubled, and not escaped with backslashes"
+        return _ESCAPED
     if "new-line character" in str(error):
         return "it has a carriage return without a line feed, outside quotes"
     return str(error)
+
+
+def _fault_in(cells: list[str], text: str) -> str | None:
+    """Return which quotes of a row the library has taken for words, and should not have."""
+    for cell in cells:
+        is_padded = cell.lstrip(" ")[:1] == '"' != cell[:1]
+        # A cell that is quoted as CSV has it stands so in the text.
+        doubled = cell.replace('"', '""')
+        if (is_padded or '\\"' in cell) and f'"{doubled}"' not in text:
+            return _PADDED if is_padded else _ESCAPED
+    return None
 
 
 def _named(header: list[str]) -> list[str]:
@@ -149,25 +161,28 @@ class _Lines:
     """The lines of a file as texts. Bytes that are not UTF-8 become surrogates.
 
     `raw` is the beginning of what was read since the row began. `begins_file` says that a byte
-    order mark stood before that, which is no part of it: files were joined there. `is_padded` says
-    that a blank stands between a delimiter and a quote.
+    order mark stood before that, which is no part of it: files were joined there. `is_suspect`
+    says that a quote stands behind a blank or a backslash.
     """
 
-    def __init__(self, file: BufferedReader, delimiter: str, line_bytes: int) -> None:
+    def __init__(self, file: BufferedReader, line_bytes: int) -> None:
         self._file = file
-        between = re.escape(delimiter).encode()
-        # A doubled quote is part of a text, unless it is the whole cell.
-        self._padded = re.compile(b'%b +"(?!"[^%b\r\n])' % (between, between))
         self._line_bytes = line_bytes
         self._quotes = 0
+        self._lines: list[str] = []
         self.number = 0
         self.raw = b""
-        self.begins_file = self.is_padded = False
+        self.begins_file = self.is_suspect = False
 
     def begin_row(self) -> None:
         """Forget the row before."""
-        self.raw, self._quotes = b"", 0
-        self.begins_file = self.is_padded = False
+        self.raw, self._quotes, self._lines = b"", 0, []
+        self.begins_file = self.is_suspect = False
+
+    @property
+    def text(self) -> str:
+        """The lines of the row."""
+        return "".join(self._lines)
 
     def skip_row(self) -> None:
         """Pass over the rest of a row that is too long.
@@ -194,8 +209,9 @@ class _Lines:
             self._rest_of_line(raw)
             raise _LongLineError("a line is longer than max_line_bytes allows")
         self._quotes += raw.count(b'"')
-        self.is_padded |= b' "' in raw and self._padded.search(raw) is not None
-        return raw.decode("utf-8", "surrogateescape")
+        self.is_suspect |= b' "' in raw or b'\\"' in raw
+        self._lines.append(raw.decode("utf-8", "surrogateescape"))
+        return self._lines[-1]
 
     def _rest_of_line(self, begun: bytes) -> bool:
         """Count the quotes of a line in pieces. Return whether there was a line."""
