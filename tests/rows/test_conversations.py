@@ -108,7 +108,9 @@ def test_a_content_of_parts() -> None:
         "a\nb", "", "c"
     )
     image = [{"type": "image_url", "image_url": {"url": "x"}}]
-    assert "other than text" in reason(parse(messages(("user", image), ("assistant", "c"))))
+    assert "text: image_url" in reason(parse(messages(("user", image), ("assistant", "c"))))
+    thought = [{"type": "thinking", "thinking": "b"}, {"type": "text", "text": "c"}]
+    assert "text: thinking" in reason(parse(messages(("user", "a"), ("assistant", thought))))
 
 
 SYSTEM_PARTS = [{"type": "text", "text": "Be"}, {"text": "brief."}]

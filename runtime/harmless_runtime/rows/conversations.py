@@ -25,7 +25,7 @@ _ROLES = {
     **dict.fromkeys(["tool", "function", "function_call", "observation", "ipython"], _TOOL),
 }
 # The types of parts that are texts; the last two are those of OpenAI's responses.
-_TEXT_TYPES = (None, "text", "input_text", "output_text")
+_TEXT_TYPES = ("text", "input_text", "output_text")
 HUMAN_START, ANSWER_START = "\n\nHuman:", "\n\nAssistant:"
 
 
@@ -114,8 +114,12 @@ def text_in(content: str | Sequence[Part]) -> str:
     """
     if isinstance(content, str):
         return content
-    if any(part.text is None or part.type not in _TEXT_TYPES for part in content):
-        raise BadRowError("a turn holds something other than text, such as an image")
+    for part in content:
+        kind = part.type or "text"
+        if kind not in _TEXT_TYPES:
+            raise BadRowError(f"a turn holds something other than text: {kind[:40]}")
+        if part.text is None:
+            raise BadRowError("a turn holds something other than text")
     return "\n".join(part.text or "" for part in content)
 
 

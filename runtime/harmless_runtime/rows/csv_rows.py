@@ -131,7 +131,7 @@ def _in_words(error: Exception, raw: bytes) -> str:
 def _fault_in(cells: list[str], text: str) -> str | None:
     """Return which quotes of a row the library has taken for words, and should not have."""
     for cell in cells:
-        is_padded = cell.lstrip(" ")[:1] == '"' != cell[:1]
+        is_padded = cell[:1] == " " and cell.lstrip(" ")[:1] == '"'
         # A cell that is quoted as CSV has it stands so in the text.
         doubled = cell.replace('"', '""')
         if (is_padded or '\\"' in cell) and f'"{doubled}"' not in text:
