@@ -187,8 +187,7 @@ def check_contents(name: str, head: bytes, *, is_compressed: bool) -> None:
     table = next((form for end, form in _TABLES.items() if plain_name(name).endswith(end)), None)
     if not text:
         packed = None if is_compressed else _compression(name)
-        # Spark writes files of JSON without rows.
-        if table or packed:
+        if table or packed or plain_name(name).endswith(".json"):
             raise InputError(f"{name} is empty", _AGAIN)
     elif table is not None and is_text:
         is_json = text.startswith((b"{", b"["))
