@@ -22,7 +22,8 @@ _REQUESTS = (
 _ANSWERS = (
     "output", "response", "completion", "answer", "reply", "assistant", "model_output",
     "model_response", "output_text", "generation", "resps", "target", "targets", "chosen",
-    "solution", "bot", "generated_solution", "generated_answer", "prediction", "message_2", "outputs", "responses",
+    "solution", "bot", "generated_solution", "generated_answer", "prediction", "message_2",
+    "outputs", "responses",
     "completions", "answers", "replies", "generations", "choices", "candidates", "predictions",
     "messages",
 )  # fmt: skip
