@@ -132,6 +132,7 @@ FORMS: dict[str, Writer] = dict(
         _delimited("rows.csv", ","),
         _delimited("semicolons.csv", ";"),
         _delimited("rows.tsv", "\t"),
+        _delimited("bars.csv", "|"),
         _delimited("table", "\t"),
         ("rows.parquet", _parquet),
         ("rows.arrow", _arrow_file),

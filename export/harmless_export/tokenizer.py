@@ -146,8 +146,8 @@ def check_saved(checkpoint: Path, tokenizer: Any, saved: Path, texts: Iterable[s
 
 # Texts that show a normalizer, a prefix space, spaces that are stripped, and groups of digits.
 _PROBES = (
-    "e\u0301 \ufb01 \uff21 \u00c5\u00c9", "word", " word", "Two  spaces, a\ttab, CRLF\r\n", "end ",
-    "UPPER Lower 1234567", "don't \u201cquote\u201d",
+    "e\u0301 \ufb01 \uff21 \u00c5\u00c9", "word", " word", "  x", "Two  spaces, a\ttab, CRLF\r\n",
+    "end ", "UPPER Lower 1234567", "don't \u201cquote\u201d",
 )  # fmt: skip
 _HOW_TO_AGREE = (
     "export with the release of transformers that the checkpoint was made with (releases before 5 "

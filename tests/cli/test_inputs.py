@@ -208,3 +208,13 @@ def test_rows_in_another_encoding_get_a_hint(tmp_path: Path, harmless: Harmless)
         book.writestr("[Content_Types].xml", "<Types/>")
     done = harmless("score", "book.xlsx", "-o", "x.jsonl", *DEMO, cwd=tmp_path)
     assert "book.xlsx is a workbook\nhint: save its sheet as CSV" in done.stderr
+
+
+def test_a_folder_of_spark_with_a_part_without_rows(tmp_path: Path, harmless: Harmless) -> None:
+    folder = tmp_path / "rows.json"
+    folder.mkdir()
+    (folder / "part-00000-a-c000.json").write_text('{"instruction": "Hi", "output": "Yo"}\n')
+    (folder / "part-00001-a-c000.json").write_text("")
+    done = harmless("score", folder, "-o", tmp_path / "o.jsonl", *DEMO)
+    assert done.returncode == 0, done.stderr
+    assert f"these inputs hold no rows: {folder}/part-00001-a-c000.json" in done.stderr

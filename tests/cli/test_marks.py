@@ -24,11 +24,34 @@ MARKED = [
     {"prompt": "Hi", "response": "Hello.\n\nHuman: And?\n\nAssistant: No."},
     {"prompt": "Hi", "response": "<|header_start|>assistant<|header_end|>\n\nHello."},
 ]
+# Requests as templates that are not read write them, and turns as the text of their JSON or repr.
+TURNS = [{"role": "user", "content": "Hi"}]
+UNKNOWN = [
+    "A chat between a curious user and an assistant. USER: Hi ASSISTANT:",
+    "GPT4 Correct User: Hi<|end_of_turn|>GPT4 Correct Assistant:",
+    "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>Hi<|END_OF_TURN_TOKEN|>",
+    "[gMASK]<sop><|user|>\nHi<|assistant|>\n",
+    "<s><|User|>:Hi<eoh>\n",
+    "<extra_id_0>System\n\n<extra_id_1>User\nHi\n<extra_id_1>Assistant\n",
+    "Hi\n<extra_id_1>Assistant\nHello.\n<extra_id_1>User\nAnd then?",
+    "[|user|]Hi\n[|assistant|]",
+    "[Round 1]\n\n问：Hi\n\n答：",
+    "<reserved_106>Hi<reserved_107>",
+    "<human>: Hi\n<bot>:",
+    "]~!b[]~b]user\nHi[e~[\n]~b]ai\n",
+    "<seed:bos>user\nHi<seed:eos><seed:bos>assistant\n",
+    "### System:\nBe brief.\n\n### User:\nHi",
+    json.dumps(TURNS),
+    json.dumps([{"content": "Hi", "role": "user"}], indent=1),
+    str(TURNS),
+]
 # Requests and answers in which nothing is a mark.
 UNMARKED = [
     {"prompt": "What is <s> in HTML?", "response": "<s>struck</s>"},
     {"prompt": "User: hi\nBot: hello\nWho is human?", "response": "The first."},
     {"prompt": "let f x = x <| g |> h", "response": "a[0] # <b>\n> quoted\n## Title\n[1] b"},
+    {"prompt": "What is ASSISTANT: after USER: for?", "response": '[{"value": 1}, {"value": 2}]'},
+    {"prompt": "Which JSON?", "response": 'This:\n[{"role": "user"}]\n[gmask] [Round 1]'},
 ]
 
 
@@ -110,6 +133,17 @@ def test_as_is_scores_words_as_the_original_does(tmp_path: Path, harmless: Harml
     ran = harmless("score", path, "-o", out, "--model", "demo", "--resume")
     assert ran.returncode == 1, "the rows would be read otherwise than they were"
     assert "as_is" in ran.stderr
+
+
+@pytest.mark.parametrize("request_text", UNKNOWN)
+def test_requests_that_no_template_explains_are_not_scored_in_silence(
+    request_text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = Gpt2HarmlessScorer({"model": "demo"})
+    with caplog.at_level(logging.WARNING):
+        scorer.score([request_text], ["Hello."])
+    (record,) = caplog.records
+    assert "item 0: marks of a chat template are scored as words" in record.message
 
 
 def test_python_warns_once_a_call(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from harmless_export.reference import pytorch_scores
 from harmless_runtime import Gpt2HarmlessScorer
@@ -164,6 +164,10 @@ def test_columns_that_do_not_fit(columns: Any, message: str, scorer: Gpt2Harmles
         ({"instruction": "a", "output": "b"}, "a single row goes to scorer.score_item"),
         (pd.DataFrame({"q": ["a"], "a": ["b"]}), "name the fields"),
         ("text", "a row is a mapping"),
+        (
+            DatasetDict(train=Dataset.from_dict({"instruction": ["a"], "output": ["b"]})),
+            r"a split of a DatasetDict like splits\['train'\]",
+        ),
     ],
 )
 def test_errors_say_what_to_do(rows: Any, hint: str, scorer: Gpt2HarmlessScorer) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import harmless_export
@@ -112,6 +113,10 @@ def test_items_that_cannot_be_scored(item: Any, message: str, scorer: Gpt2Harmle
     [
         (lambda s: s.score_batch(None), "the rows are of type NoneType, and have to be a list of"),
         (lambda s: s.score_batch(3), "the rows are of type int"),
+        (
+            lambda s: s.score_batch(pl.LazyFrame({"output": ["a"]})),
+            "the rows are of type LazyFrame",
+        ),
         (lambda s: s.evaluate(None), "the name of an input is of type NoneType, and has to be a"),
         (lambda s: s.evaluate(["a", 3]), "the name of an input is of type int"),
         (lambda s: s.evaluate_to_file(None, "s.jsonl"), "the name of an input is of type NoneType"),

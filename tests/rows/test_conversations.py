@@ -108,7 +108,59 @@ def test_a_content_of_parts() -> None:
         "a\nb", "", "c"
     )
     image = [{"type": "image_url", "image_url": {"url": "x"}}]
-    assert "other than text" in reason(parse(messages(("user", image), ("assistant", "c"))))
+    assert "text: image_url" in reason(parse(messages(("user", image), ("assistant", "c"))))
+    thought = [{"type": "thinking", "thinking": "b"}, {"type": "text", "text": "c"}]
+    assert "text: thinking" in reason(parse(messages(("user", "a"), ("assistant", thought))))
+
+
+SYSTEM_PARTS = [{"type": "text", "text": "Be"}, {"text": "brief."}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        # Anthropic's messages, and the conversations of Bedrock.
+        {"system": SYSTEM_PARTS, **messages(("user", "Hi"), ("assistant", "Yo"))},
+        {
+            "system": [{"text": "Be\nbrief."}],
+            **messages(("user", [{"text": "Hi"}]), ("assistant", [{"text": "Yo"}])),
+        },
+        # OpenAI's responses.
+        messages(
+            ("developer", [{"type": "input_text", "text": "Be\nbrief."}]),
+            ("user", [{"type": "input_text", "text": "Hi"}]),
+            ("assistant", [{"type": "output_text", "text": "Yo", "annotations": []}]),
+        ),
+        # Cohere's roles, and LangChain's.
+        messages(("System", "Be\nbrief."), ("User", "Hi"), ("Chatbot", "Yo")),
+        messages(("system", "Be\nbrief."), ("human", "Hi"), ("ai", "Yo")),
+    ],
+)
+def test_the_forms_of_other_services(row: dict[str, Any]) -> None:
+    assert texts(parse(row)) == question_and_answer("Hi", "", "Yo")
+    expected = question_and_answer("Be\nbrief.\n\nHi", "", "Yo")
+    assert texts(parse(row, system="prepend")) == expected
+
+
+def test_the_contents_of_gemini() -> None:
+    row = {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "Hi"}]},
+            {"role": "model", "parts": [{"text": "Yo"}]},
+        ],
+    }
+    shape = Shape("columns", messages="contents", system="systemInstruction.parts")
+    assert texts(parse(row, shape)) == question_and_answer("Hi", "", "Yo")
+    expected = question_and_answer("Be brief.\n\nHi", "", "Yo")
+    assert texts(parse(row, shape, system="prepend")) == expected
+
+
+def test_an_answer_that_is_a_turn_alone() -> None:
+    """As LLaMA-Factory's pairs have it."""
+    row = {"asked": [{"from": "human", "value": "Hi"}], "chosen": {"from": "gpt", "value": "Yo"}}
+    shape = Shape("columns", "asked", output="chosen")
+    assert texts(parse(row, shape)) == question_and_answer("Hi", "", "Yo")
 
 
 @pytest.mark.parametrize("who", ["role", "from", "speaker", "author", "sender", "type"])
@@ -176,6 +228,7 @@ def test_a_single_turn_needs_no_list() -> None:
         (messages(("user", "a"), ("tool", "1"), ("assistant", "b")), "tool call"),
         (messages(("user", "a"), ("narrator", "1"), ("assistant", "b")), "role: narrator"),
         (messages(("user", None), ("assistant", "b")), "has no text"),
+        ({"system": [{"type": "image"}], **messages(*TURNS)}, "other than text"),
         (messages(("user", 7), ("assistant", "b")), "got `int` - at `$.messages[0].content`"),
         ({"messages": [{"content": "a"}]}, "turn 1 does not name its speaker"),
         ({"messages": "a"}, "Expected `array`, got `str` - at `$.messages`"),

@@ -7,7 +7,9 @@ import lzma
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 import zstandard
@@ -17,6 +19,7 @@ from pyarrow import parquet
 
 from forms import FORMS, jsonl, make_rows, read
 from harmless_runtime.errors import InputError, ShapeError
+from harmless_runtime.rows.prompt import question_and_answer
 from harmless_runtime.rows.records import Pair, Reject
 from processes import in_a_shell
 
@@ -191,6 +194,53 @@ def test_values_that_python_lacks_beside_the_texts(tmp_path: Path) -> None:
     items = read(path, columns={"input": "meta.ctx", "id": "meta.id"})
     assert [item.id for item in items if isinstance(item, Pair)] == [b"7", b"8"]
     assert all("c" in item.question for item in items if isinstance(item, Pair))
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE])
+def test_csv_with_backslashes_before_quotes(quoting: Any, tmp_path: Path) -> None:
+    """As Spark and pandas write it, if they are told to."""
+    rows = [["a", "b"], ["c", "It is 5'10\""], ["d", "e"]]
+    frame = pd.DataFrame(rows, columns=["instruction", "output"])
+    path = tmp_path / "rows.csv"
+    frame.to_csv(path, index=False, doublequote=False, escapechar="\\", quoting=quoting)
+    row, reject, *_ = read(path)
+    assert isinstance(row, Pair)
+    assert isinstance(reject, Reject)
+    assert "not escaped with backslashes" in reject.reason
+
+
+def test_a_blank_before_a_quote_of_csv(tmp_path: Path) -> None:
+    quoted = [["instruction", "output"], [' "a"', "b"], ['He said, "a"', '  "c", d']]
+    quoted += [['"C:\\"', ' "'], ["a, b\\", '"C:\\" c'], ['\\"\n"', '\\"'], ['\\""', ""]]
+    with (tmp_path / "quoted.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(quoted)
+    expected = [question_and_answer(q, "", a) for q, a in quoted[1:]]
+    rows = read(tmp_path / "quoted.csv")
+    assert [(i.question, i.answer) for i in rows if isinstance(i, Pair)] == expected
+    (tmp_path / "padded.csv").write_text('instruction, output\na, "b"\n"a",  "b, c"\na, ""\na, b\n')
+    *rejects, row = read(tmp_path / "padded.csv")
+    for reject in rejects:
+        assert isinstance(reject, Reject)
+        assert "a blank stands before a quote that begins a cell" in reject.reason
+    assert isinstance(row, Pair)
+    assert row.answer == " b"
+
+
+@pytest.mark.parametrize("header", ["id,instruction,output\n", ",instruction , output\n"])
+def test_csv_files_that_were_joined(header: str, tmp_path: Path) -> None:
+    rows = "1,a,b\nid,instruction,other\n"
+    (tmp_path / "rows.csv").write_text((header + rows) * 2)
+    kinds = [type(item) for item in read(tmp_path / "rows.csv")]
+    assert kinds == [Pair, Pair, Reject, Pair, Pair]
+
+
+def test_the_first_line_that_excel_takes(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("sep=;\ninstruction;output\na;b\n")
+    with pytest.raises(InputError, match="a line for Excel") as raised:
+        read(tmp_path / "rows.csv")
+    (command,) = re.findall(r"tail .* NEW\.csv", raised.value.hint or "")
+    in_a_shell(command.replace("FILE", "rows.csv"), tmp_path)
+    assert len(read(tmp_path / "NEW.csv")) == 1
 
 
 def test_csv_with_carriage_returns_alone(tmp_path: Path) -> None:

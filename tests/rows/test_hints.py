@@ -8,10 +8,10 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -314,10 +314,19 @@ def test_cells_with_what_python_shows(tmp_path: Path) -> None:
 
 
 def test_answers_that_became_times(tmp_path: Path) -> None:
-    path = tmp_path / "rows.parquet"
-    times = {"prompt": ["a"], "response": [datetime(2024, 1, 1, tzinfo=UTC)]}
-    parquet.write_table(pa.table(times), path)
-    assert 'Value("string")' in hint_of(path, Reading())
+    rows = [{"prompt": "When?", "response": "2024-01-01"}]
+    lines, path = tmp_path / "rows.jsonl", tmp_path / "rows.parquet"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = datasets.load_dataset(
+        "json", data_files=str(lines), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    loaded.to_parquet(path)
+    assert "Dataset.from_list" in hint_of(path, Reading())
+    datasets.Dataset.from_list(rows).to_parquet(path)
+    for each in (path, lines):
+        (item,) = open_inputs([str(each)]).rows()
+        assert isinstance(item, Pair)
+        assert item.answer == "2024-01-01"
     parquet.write_table(pa.table({"prompt": ["a"], "response": [7]}), path)
     hint = hint_of(path, Reading())
     assert "make texts of the values of response" in hint

@@ -61,6 +61,8 @@ def test_agrees_with_the_standard_library(extra: dict[str, str]) -> None:
         (b"{", "not valid JSON"),
         (b'{"instruction": "a", "output": "b"} x', "not valid JSON"),
         (b'{"instruction": "a", "output": "b", "id": NaN}', "(NaN is not JSON; null is)"),
+        (b'{"instruction": "a", "output": "b"}, ', "(a comma follows the object)"),
+        (b"{'instruction': 'a', 'output': 'b'}", "(it is Python's repr: json.dumps writes JSON)"),
         (b'{"instruction": "a", "output": "b", "x": [-Infinity]}', "(-Infinity is not JSON"),
         (b'{"instruction": "a", "output": "b", "x": "\\ud800"}', "half of a pair of"),
         (b'{"instruction": "a", "output": "\\ud800"}', "not valid JSON"),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harmless_runtime.errors import ConfigError, ShapeError
@@ -132,12 +133,14 @@ def test_columns_that_contradict(columns: dict[str, str], message: str, read: An
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "`columns` output=chosen"),
         ({"dialog": CHAT}, "`columns` messages=dialog"),
         ({"data": [{"instruction": "a", "output": "b"}]}, "jq -c '.data[]' FILE"),
+        ({"instruction": CHAT[:1], "output": "b"}, "`columns` instruction=instruction,output="),
         ({"query": "a", "reply": "b"}, "`columns` instruction=query,output=reply"),
         ({"Instruction": "a", "outputs": "b"}, "`columns` instruction=Instruction,output=outputs"),
         ({"ID": 1, "Prompt": "a", "Response": "b"}, "instruction=Prompt,output=Response,id=ID"),
         ({"instruction": "a", "context": "c", "response": "b"}, "output=response,input=context"),
         ({"request": {"a": 1}, "response": {"b": 2}}, "instruction=FIELD,output=FIELD"),
-        ("text", "JSON lines, a JSON array, CSV"),
+        (7, "JSON lines, a JSON array, CSV"),
+        ('{"instruction": "a"}', "jq -c fromjson FILE"),
         ({"instruction": None, "output": "b"}, "leave the rows without instruction out: jq -c"),
     ],
 )
@@ -146,6 +149,33 @@ def test_rows_of_no_known_shape_are_refused_with_a_hint(row: Any, hint: str, rea
         read(*[row] * 150)
     assert caught.value.hint is not None
     assert hint in caught.value.hint
+
+
+def test_an_object_that_holds_the_rows_is_refused_with_a_hint(read: Any) -> None:
+    with pytest.raises(ShapeError) as caught:
+        read({"data": [{"instruction": "a", "output": "b"}]})
+    assert "jq -c '.data[]' FILE" in (caught.value.hint or "")
+    frame = pd.DataFrame([{"instruction": "a", "output": "b"}] * 3)
+    for orient in ("columns", "split", "index"):
+        with pytest.raises(ShapeError) as caught:
+            read(json.loads(frame.to_json(orient=orient)))
+        assert "to_json('NEW.jsonl', orient='records', lines=True)" in (caught.value.hint or "")
+    lines = frame.to_json(orient="records", lines=True).splitlines()
+    assert len(read(*map(json.loads, lines))) == 3
+
+
+def test_a_context_that_is_not_read_is_a_warning(
+    read: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"question": "a", "answer": "b", "context": "c"}
+    read(row)
+    assert "the field context of" in caplog.text
+    assert "`columns` input=context" in caplog.text
+    caplog.clear()
+    (with_context,) = read(row, columns={"input": "context"})
+    assert with_context.question == "\n\nHuman: a\nc\n\nAssistant:"
+    read({**row, "context": ""}, {"question": "a", "answer": "b"})
+    assert "is not read" not in caplog.text
 
 
 def test_an_explicit_shape_is_not_refused_if_rows_have_its_fields(read: Any) -> None:

@@ -107,7 +107,8 @@ def test_the_repr_of_python_is_named(are_arrays: bool, tmp_path: Path) -> None:
     [
         ('[{"role": "user"', "the turns are a text that is not JSON"),
         ("Hi", "Expected `array`, got `str` - at `$.messages`"),
-        ('{"role": "user"}', "Expected `array`, got `object` - at `$.messages`"),
+        ('{"role": "user"}', "a turn has no text"),
+        ('{"a": 1}', "Expected `array`, got `object` - at `$.messages`"),
         ('[{"role": "user", "content": 5}]', "at `$.messages[0].content`"),
         ("[" * 100_000, "nested too deeply"),
         ('{"role": ["user", "assistant"], "content": ["Hi"]}', "different lengths: role 2, cont"),

@@ -12,6 +12,9 @@ from harmless_runtime.rows.unread import Form, Unread
 
 logger = logging.getLogger(__name__)
 
+# Fields that belong to a request, beside it.
+_CONTEXTS = ("input", "context")
+
 
 def check_fields(
     rows: Sequence[Any], where: str, named: Shape, reading: Reading, form: Form
@@ -45,6 +48,26 @@ def check_fields(
             )
         if target in reading.columns:
             logger.warning("%s%s. %s", missing, meant, _fields(where, names))
+
+
+def warn_of_unread(rows: Sequence[Any], where: str, shape: Shape) -> None:
+    """Log which field beside the requests is not read, though it may belong to them.
+
+    Args:
+        rows: the first rows, of which those that are not mappings are passed over.
+        where: name of the input.
+        shape: the shape that was recognised.
+    """
+    if shape.instruction is None or shape.input is not None:
+        return
+    for name in _CONTEXTS:
+        if name not in shape.roots and any(isinstance(r, Mapping) and r.get(name) for r in rows):
+            logger.warning(
+                "the field %s of %s is not read; `columns` input=%s adds it to the requests",
+                name,
+                where,
+                name,
+            )
 
 
 def _fields(where: str, names: Sequence[Any]) -> str:

@@ -34,10 +34,11 @@ _ROLES: dict[object, str] = {
     **dict.fromkeys(["tool", "function", "function_call", "observation", "ipython"], _TOOL),
 }  # fmt: skip
 # The fields of a turn that name its speaker, and those that hold its text. The first counts that is
-# there. LangChain has the speaker in `type`.
+# there. LangChain has the speaker in `type`, and Gemini the text in `parts`.
 SPEAKER_FIELDS = ("role", "from", "speaker", "author", "sender", "type")
-TEXT_FIELDS = ("content", "value", "text", "message", "utterance")
-_TEXT_PARTS = (None, "text", "input_text", "output_text")
+TEXT_FIELDS = ("content", "value", "text", "message", "utterance", "parts")
+# The types of parts that are texts; the last two are those of OpenAI's responses.
+_TEXT_TYPES = ("text", "input_text", "output_text")
 _NO_ROLES: Mapping[str, SpeakerRole] = {}
 # A list of parts of a content has `type` too.
 _IN_CELLS = set(SPEAKER_FIELDS) - {"type"}
@@ -49,7 +50,7 @@ class BadRowError(ValueError):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part of a turn's content, as OpenAI's interface has it."""
+    """A part of a content, as the interfaces of OpenAI, Anthropic, Bedrock and Gemini have it."""
 
     type: str | None = None
     text: str | None = None
@@ -93,6 +94,7 @@ class UsualTurn(Turn, frozen=True, rename={"from_": "from", "speaker_": "speaker
     text: Any = None
     message: Any = None
     utterance: Any = None
+    parts: list[Part] | None = None
 
     @property
     def speaker(self) -> str | int | bool | None:
@@ -110,6 +112,8 @@ class UsualTurn(Turn, frozen=True, rename={"from_": "from", "speaker_": "speaker
             return self.content
         if self.value is not None:
             return self.value
+        if self.parts is not None:
+            return self.parts
         return _first_text(self.text, self.message, self.utterance)
 
 
@@ -203,6 +207,23 @@ def write_conversation(turns: Sequence[Said], system: SystemChoice) -> tuple[str
     return question + ANSWER_START, turns[-1].text, dropped
 
 
+def text_in(content: str | Sequence[Part]) -> str:
+    """Return the text of a content, whose parts are joined by line feeds.
+
+    Raises:
+        BadRowError: a part is no text.
+    """
+    if isinstance(content, str):
+        return content
+    for part in content:
+        kind = part.type or "text"
+        if kind not in _TEXT_TYPES:
+            raise BadRowError(f"a turn holds something other than text: {kind[:40]}")
+        if part.text is None:
+            raise BadRowError("a turn holds something other than text")
+    return "\n".join(part.text or "" for part in content)
+
+
 def is_answer(turn: Turn) -> bool:
     """Return whether a turn is the assistant's."""
     return isinstance(turn.role, str) and _ROLES.get(turn.role.strip().lower()) == ASSISTANT
@@ -243,10 +264,6 @@ def _role(number: int, turn: Turn, roles: Mapping[str, SpeakerRole]) -> str:
 
 def _text(turn: Turn) -> str:
     words = turn.words
-    if isinstance(words, str):
-        return words
     if words is None:
         raise BadRowError("a turn has no text")
-    if any(part.text is None or part.type not in _TEXT_PARTS for part in words):
-        raise BadRowError("a turn holds something other than text, such as an image")
-    return "\n".join(part.text or "" for part in words)
+    return text_in(words)

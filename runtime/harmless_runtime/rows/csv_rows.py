@@ -9,13 +9,15 @@ from typing import Any
 from harmless_runtime.errors import InputError
 from harmless_runtime.rows.records import KEPT_BYTES, Fields, Reject
 
-_DELIMITERS = ",\t;"
+_DELIMITERS = ",\t;|"
 # A line that is too long is passed over in pieces of this size.
 _PIECE_BYTES = 2**16
 _CONVERT = (
     "if its lines end in carriage returns alone, tr '\\r' '\\n' < FILE > NEW.csv makes line feeds "
     "of them"
 )
+_ESCAPED = "quotes in a cell have to be doubled, and not escaped with backslashes"
+_PADDED = "a blank stands before a quote that begins a cell, which makes the quote part of the text"
 
 
 def header_of(line: bytes) -> tuple[list[str], str]:
@@ -33,8 +35,8 @@ def read_csv(
 ) -> Iterator[Fields | Reject]:
     """Yield the rows of a CSV file, without blank lines. Every value is a text, as it is written.
 
-    A row is rejected if it has more or fewer cells than the header, if its quotes are wrong, or if
-    a line or a cell is too long. `number` is that of its first line.
+    A row is rejected if it has more or fewer cells than the header, if its quotes are wrong, if it
+    is the header once more, or if a line or a cell is too long. `number` is that of its first line.
 
     Args:
         name: name of the input.
@@ -59,21 +61,28 @@ def read_csv(
             yield Reject(name, number, str(error), lines.raw)
             continue
         except csv.Error as error:
-            reason = f"not valid CSV: {_in_words(error)}"
+            reason = f"not valid CSV: {_in_words(error, lines.raw)}"
             if "field larger" in str(error):
                 lines.skip_row()
                 reason = "a cell is longer than max_line_bytes allows, or a quote is not closed"
             where = f" (it ends in line {lines.number})" if lines.number > number else ""
             yield Reject(name, number, reason + where, lines.raw)
             continue
-        if lines.begins_file and _named(cells) == header:
-            continue  # files were joined, each with its header
-        if len(cells) == len(header):
+        if not cells:
+            continue
+        fault = _fault_in(cells, lines.text) if lines.is_suspect else None
+        if (lines.begins_file or cells[0].strip() == header[0]) and _named(cells) == header:
+            # Files were joined, each with its header. Without a mark it may be a row.
+            if not lines.begins_file:
+                yield Reject(name, number, "the row is the header once more", lines.raw)
+        elif len(cells) != len(header):
+            reason = f"the row has {len(cells)} cells, and the header has {len(header)}"
+            yield Reject(name, number, f"{reason}: {fault}" if fault else reason, lines.raw)
+        elif fault:
+            yield Reject(name, number, f"not valid CSV: {fault}", lines.raw)
+        else:
             values = dict(zip(header, cells, strict=True))
             yield Fields(name, number, values, is_blank=not any(cells))
-        elif cells:
-            reason = f"the row has {len(cells)} cells, and the header has {len(header)}"
-            yield Reject(name, number, reason, lines.raw)
 
 
 def read_header(name: str, file: BufferedReader, delimiter: str, line_bytes: int) -> list[str]:
@@ -96,20 +105,38 @@ def _begun(
         header = _named(next((cells for cells in reader if cells), []))
     except (csv.Error, _LongLineError) as error:
         raise InputError(
-            f"{name}: the header of the CSV file is damaged: {_in_words(error)}",
+            f"{name}: the header of the CSV file is damaged: {_in_words(error, lines.raw)}",
             _CONVERT if b"\r" in lines.raw else None,
         ) from None
+    if header[:1] == ["sep="]:
+        raise InputError(
+            f"{name}: the header of the CSV file is a line for Excel",
+            "leave that line out: tail -n +2 FILE > NEW.csv",
+        )
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise InputError(f"{name}: the header names a column twice: {', '.join(twice)}")
     return lines, reader, header
 
 
-def _in_words(error: Exception) -> str:
-    """Return what is wrong with a line. The library speaks of how Python opens files."""
+def _in_words(error: Exception, raw: bytes) -> str:
+    """Return what is wrong with a row. The library speaks of how Python opens files."""
+    if b'\\"' in raw:
+        return _ESCAPED
     if "new-line character" in str(error):
         return "it has a carriage return without a line feed, outside quotes"
     return str(error)
+
+
+def _fault_in(cells: list[str], text: str) -> str | None:
+    """Return which quotes of a row the library has taken for words, and should not have."""
+    for cell in cells:
+        is_padded = cell[:1] == " " and cell.lstrip(" ")[:1] == '"'
+        # A cell that is quoted as CSV has it stands so in the text.
+        doubled = cell.replace('"', '""')
+        if (is_padded or '\\"' in cell) and f'"{doubled}"' not in text:
+            return _PADDED if is_padded else _ESCAPED
+    return None
 
 
 def _named(header: list[str]) -> list[str]:
@@ -134,21 +161,28 @@ class _Lines:
     """The lines of a file as texts. Bytes that are not UTF-8 become surrogates.
 
     `raw` is the beginning of what was read since the row began. `begins_file` says that a byte
-    order mark stood before that, which is no part of it: files were joined there.
+    order mark stood before that, which is no part of it: files were joined there. `is_suspect`
+    says that a quote stands behind a blank or a backslash.
     """
 
     def __init__(self, file: BufferedReader, line_bytes: int) -> None:
         self._file = file
         self._line_bytes = line_bytes
         self._quotes = 0
+        self._lines: list[str] = []
         self.number = 0
         self.raw = b""
-        self.begins_file = False
+        self.begins_file = self.is_suspect = False
 
     def begin_row(self) -> None:
         """Forget the row before."""
-        self.raw, self._quotes = b"", 0
-        self.begins_file = False
+        self.raw, self._quotes, self._lines = b"", 0, []
+        self.begins_file = self.is_suspect = False
+
+    @property
+    def text(self) -> str:
+        """The lines of the row."""
+        return "".join(self._lines)
 
     def skip_row(self) -> None:
         """Pass over the rest of a row that is too long.
@@ -175,7 +209,9 @@ class _Lines:
             self._rest_of_line(raw)
             raise _LongLineError("a line is longer than max_line_bytes allows")
         self._quotes += raw.count(b'"')
-        return raw.decode("utf-8", "surrogateescape")
+        self.is_suspect |= b' "' in raw or b'\\"' in raw
+        self._lines.append(raw.decode("utf-8", "surrogateescape"))
+        return self._lines[-1]
 
     def _rest_of_line(self, begun: bytes) -> bool:
         """Count the quotes of a line in pieces. Return whether there was a line."""

@@ -78,15 +78,17 @@ def text_or_turns(text: str) -> Any:
 def turns_of(value: Any) -> Any:
     """Return a list of turns with the fields of `Turn`, from any form that libraries give it.
 
-    A text is the JSON of the turns or of a turn. An object of lists stands for a list of objects,
-    as `datasets` has it, and a list of pairs for an object, as Arrow's maps are read. What is none
-    of these is returned as it is.
+    A text is the JSON of the turns or of a turn. A turn alone is a list of one. An object of lists
+    stands for a list of objects, as `datasets` has it, and a list of pairs for an object, as
+    Arrow's maps are read. What is none of these is returned as it is.
 
     Raises:
         BadRowError: a text is not JSON, bytes are not UTF-8, or lists have different lengths.
         RecursionError: the value is nested too deeply.
     """
     value = _listed(_decoded(_plain(value)))
+    if isinstance(value, dict) and {"role", "from"} & value.keys():
+        value = [value]
     return [_turn(turn) for turn in value] if isinstance(value, list) else value
 
 

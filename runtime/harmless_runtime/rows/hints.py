@@ -51,6 +51,26 @@ def _length(unread: Unread) -> str:
     return f"`max_line_bytes` {most} allows rows of that length"
 
 
+def _table_of_pandas(unread: Unread) -> str | None:
+    """A whole table in one object, as pandas writes it if it is not asked for records."""
+    first = unread.first
+    inner = [value for value in first.values() if isinstance(value, Mapping)]
+    labels = (first.keys(), set().union(*inner))
+    is_nested = len(inner) == len(first) and any(
+        names and all(map(str.isdecimal, map(str, names))) for names in labels
+    )
+    if len(unread.rows) == 1 and (is_nested or {"columns", "index", "data"} <= first.keys()):
+        return "make rows of the table: frame.to_json('NEW.jsonl', orient='records', lines=True)"
+    return None
+
+
+def _rows_in_texts(unread: Unread) -> str | None:
+    """Rows whose JSON was written as JSON once more."""
+    if unread.form == "json" and unread.rows and all(isinstance(r, str) for r in unread.rows):
+        return "make rows of the texts: jq -c fromjson FILE | harmless score - …"
+    return None
+
+
 def _python_lists(unread: Unread) -> str | None:
     texts = (value for value in unread.first.values() if isinstance(value, str))
     if "Python" in unread.reason or any(re.match(r"\s*\[\s*\{'", text) for text in texts):
@@ -150,8 +170,8 @@ def _types(unread: Unread) -> str | None:
     kind, name = told[1], told[2] or ""
     if kind in ("datetime", "date", "time", "Timestamp"):
         return (
-            "texts that look like times became times where the rows were loaded: load them with "
-            'features that say Value("string"), or score the original file'
+            "texts that look like times became times where the rows were loaded: score the "
+            "original file, or load its rows with datasets.Dataset.from_list, which keeps texts"
         )
     if kind not in ("null", "int", "float", "bool"):
         return None
@@ -192,6 +212,8 @@ _HINTS: tuple[tuple[str, Callable[[Unread], str | None]], ...] = (
     ("UTF-8", _encoding),
     ("max_line_bytes", _length),
     ("Python", _python_lists),
+    ("got `str`", _rows_in_texts),
+    ("", _table_of_pandas),
     ("", _verdicts),
     ("", _pairs),
     ("", turn_hints.exchanges),
@@ -211,4 +233,4 @@ _HINTS: tuple[tuple[str, Callable[[Unread], str | None]], ...] = (
     ("", _fields),
 )
 # Those that need not see a row.
-_WITHOUT_FIELDS = (_encoding, _length)
+_WITHOUT_FIELDS = (_encoding, _length, _rows_in_texts)

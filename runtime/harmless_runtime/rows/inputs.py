@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from harmless_runtime.errors import InputError, OutputError
 from harmless_runtime.rows import remote
-from harmless_runtime.rows.advice import check_fields, no_shape
+from harmless_runtime.rows.advice import check_fields, no_shape, warn_of_unread
 from harmless_runtime.rows.arrow_rows import read_batches
 from harmless_runtime.rows.expand import find_sources
 from harmless_runtime.rows.first_rows import beginning, values_in
@@ -169,6 +169,7 @@ class Inputs:
         if rows:
             also = f"; they also fit {', '.join(s.name for s in shapes[1:])}" if shapes[1:] else ""
             logger.info("the rows are read as %s%s", shape, also)
+            warn_of_unread(values, self.sources[0].name, shape)
         return shape
 
     def _first(self) -> Iterator[Row]:

@@ -140,7 +140,9 @@ class Items:
 
 def _columns_of(rows: Any) -> Any:
     """Return the columns of a data frame by their names, and anything else as it is."""
-    if isinstance(rows, Mapping) or not hasattr(type(rows), "columns"):
+    # A lazy frame has names, and neither a length nor values.
+    is_frame = hasattr(type(rows), "columns") and hasattr(type(rows), "__len__")
+    if isinstance(rows, Mapping) or not is_frame:
         return rows
     # pyarrow calls the names so, and has arrays for `columns`.
     names = getattr(rows, "column_names", None) or list(rows.columns)
@@ -157,8 +159,8 @@ def _length(columns: Mapping[str, Column]) -> int:
         if not _is_column(column):
             raise InputError(
                 f"{name} is a {_kind(column)}, and has to be a list, an array or a column",
-                "a single row goes to scorer.score_item, and a column of a data frame is like "
-                "df['instruction']",
+                "a single row goes to scorer.score_item; a column of a data frame is like "
+                "df['instruction'], and a split of a DatasetDict like splits['train']",
             )
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -170,9 +172,10 @@ def _length(columns: Mapping[str, Column]) -> int:
 def _is_column(values: Any) -> bool:
     if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
         return False
-    # An array without dimensions is a single value. What has columns is a data frame, which gives
-    # its columns one by one, and not its rows.
-    return getattr(values, "ndim", 1) > 0 and not hasattr(type(values), "columns")
+    # An array without dimensions is a single value. What has columns is a data frame or a split of
+    # `datasets`, which gives its columns one by one, or rows.
+    has_columns = hasattr(type(values), "columns") or hasattr(type(values), "column_names")
+    return getattr(values, "ndim", 1) > 0 and not has_columns
 
 
 def _kind(values: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from harmless_runtime.rows.conversations import BadRowError, turn_type, turns_in
+from harmless_runtime.rows.conversations import BadRowError, Part, turn_type, turns_in
 from harmless_runtime.rows.decode import (
     NotJson,
     decode_bytes,
@@ -226,6 +226,10 @@ def not_json(error: msgspec.DecodeError, text: bytes) -> str:
         why = "half of a pair of \\u escapes is no character"
     elif constant := _CONSTANT.search(text):
         why = f"{constant[1].decode()} is not JSON; null is"
+    elif text.rstrip().endswith(b"},"):
+        why = "a comma follows the object"
+    elif text.lstrip().startswith(b"{'"):
+        why = "it is Python's repr: json.dumps writes JSON"
     else:
         return f"not valid JSON: {'it ends too early' if reason == _CUT else reason}"
     return f"not valid JSON: {why if reason == _CUT else f'{reason} ({why})'}"
@@ -247,8 +251,8 @@ def _row_type(shape: Shape, id_type: Any) -> Any:
         "output": (text,),
         "messages": (list[turn],),
         "history": (Any, None),
-        "system": (str | None, None),
-        "system_prompt": (str | None, None),
+        "system": (str | list[Part] | None, None),
+        "system_prompt": (str | list[Part] | None, None),
         "id": (id_type, default),
     }
     return msgspec.defstruct(

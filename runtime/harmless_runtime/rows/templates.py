@@ -131,10 +131,15 @@ _MAY_BEGIN = re.compile(
 # Every mark stands at the beginning of a line, so that a search only looks at what follows a line
 # feed. Two of them are put before the text.
 _MARK = re.compile(
-    r"\n[ \t\r]*+(?:"
+    r"\n[ \t\r]*+(?:<s>|<bos>)?+(?:"
     r"<(?:\|[\w/▁-]{1,60}\|>|｜[\w/▁-]{1,60}｜>|\|turn>|turn\|>|(?:start|end)_of_turn>|<SYS>>)"
-    r"|\[/?INST\]|\[SYSTEM_PROMPT\]|### (?:Instruction|Response|Human|Assistant):"
-    r"|\n[ \t]*+(?:Human|Assistant):|USER: (?<=\A\n\nUSER: )(?=(?s:.*)ASSISTANT:))"
+    r"|<(?:BOS_TOKEN>|extra_id_\d+>|reserved_10[67]>|seed:bos>|(?:human|bot)>:)|\]~!?b[\[\]]"
+    r"|\[(?:/?INST|SYSTEM_PROMPT|gMASK|\|(?:system|user|assistant)\|)\]|\[Round \d+\](?=\n+问：)"
+    r"|### (?:Instruction|Response|Human|Assistant|User|System):|GPT4 Correct User:"
+    r"|\n[ \t]*+(?:Human|Assistant):|USER: (?<=\A\n\nUSER: )(?=(?s:.*)ASSISTANT:)"
+    # A text that is turns as JSON or Python write them.
+    r"|(?<=\A\n\n)\[\s*+\{\s*+[\"'](?:(?:role|from)[\"']\s*+:"
+    r"|(?:content|value)[\"']\s*+:(?=(?s:.*)[\"'](?:role|from)[\"']\s*+:)))"
 )
 # The marks of it that hold neither <, ] nor #.
 _SPEAKERS = ("Human:", "Assistant:", "USER:")
@@ -200,10 +205,13 @@ def marks_in(text: str) -> str | None:
     """Return the first mark of a template at the beginning of the text or of a line, or None.
 
     Marks of all templates count, also of those that are not read. Words such as `Human:` count only
-    where a template writes them.
+    where a template writes them. So do the first characters of turns that are written as JSON.
     """
     found = _MARK.search("\n\n" + text)
-    return found[0].strip() if found else None
+    if found:
+        return found[0].strip()
+    # Vicuna's template has its marks within a line, after a system text.
+    return "USER:" if "USER:" in text and text.rstrip().endswith("ASSISTANT:") else None
 
 
 def are_words(one: str, other: str) -> bool:
@@ -220,8 +228,10 @@ def are_words(one: str, other: str) -> bool:
 
 def _may_speak(text: str) -> bool:
     """Return whether a text may have marks that are words."""
-    return text.lstrip().startswith(_SPEAKERS) or (
-        "\n" in text and ("Human:" in text or "Assistant:" in text)
+    return (
+        text.lstrip().startswith(_SPEAKERS)
+        or "ASSISTANT:" in text
+        or ("\n" in text and ("Human:" in text or "Assistant:" in text))
     )
 
 

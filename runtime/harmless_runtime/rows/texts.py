@@ -28,6 +28,7 @@ from harmless_runtime.rows.conversations import (
     Turn,
     UsualTurn,
     said_in,
+    text_in,
     write_conversation,
 )
 from harmless_runtime.rows.prompt import question_and_answer
@@ -237,9 +238,10 @@ def _after(before: list[Said], turns: list[Said]) -> list[Said]:
 
 
 def _system(record: Any) -> list[Said]:
-    texts = getattr(record, "system", None), getattr(record, "system_prompt", None)
-    if texts == (None, None):
+    given = getattr(record, "system", None), getattr(record, "system_prompt", None)
+    if given == (None, None):
         return []
+    texts = [text_in(content) for content in given if content]
     return [Said(SYSTEM, text) for text in dict.fromkeys(texts) if text]
 
 
