@@ -86,6 +86,8 @@ CASES = {
     "texts of choices": Case({"prompt": "a", "choices": [{"text": "b"}]}),
     "a batch": Case({"request": {"body": {"messages": [USER]}}, "response": {"body": {
         "id": "x", "choices": [{"message": BOT}]}}}),
+    "a text of a question": Case({"question": {"full_text": "a"}, "answer_0": "b"}),
+    "lists of lists": Case({"doc": {"question": "a"}, "resps": [["b"]], "target": "c"}),
     "instances": Case(
         {"instruction": "a", "instances": [{"input": "c", "output": "b"}]},
         (question_and_answer("a", "c", "b"),),
@@ -337,6 +339,23 @@ def test_the_fields_in_use_are_not_named_again(tmp_path: Path) -> None:
         hint = hint_of(path, Reading())
         assert "leave rows with tools or images out" in hint
         assert "messages=messages" not in hint
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"instruction": "a", "output": "b", "history": "once"}, "give a field that holds"),
+        ({"instruction": "a", "source": "b"}, "instruction=instruction,output=FIELD"),
+        ({"foo": "a", "bar": "b"}, "instruction=FIELD,output=FIELD"),
+        ({"messages": [{"role": "user", "content": 5}, BOT]}, "stand at messages[0].content"),
+        ({"messages": [USER, {**BOT, "content": None}]}, "leave rows with empty turns out"),
+        ({"messages": [BOT]}, "a user's turn has to come before the answer"),
+    ],
+)
+def test_a_field_that_only_may_be_the_answer_is_not_named(
+    row: Any, words: str, tmp_path: Path
+) -> None:
+    assert words in hint_of(write(tmp_path / "rows.jsonl", Case(row)), Reading())
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harmless_runtime.rows.conversations import SPEAKER_FIELDS, is_known_speaker
+from harmless_runtime.rows.conversations import SPEAKER_FIELDS, is_known_speaker, turns_in
+from harmless_runtime.rows.dialogues import read_whole
 from harmless_runtime.rows.shapes import Reading
+from harmless_runtime.rows.templates import read_template
 
 Columns = dict[str, str]
 
@@ -19,8 +21,9 @@ _REQUESTS = (
 )  # fmt: skip
 _ANSWERS = (
     "output", "response", "completion", "answer", "reply", "assistant", "model_output",
-    "model_response", "output_text", "generation", "target", "targets", "chosen", "solution", "bot",
-    "generated_solution", "generated_answer", "prediction", "message_2", "outputs", "responses",
+    "model_response", "output_text", "generation", "resps", "target", "targets", "chosen",
+    "solution", "bot", "generated_solution", "generated_answer", "prediction", "message_2",
+    "outputs", "responses",
     "completions", "answers", "replies", "generations", "choices", "candidates", "predictions",
     "messages",
 )  # fmt: skip
@@ -31,7 +34,17 @@ _LIKE_ANSWERS = re.compile(
 )
 # What a text is called within a field of these names.
 _INNER = frozenset(
-    {"content", "text", "value", "message", "messages", "generated_text", "parts", "body"}
+    {
+        "content",
+        "text",
+        "value",
+        "message",
+        "messages",
+        "generated_text",
+        "full_text",
+        "parts",
+        "body",
+    }
 )
 _CONTEXTS = ("input", "context")
 _IDS = ("id", "uid", "uuid", "_id", "guid")
@@ -136,8 +149,14 @@ def _guesses(row: Mapping[str, Any]) -> Iterator[Columns]:
                 if context := context_in(row, columns):
                     yield columns | context
                 yield columns
-    # A text that is a whole conversation.
-    yield from ({"output": path} for path, value in found if isinstance(value, str))
+    yield from ({"output": path} for path, value in found if _is_whole(value))
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether a value is a text that holds a whole conversation."""
+    if not isinstance(value, str):
+        return False
+    return any(read(value) is not None for read in (read_whole, read_template, turns_in))
 
 
 def _guesses_of_pairs(row: Mapping[str, Any]) -> Iterator[Columns]:

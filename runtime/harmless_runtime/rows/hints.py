@@ -21,7 +21,7 @@ _VERDICTS = (
     ("response_a", "response_b", "winner", '"model_a"', '"model_b"'),
     ("human_ref_A", "human_ref_B", "labels", "1", "0"),
 )
-_TYPE = re.compile(r"Expected `[^`]*`, got `(\w+)`(?: - at `\$\.([\w-]+)`)?")
+_TYPE = re.compile(r"Expected `[^`]*`, got `(\w+)`(?: - at `\$\.(.+)`)?")
 _A_TEXT = (
     "a text has to be wholly turns of a chat template, or a dialogue that begins with a blank line "
     "and Human:; otherwise the request and the answer have to be fields of their own: `columns` "
@@ -124,13 +124,13 @@ def _columns(unread: Unread) -> str | None:
     columns = columns_for(unread.found, unread.reading, unread.reads)
     if columns is None:
         return None
-    what = "name the fields of the pairs" if unread.reading.pairs else "name the fields"
+    what = f"name the fields{' of the pairs' if unread.reading.pairs else ''}, for example"
     is_asked = "instruction" in columns and "input" not in columns
     if is_asked and (left := context_in(unread.first, columns)):
-        what = f"leave {left['input']} out, which cannot be added to turns"
+        what = f"leave {left['input']} out, which cannot be added to turns:"
     several = any(re.search(r"\.0(\.|$)", path) for path in columns.values())
     first = ", which reads the first of several" if several else ""
-    return f"{what}, for example `columns` {written(columns)}{first} {can_name(unread)}"
+    return f"{what} `columns` {written(columns)}{first} {can_name(unread)}"
 
 
 def _rows_inside(unread: Unread) -> str | None:
@@ -167,19 +167,19 @@ def _types(unread: Unread) -> str | None:
     told = _TYPE.search(unread.reason)
     if told is None:
         return None
-    kind, name = told[1], told[2]
+    kind, name = told[1], told[2] or ""
     if kind in ("datetime", "date", "time", "Timestamp"):
         return (
             "texts that look like times became times where the rows were loaded: score the "
             "original file, or load its rows with datasets.Dataset.from_list, which keeps texts"
         )
-    if name is None:
+    if kind not in ("null", "int", "float", "bool"):
         return None
+    if name not in unread.first:
+        return f"texts have to stand at {name}" if name else None
     if kind == "null":
         return unread.changed(f"select({jq(name)} != null)", f"leave the rows without {name} out")
-    if kind in ("int", "float", "bool"):
-        return unread.changed(f"{jq(name)} |= tostring", f"make texts of the values of {name}")
-    return None
+    return unread.changed(f"{jq(name)} |= tostring", f"make texts of the values of {name}")
 
 
 def _text_alone(unread: Unread) -> str | None:
