@@ -187,7 +187,9 @@ def check_contents(name: str, head: bytes, *, is_compressed: bool) -> None:
     table = next((form for end, form in _TABLES.items() if plain_name(name).endswith(end)), None)
     if not text:
         packed = None if is_compressed else _compression(name)
-        if table or packed or plain_name(name).endswith(".json"):
+        # Spark writes a part of JSON lines without rows.
+        is_part = name.rsplit("/", 1)[-1].startswith("part-")
+        if table or packed or (plain_name(name).endswith(".json") and not is_part):
             raise InputError(f"{name} is empty", _AGAIN)
     elif table is not None and is_text:
         is_json = text.startswith((b"{", b"["))
