@@ -138,6 +138,9 @@ def test_system_texts_of_a_prompt_that_is_repeated(tmp_path: Path) -> None:
         ({"instruction": TURNS, "input": "x", "chosen": answer("a")}, "no input can be added"),
         ({"instruction": "Hi", "input": "x", "chosen": TURNS + answer("a")}, "no input can be"),
         ({"prompt": None, "chosen": "a"}, "the row has no request"),
+        # Messages with the chosen answer, as ms-swift has them beside the rejected one.
+        ({"prompt": TURNS + answer("a"), "chosen": "a"}, "ends with the answer already"),
+        ({"prompt": TURNS + answer("a"), "chosen": answer("a ")}, "ends with the answer already"),
     ],
 )
 def test_texts_that_cannot_be_put_together(row: Any, told: str, tmp_path: Path) -> None:

@@ -170,8 +170,10 @@ def _response(output: Any, asked: _Request, reading: Reading, *, has_request: bo
         turns = said_in(_listed(output), reading.roles)
         place = _answer_alone(turns)
         if asked.begun and place is not None:
+            _check_goes_on(asked.begun, turns[place].text)
             turns[place] = Said(ASSISTANT, asked.begun + turns[place].text)
         return turns
+    _check_goes_on(asked.begun, output)
     if asked.turns or asked.begun is not None:
         continued = asked.template.continued if asked.template else (asked.begun or "").__add__
         return [Said(ASSISTANT, continued(output))]
@@ -182,6 +184,16 @@ def _response(output: Any, asked: _Request, reading: Reading, *, has_request: bo
         raise BadRowError("the row has no request" if has_request else _NO_TEXT)
     answer = [] if template.begun is None else [Said(ASSISTANT, template.begun)]
     return [*said_in(template.turns), *answer]
+
+
+def _check_goes_on(begun: str | None, answer: str) -> None:
+    """Check that an answer is not the same as what the request has begun it with.
+
+    Raises:
+        BadRowError: it is, so that it would be written twice.
+    """
+    if begun and begun.strip() and begun.strip() == answer.strip():
+        raise BadRowError("the request ends with the answer already")
 
 
 def _listed(turns: Any) -> Sequence[Turn]:
