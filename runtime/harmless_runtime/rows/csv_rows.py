@@ -208,10 +208,12 @@ class _Lines:
         if len(raw) > self._line_bytes and not raw.endswith(b"\n"):
             self._rest_of_line(raw)
             raise _LongLineError("a line is longer than max_line_bytes allows")
-        self._quotes += raw.count(b'"')
-        self.is_suspect |= b' "' in raw or b'\\"' in raw
-        self._lines.append(raw.decode("utf-8", "surrogateescape"))
-        return self._lines[-1]
+        text = raw.decode("utf-8", "surrogateescape")
+        if self._quotes or '"' in text:  # only then the text of the row may be asked for
+            self._quotes += text.count('"')
+            self.is_suspect |= ' "' in text or '\\"' in text
+            self._lines.append(text)
+        return text
 
     def _rest_of_line(self, begun: bytes) -> bool:
         """Count the quotes of a line in pieces. Return whether there was a line."""

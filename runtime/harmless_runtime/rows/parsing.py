@@ -64,8 +64,9 @@ class RowParser:
         may_be = ("instruction", "output") if in_files and not reading.as_is else ()
         self._cells = tuple(t for t in may_be if t in shape.paths and not self._is_plain)
         self._side = shape.side
-        usual = {"instruction", "output", "history", "system", "system_prompt"}
-        self._is_asked = usual <= shape.paths.keys()
+        beside = ("history", "system", "system_prompt")
+        self._beside = [shape.paths[name] for name in beside if name in shape.paths]
+        self._is_asked = bool(shape.instruction and shape.output and len(self._beside) == 3)
         self._has_input = shape.input is not None
 
     def __call__(self, row: Line | Fields | Reject) -> Pair | Reject:
@@ -126,7 +127,42 @@ class RowParser:
         values = {p: msgspec.json.decode(members[p]) for p in self._needed if p in members}
         return self._pair(line, self._record(values), row_id)
 
+    def _words_in(self, row: Fields, values: dict[str, Any]) -> Pair | None:
+        """Return the texts of a row that has words and nothing beside them, as most rows are."""
+        get = values.get
+        history, system, other_system = self._beside
+        if not (get(history) in _NOTHING and get(system) in _NOTHING
+                and get(other_system) in _NOTHING):  # fmt: skip
+            return None
+        shape = self._shape
+        context = get(shape.input) if shape.input else ""
+        context = "" if context is None else context
+        row_id = get(shape.id, _MISSING)
+        if row_id is _MISSING:
+            row_id = NO_ID
+        elif type(row_id) is str or type(row_id) is int:
+            row_id = msgspec.json.encode(row_id)
+        else:
+            return None
+        request, output = get(shape.instruction or ""), get(shape.output or "")
+        return self._words(row, row_id, request, context, output)
+
+    def _words(
+        self, row: Line | Fields, row_id: bytes, request: Any, context: Any, output: Any
+    ) -> Pair | None:
+        """Return the texts of a request and its answer, if all of them surely are words."""
+        if type(request) is not str or type(output) is not str or type(context) is not str:
+            return None
+        if not are_words(request, output) or (context and not are_words(context, "")):
+            return None
+        question, answer = question_and_answer(request, context, output)
+        return Pair(row.source, row.number, row_id, question, answer, side=self._side)
+
     def _parse_values(self, row: Line | Fields, values: Any) -> Pair:
+        if self._is_asked and self._flat and type(values) is dict and isinstance(row, Fields):
+            pair = self._words_in(row, values)
+            if pair is not None:
+                return pair
         # Fields that are not needed may have names and values that cannot be converted.
         if self._flat and type(values) is dict:
             values = {path: values[path] for path in self._needed if path in values}
@@ -184,17 +220,14 @@ class RowParser:
             raise BadRowError(str(error).replace("`$", where)) from None
 
     def _pair(self, row: Line | Fields, record: Any, row_id: bytes) -> Pair:
-        if self._is_asked:
-            # Most rows are words, and nothing beside them. They take the shortest way.
-            request, output = record.instruction, record.output
-            if (
-                type(request) is str and type(output) is str and record.history is None
-                and record.system is None and record.system_prompt is None
-            ):  # fmt: skip
-                context = (record.input or "") if self._has_input else ""
-                if are_words(request, output) and (not context or are_words(context, "")):
-                    words = question_and_answer(request, context, output)
-                    return Pair(row.source, row.number, row_id, *words, side=self._side)
+        if (
+            self._is_asked and record.history is None
+            and record.system is None and record.system_prompt is None
+        ):  # fmt: skip
+            context = (record.input or "") if self._has_input else ""
+            pair = self._words(row, row_id, record.instruction, context, record.output)
+            if pair is not None:
+                return pair
         if self._cells:  # the JSON of a list has a bracket, so that it is not words
             self._read_turns(record)
         texts = texts_of(record, self._reading, self._turn)
@@ -208,6 +241,8 @@ class RowParser:
 
 # What msgspec says of a text that ends too early, and of half of a pair of escapes.
 _CUT = "Input data was truncated"
+# Fields beside a request that have nothing in them.
+_NOTHING = (None, "")
 # Stands for a field that a row does not have, where null is a value.
 _MISSING = msgspec.UNSET
 
